@@ -1,0 +1,13 @@
+//! Sockets, TLS, upstreams, balancing, breaking, limiting: everything that knows no protocol.
+//!
+//! **Invariant:** this crate does not know what a header is. Hash keys are `u64`, ALPN is bytes,
+//! the end of an exchange is an [`upstream::Outcome`].
+
+pub mod error;
+pub mod net;
+pub mod timer;
+pub mod tls;
+pub mod upstream;
+pub mod worker;
+
+pub use error::{Code, Error};

@@ -1,0 +1,10 @@
+//! Addresses, sockets, accepting and relaying.
+
+pub mod accept;
+pub mod addr;
+pub mod listen;
+pub mod relay;
+pub mod stream;
+
+pub use addr::{HostPort, ListenAddr, Peer, PeerAddr};
+pub use stream::{Socket, Stream};

@@ -1,0 +1,5 @@
+//! Services and their nodes.
+
+pub mod endpoint;
+
+pub use endpoint::{Endpoint, NodeAddr};

@@ -1,0 +1,1 @@
+//! Raw TCP: accept, pick a node, relay both ways.

@@ -1,0 +1,2 @@
+//! gwproxy
+fn main() {}
