@@ -9,6 +9,7 @@ pub mod key;
 pub mod net;
 pub mod timer;
 pub mod tls;
+pub mod units;
 pub mod upstream;
 pub mod worker;
 
