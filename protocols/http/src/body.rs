@@ -27,7 +27,10 @@ enum Kind {
     Full(Bytes),
     H1Request(h1::server::RequestBody),
     H1Response(Box<h1::client::ResponseBody>),
-    H2 { body: hyper::body::Incoming, on_reset: Code },
+    H2 {
+        body: hyper::body::Incoming,
+        on_reset: Code,
+    },
     Tunnel(Tunnel),
     Upgraded(Upgraded),
 }
