@@ -49,7 +49,7 @@ fn a_plain_request_is_taken_whole() {
 fn t01_content_length_with_transfer_encoding_is_refused_in_both_orders() {
     assert_eq!(status(&with("Content-Length: 6\r\nTransfer-Encoding: chunked\r\n")), 400);
     assert_eq!(status(&with("Transfer-Encoding: chunked\r\nContent-Length: 6\r\n")), 400);
-    assert_eq!(status(&with("Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n")), 501);
+    assert_eq!(status(&with("Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n")), 400);
 }
 
 /// T02.
