@@ -5,7 +5,7 @@ use gwproxy_core::{Code, Error};
 use http::header::{
     CACHE_CONTROL, CONNECTION, CONTENT_TYPE, HeaderName, PROXY_AUTHENTICATE, RETRY_AFTER,
 };
-use http::{HeaderValue, StatusCode, request};
+use http::{HeaderValue, StatusCode};
 
 use crate::Response;
 use crate::body::Body;
@@ -16,8 +16,9 @@ const PROXY_STATUS: HeaderName = HeaderName::from_static("proxy-status");
 
 /// Makes the response a client of this protocol understands out of an error.
 pub trait Rescue: std::fmt::Debug {
-    /// The response to `request`, which failed with `error`.
-    fn answer(&self, request: &request::Parts, error: &Error) -> Response;
+    /// The response to a request that failed with `error`. What it needs to know of the request
+    /// it was made with.
+    fn answer(&self, error: &Error) -> Response;
 }
 
 /// HTTP: a status, `application/problem+json` (RFC 9457) and `Proxy-Status` (RFC 9209).
@@ -28,7 +29,7 @@ pub struct Problem {
 }
 
 impl Rescue for Problem {
-    fn answer(&self, _request: &request::Parts, error: &Error) -> Response {
+    fn answer(&self, error: &Error) -> Response {
         let detail = self.verbose.then_some(error.sentence());
         let mut response = problem(status_of(error.code()), error.code(), detail);
         if let Some(wait) = error.retry_after() {
@@ -177,15 +178,11 @@ mod tests {
     use super::*;
     use std::time::Duration;
 
-    fn parts() -> request::Parts {
-        http::Request::new(()).into_parts().0
-    }
-
     #[test]
     fn every_code_has_a_status_and_a_stable_body() {
         for code in Code::ALL {
             let error = Error::new(code, "secret node 10.0.0.1");
-            let response = Problem { verbose: false }.answer(&parts(), &error);
+            let response = Problem { verbose: false }.answer(&error);
             assert!(response.status().as_u16() >= 400, "{code}");
             assert_eq!(response.headers()["content-type"], "application/problem+json");
             let text = format!("{:?}", response.body());
@@ -197,7 +194,7 @@ mod tests {
     #[test]
     fn retry_after_is_never_zero() {
         let error = Error::new(Code::BreakerOpen, "x").retry_in(Duration::from_millis(1));
-        let response = Problem::default().answer(&parts(), &error);
+        let response = Problem::default().answer(&error);
         assert_eq!(response.headers()["retry-after"], "1");
     }
 
