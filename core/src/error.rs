@@ -4,6 +4,7 @@
 use std::borrow::Cow;
 use std::error::Error as StdError;
 use std::fmt;
+use std::time::Duration;
 
 /// A boxed cause, kept for the log.
 pub type Cause = Box<dyn StdError + Send + Sync + 'static>;
@@ -154,13 +155,14 @@ pub struct Error {
     code: Code,
     sentence: Cow<'static, str>,
     unsent: bool,
+    retry_after: Option<Duration>,
     cause: Option<Cause>,
 }
 
 impl Error {
     /// A new error with the sentence a human reads.
     pub fn new(code: Code, sentence: impl Into<Cow<'static, str>>) -> Self {
-        Self { code, sentence: sentence.into(), unsent: false, cause: None }
+        Self { code, sentence: sentence.into(), unsent: false, retry_after: None, cause: None }
     }
 
     /// Keeps what caused it.
@@ -178,6 +180,13 @@ impl Error {
         self
     }
 
+    /// Says when another try makes sense (an open breaker, a spent limit).
+    #[must_use]
+    pub fn retry_in(mut self, wait: Duration) -> Self {
+        self.retry_after = Some(wait);
+        self
+    }
+
     /// The stable code.
     pub fn code(&self) -> Code {
         self.code
@@ -191,6 +200,11 @@ impl Error {
     /// Whether provably no byte of the request reached the node.
     pub fn is_unsent(&self) -> bool {
         self.unsent
+    }
+
+    /// How long to wait before another try, where that is known.
+    pub fn retry_after(&self) -> Option<Duration> {
+        self.retry_after
     }
 }
 

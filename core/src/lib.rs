@@ -3,10 +3,13 @@
 //! **Invariant:** this crate does not know what a header is. Hash keys are `u64`, ALPN is bytes,
 //! the end of an exchange is an [`upstream::Outcome`].
 
+mod clock;
 pub mod error;
+pub mod key;
 pub mod net;
 pub mod timer;
 pub mod tls;
+pub mod units;
 pub mod upstream;
 pub mod worker;
 

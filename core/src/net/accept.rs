@@ -21,7 +21,8 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// What a listener does with a connection, once TLS is done.
 pub trait Serve: 'static {
     /// Serves the connection to its end.
-    fn serve(self: Rc<Self>, stream: Stream, peer: Peer) -> LocalFuture<()>;
+    /// `held` is the connection's place in the counts; it must live as long as the connection.
+    fn serve(self: Rc<Self>, stream: Stream, peer: Peer, held: Held) -> LocalFuture<()>;
 }
 
 /// What every worker's half of a listener shares.
@@ -54,6 +55,13 @@ pub(crate) struct Inbox {
 }
 
 type Entry = (Arc<Listener>, Rc<dyn Serve>);
+
+/// A live connection's place in its listener's and its worker's counts.
+#[derive(Debug)]
+pub struct Held {
+    _permit: Permit,
+    _tracked: Tracked,
+}
 
 /// One connection of a listener's maximum.
 #[derive(Debug)]
@@ -231,7 +239,7 @@ fn start(
     let (listener, serve) = (Arc::clone(listener), Rc::clone(serve));
     let deadline = worker.timer().clone();
     worker.spawn(async move {
-        let _held = (permit, tracked);
+        let held = Held { _permit: permit, _tracked: tracked };
         let stream = match &listener.tls {
             None => Stream::Plain(socket),
             Some(tls) => {
@@ -252,7 +260,7 @@ fn start(
                 }
             }
         };
-        serve.serve(stream, peer).await;
+        serve.serve(stream, peer, held).await;
     });
 }
 

@@ -5,8 +5,10 @@ use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
+use crate::clock;
 use crate::net::HostPort;
 use crate::net::addr::AddrError;
 use crate::tls::ClientTls;
@@ -38,7 +40,19 @@ pub struct Endpoint {
     pub metadata: BTreeMap<String, String>,
     weight: AtomicU32,
     in_flight: AtomicU32,
+    /// The verdict of the active health check; true where there is none.
+    healthy: AtomicBool,
+    /// Moment ([`clock::nanos`]) until which failed connects keep it out of the choice; 0: in.
+    avoided_until: AtomicU64,
+    /// Failed connects in a row.
+    connect_failures: AtomicU32,
 }
+
+/// How long one failed connect keeps a node out of the choice; doubles with each further one.
+const AVOID_FIRST: Duration = Duration::from_secs(1);
+
+/// The longest time that failed connects keep a node out of the choice.
+const AVOID_MAX: Duration = Duration::from_secs(30);
 
 static NEXT_ID: AtomicU64 = AtomicU64::new(1);
 
@@ -60,6 +74,9 @@ impl Endpoint {
             metadata: BTreeMap::new(),
             weight: AtomicU32::new(weight),
             in_flight: AtomicU32::new(0),
+            healthy: AtomicBool::new(true),
+            avoided_until: AtomicU64::new(0),
+            connect_failures: AtomicU32::new(0),
         }
     }
 
@@ -71,6 +88,62 @@ impl Endpoint {
     /// Exchanges under way over all workers.
     pub fn in_flight(&self) -> u32 {
         self.in_flight.load(Ordering::Relaxed)
+    }
+
+    /// Whether the active health check, if there is one, holds it for usable.
+    pub fn is_healthy(&self) -> bool {
+        self.healthy.load(Ordering::Relaxed)
+    }
+
+    /// Whether failed connects keep it out of the choice at `now`.
+    pub fn is_avoided(&self, now: Instant) -> bool {
+        // The common case, a node without failures, is told by one load and no arithmetic.
+        let until = self.avoided_until.load(Ordering::Relaxed);
+        until != 0 && clock::nanos(now) < until
+    }
+
+    /// Sets the verdict of the active health check; says whether that changed it.
+    pub fn set_healthy(&self, healthy: bool) -> bool {
+        self.healthy.swap(healthy, Ordering::Relaxed) != healthy
+    }
+
+    /// A connect failed at `now`: keeps the node out of the choice for 1 s, then 2 s, 4 s … 30 s.
+    ///
+    /// Connects that were under way together fail together; they count as one failure, or a
+    /// single lost packet under load would look like a long outage.
+    pub(crate) fn note_connect_failure(&self, now: Instant) {
+        let now = clock::nanos(now);
+        let until = self.avoided_until.load(Ordering::Relaxed);
+        if now < until {
+            return;
+        }
+        let failures = self.connect_failures.load(Ordering::Relaxed);
+        let wait = AVOID_FIRST.saturating_mul(1 << failures.min(8)).min(AVOID_MAX);
+        let next = now.saturating_add(clock::span(wait));
+        let won =
+            self.avoided_until.compare_exchange(until, next, Ordering::Relaxed, Ordering::Relaxed);
+        if won.is_ok() {
+            self.connect_failures.store(failures.saturating_add(1), Ordering::Relaxed);
+        }
+    }
+
+    /// The node answered: it is back in the choice at once.
+    pub(crate) fn note_reachable(&self) {
+        // Read first: a store on every exchange would bounce the cache line between workers.
+        if self.connect_failures.load(Ordering::Relaxed) != 0 {
+            self.connect_failures.store(0, Ordering::Relaxed);
+            self.avoided_until.store(0, Ordering::Relaxed);
+        }
+    }
+
+    /// Counts one exchange under way until [`Self::leave`].
+    pub(crate) fn enter(&self) {
+        self.in_flight.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Ends what [`Self::enter`] began.
+    pub(crate) fn leave(&self) {
+        self.in_flight.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

@@ -1,5 +1,11 @@
 //! Services and their nodes.
 
+pub mod cluster;
+pub mod discover;
 pub mod endpoint;
+pub mod lease;
 
+pub use cluster::{Cluster, ClusterSettings};
+pub use discover::Discover;
 pub use endpoint::{Endpoint, NodeAddr};
+pub use lease::{Lease, Outcome, Tried};

@@ -1,1 +1,22 @@
 //! HTTP/1.1 and HTTP/2: listeners, upstreams, reverse and forward proxying.
+
+pub mod body;
+pub mod date;
+pub mod forward;
+pub mod h1;
+pub mod h2;
+pub mod pool;
+pub mod rescue;
+pub mod reverse;
+pub mod serve;
+pub mod tunnel;
+pub mod upstream;
+pub mod wire;
+
+pub use body::Body;
+pub use serve::{Client, Handle};
+
+/// A request on its way through the proxy.
+pub type Request = http::Request<Body>;
+/// A response on its way back.
+pub type Response = http::Response<Body>;

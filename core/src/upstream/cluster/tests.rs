@@ -1,0 +1,91 @@
+use super::*;
+use crate::upstream::Outcome;
+
+fn node(name: &str, weight: u32) -> Endpoint {
+    Endpoint::new(name, "http", "127.0.0.1:9".parse().unwrap(), None, weight)
+}
+
+fn cluster(nodes: Vec<Endpoint>) -> Arc<Cluster> {
+    Cluster::new(ClusterSettings::new("orders"), nodes)
+}
+
+fn name_of(lease: &Lease) -> String {
+    lease.endpoint().name.to_string()
+}
+
+#[test]
+fn every_node_gets_its_turn_and_in_flight_follows_the_lease() {
+    let cluster = cluster(vec![node("a", 1), node("b", 1)]);
+    let now = Instant::now();
+    let first = cluster.acquire(now, None, &Tried::new()).unwrap();
+    let second = cluster.acquire(now, None, &Tried::new()).unwrap();
+    assert_ne!(name_of(&first), name_of(&second));
+    let endpoint = Arc::clone(first.endpoint());
+    assert_eq!(endpoint.in_flight(), 1);
+    drop(first);
+    assert_eq!(endpoint.in_flight(), 0);
+}
+
+#[test]
+fn a_request_never_gets_a_node_twice() {
+    let cluster = cluster(vec![node("a", 1), node("b", 1), node("off", 0)]);
+    let now = Instant::now();
+    let mut tried = Tried::new();
+    for _ in 0..2 {
+        let lease = cluster.acquire(now, None, &tried).unwrap();
+        tried.insert(lease.endpoint().id);
+    }
+    let error = cluster.acquire(now, None, &tried).unwrap_err();
+    assert_eq!(error.code(), Code::NoHealthyNode);
+    assert!(error.is_unsent());
+    assert_eq!(
+        error.sentence(),
+        "no node of the service `orders` can be used: of 3 nodes 0 unhealthy, 1 of weight 0, \
+         2 already tried for this request"
+    );
+}
+
+#[test]
+fn an_empty_service_says_so() {
+    let error = cluster(vec![]).acquire(Instant::now(), None, &Tried::new()).unwrap_err();
+    assert_eq!(error.sentence(), "the service `orders` has no nodes");
+}
+
+#[test]
+fn a_refused_connect_keeps_the_node_out_for_a_growing_while() {
+    let cluster = cluster(vec![node("a", 1), node("b", 1)]);
+    let bad = Arc::clone(cluster.endpoints().iter().find(|e| &*e.name == "a").unwrap());
+    let mut now = Instant::now();
+    for wait in [1, 2, 4, 8, 16, 30, 30] {
+        bad.note_connect_failure(now);
+        bad.note_connect_failure(now); // a sibling of the same burst
+        let last = now + Duration::from_millis(wait * 1000 - 1);
+        for _ in 0..4 {
+            let lease = cluster.acquire(last, None, &Tried::new()).unwrap();
+            assert_eq!(name_of(&lease), "b");
+        }
+        now += Duration::from_secs(wait);
+        assert!(!bad.is_avoided(now));
+    }
+    bad.note_connect_failure(now);
+    bad.note_reachable();
+    assert!(!bad.is_avoided(now));
+}
+
+#[test]
+fn the_last_node_is_used_even_if_it_refused_a_moment_ago() {
+    let cluster = cluster(vec![node("a", 1)]);
+    let now = Instant::now();
+    let mut lease = cluster.acquire(now, None, &Tried::new()).unwrap();
+    lease.settle(Outcome::ConnectFailed, now);
+    assert!(lease.endpoint().is_avoided(now));
+    drop(lease);
+    assert!(cluster.acquire(now, None, &Tried::new()).is_ok());
+}
+
+#[test]
+fn an_unhealthy_node_is_not_used_even_if_it_is_the_last() {
+    let cluster = cluster(vec![node("a", 1)]);
+    cluster.endpoints().iter().for_each(|e| assert!(e.set_healthy(false)));
+    assert!(cluster.acquire(Instant::now(), None, &Tried::new()).is_err());
+}

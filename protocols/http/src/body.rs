@@ -1,0 +1,233 @@
+//! One body type for every message, whatever wire it came from or goes to.
+
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use std::time::Instant;
+
+use bytes::Bytes;
+use gwproxy_core::upstream::{Lease, Outcome};
+use gwproxy_core::{Code, Error};
+use http_body::{Body as _, Frame, SizeHint};
+
+use crate::h1;
+use crate::pool::StreamSlot;
+use crate::tunnel::{Tunnel, Upgraded};
+
+/// A message body: frames of data, at most one of trailers.
+#[derive(Debug, Default)]
+pub struct Body {
+    kind: Kind,
+    attached: Option<Box<Attached>>,
+}
+
+#[derive(Debug, Default)]
+enum Kind {
+    #[default]
+    Empty,
+    Full(Bytes),
+    H1Request(h1::server::RequestBody),
+    H1Response(Box<h1::client::ResponseBody>),
+    H2 { body: hyper::body::Incoming, on_reset: Code },
+    Tunnel(Tunnel),
+    Upgraded(Upgraded),
+}
+
+/// What must hear of the end of the body.
+#[derive(Debug, Default)]
+struct Attached {
+    lease: Option<(Lease, Outcome)>,
+    slot: Option<StreamSlot>,
+    end: Option<Box<dyn OnEnd>>,
+    bytes: u64,
+}
+
+/// Hears when the last byte of a body was handed on, or that it never will be.
+pub trait OnEnd: std::fmt::Debug {
+    /// `bytes` of content went by. `error` tells why it ended early; a body that was dropped
+    /// before its end ends with [`Code::ClientClosed`].
+    fn end(self: Box<Self>, bytes: u64, error: Option<Code>);
+}
+
+impl Body {
+    /// No content.
+    pub fn empty() -> Self {
+        Self::default()
+    }
+
+    /// Content that is all there.
+    pub fn full(content: impl Into<Bytes>) -> Self {
+        Kind::Full(content.into()).into()
+    }
+
+    /// The end of HTTP on the client's connection.
+    pub fn tunnel(tunnel: Tunnel) -> Self {
+        Kind::Tunnel(tunnel).into()
+    }
+
+    pub(crate) fn h1_request(body: h1::server::RequestBody) -> Self {
+        Kind::H1Request(body).into()
+    }
+
+    pub(crate) fn h1_response(body: h1::client::ResponseBody) -> Self {
+        Kind::H1Response(Box::new(body)).into()
+    }
+
+    /// An HTTP/2 body; `on_reset` is what its reset means: which side it comes from.
+    pub(crate) fn h2(body: hyper::body::Incoming, on_reset: Code) -> Self {
+        Kind::H2 { body, on_reset }.into()
+    }
+
+    pub(crate) fn upgraded(upgraded: Upgraded) -> Self {
+        Kind::Upgraded(upgraded).into()
+    }
+
+    /// Lets the lease live until the body ends, then reports `outcome`, or a failure if the body
+    /// is cut off by the node.
+    pub fn hold(&mut self, lease: Lease, outcome: Outcome) {
+        self.attached.get_or_insert_default().lease = Some((lease, outcome));
+    }
+
+    /// Keeps a place on an HTTP/2 connection until the body ends.
+    pub(crate) fn occupy(&mut self, slot: StreamSlot) {
+        self.attached.get_or_insert_default().slot = Some(slot);
+    }
+
+    /// Tells `end` when the body ends.
+    pub fn on_end(&mut self, end: Box<dyn OnEnd>) {
+        self.attached.get_or_insert_default().end = Some(end);
+    }
+
+    /// Takes the tunnel out, if this is one.
+    pub(crate) fn take_tunnel(&mut self) -> Option<Tunnel> {
+        match std::mem::take(&mut self.kind) {
+            Kind::Tunnel(tunnel) => Some(tunnel),
+            kind => {
+                self.kind = kind;
+                None
+            }
+        }
+    }
+
+    /// Takes the node's upgraded connection out, if this is one.
+    pub(crate) fn take_upgraded(&mut self) -> Option<Upgraded> {
+        match std::mem::take(&mut self.kind) {
+            Kind::Upgraded(upgraded) => Some(upgraded),
+            kind => {
+                self.kind = kind;
+                None
+            }
+        }
+    }
+
+    /// Whether nothing will come and nothing had to be read for it.
+    pub fn is_empty(&self) -> bool {
+        match &self.kind {
+            Kind::Empty => true,
+            Kind::Full(content) => content.is_empty(),
+            Kind::H2 { body, .. } => body.is_end_stream(),
+            _ => false,
+        }
+    }
+
+    /// The size of the content if it is known.
+    pub fn length(&self) -> Option<u64> {
+        self.size_hint().exact()
+    }
+
+    fn poll_kind(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
+        match &mut self.kind {
+            Kind::Empty | Kind::Tunnel(_) | Kind::Upgraded(_) => Poll::Ready(None),
+            Kind::Full(content) => {
+                let content = std::mem::take(content);
+                self.kind = Kind::Empty;
+                Poll::Ready((!content.is_empty()).then(|| Ok(Frame::data(content))))
+            }
+            Kind::H1Request(body) => body.poll_frame(cx),
+            Kind::H1Response(body) => body.poll_frame(cx),
+            Kind::H2 { body, on_reset } => Pin::new(body).poll_frame(cx).map_err(|error| {
+                Error::new(*on_reset, "the HTTP/2 stream was reset").because(error)
+            }),
+        }
+    }
+}
+
+impl From<Kind> for Body {
+    fn from(kind: Kind) -> Self {
+        Self { kind, attached: None }
+    }
+}
+
+impl Attached {
+    fn finish(mut self: Box<Self>, error: Option<Code>) {
+        if let Some((mut lease, outcome)) = self.lease.take() {
+            let outcome = match error {
+                None => outcome,
+                Some(Code::ClientClosed | Code::ClientMalformed | Code::ClientTimeout) => {
+                    Outcome::Cancelled
+                }
+                Some(_) => Outcome::Failure,
+            };
+            lease.settle(outcome, Instant::now());
+        }
+        if let Some(end) = self.end.take() {
+            end.end(self.bytes, error);
+        }
+    }
+}
+
+impl http_body::Body for Body {
+    type Data = Bytes;
+    type Error = Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
+        let frame = ready!(self.poll_kind(cx));
+        if self.attached.is_some() {
+            // hyper does not ask again after the last data frame of a body of known length.
+            let (ended, error) = match &frame {
+                Some(Ok(frame)) => (frame.is_trailers() || self.is_end_stream(), None),
+                Some(Err(error)) => (true, Some(error.code())),
+                None => (true, None),
+            };
+            if let (Some(attached), Some(Ok(frame))) = (self.attached.as_deref_mut(), &frame) {
+                attached.bytes += frame.data_ref().map_or(0, |data| data.len() as u64);
+            }
+            if let Some(attached) = self.attached.take_if(|_| ended) {
+                attached.finish(error);
+            }
+        }
+        Poll::Ready(frame)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match &self.kind {
+            Kind::Empty | Kind::Tunnel(_) | Kind::Upgraded(_) => true,
+            Kind::Full(content) => content.is_empty(),
+            Kind::H1Request(body) => body.is_done(),
+            Kind::H1Response(body) => body.is_done(),
+            Kind::H2 { body, .. } => body.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        let remaining = match &self.kind {
+            Kind::Empty | Kind::Tunnel(_) | Kind::Upgraded(_) => Some(0),
+            Kind::Full(content) => Some(content.len() as u64),
+            Kind::H1Request(body) => body.remaining(),
+            Kind::H1Response(body) => body.remaining(),
+            Kind::H2 { body, .. } => return body.size_hint(),
+        };
+        remaining.map_or_else(SizeHint::default, SizeHint::with_exact)
+    }
+}
+
+impl Drop for Body {
+    fn drop(&mut self) {
+        if let Some(attached) = self.attached.take() {
+            let error = if self.is_end_stream() { None } else { Some(Code::ClientClosed) };
+            attached.finish(error);
+        }
+    }
+}

@@ -1,0 +1,454 @@
+//! The client's side of HTTP/1.1: one exchange at a time on a connection to a node.
+
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use gwproxy_core::net::Stream;
+use gwproxy_core::timer::{Deadline, Timer};
+use gwproxy_core::{Code, Error};
+use http::header::UPGRADE;
+use http::{Method, StatusCode, request};
+use http_body::{Body as _, Frame};
+
+use super::body::{Decoder, Part};
+use super::encode;
+use super::head::{self, Framing, Limits, ResponseHead, Scan};
+use super::read::Reader;
+use super::write::Writer;
+use crate::body::Body;
+use crate::pool::Home;
+use crate::tunnel::{Upgraded, UpgradedIo};
+use crate::wire::hop;
+use crate::Response;
+
+/// Interim responses taken for one request (RFC 9110 §15.2); more is an attack.
+const INTERIM_MAX: u32 = 10;
+
+/// How long an upload waits for `100 Continue` before it starts anyway (RFC 9110 §10.1.1).
+const CONTINUE_WAIT: Duration = Duration::from_secs(1);
+
+/// Bounds of a node's response head: a node may set larger cookies than a client may send.
+const RESPONSE_LIMITS: Limits =
+    Limits { head_bytes: 64 * 1024, fields: 128, field_bytes: 32 * 1024, target_bytes: 8 * 1024 };
+
+/// A connection to a node, between exchanges or in one.
+#[derive(Debug)]
+pub(crate) struct Connection {
+    stream: Stream,
+    reader: Reader,
+    writer: Writer,
+    deadline: Deadline,
+    /// Exchanges it has served.
+    pub(crate) served: u32,
+}
+
+/// How long a node may take.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Limit {
+    /// From the request's head to the response's.
+    pub(crate) first_byte: Duration,
+    /// Silence within a body, either way.
+    pub(crate) body: Duration,
+}
+
+/// The body of a response on its way from a node.
+#[derive(Debug)]
+pub struct ResponseBody {
+    conn: Option<Box<Connection>>,
+    decoder: Decoder,
+    upload: Upload,
+    home: Option<Rc<Home>>,
+    limit: Duration,
+    is_waiting: bool,
+}
+
+/// A request body on its way to a node.
+#[derive(Debug)]
+struct Upload {
+    body: Body,
+    chunked: bool,
+    state: UploadState,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+enum UploadState {
+    /// The client asked to be told to go on; the node has not said so yet.
+    WaitsForContinue,
+    Sending,
+    Flushing,
+    Done,
+    /// The node no longer reads; its answer may still be good.
+    Refused,
+}
+
+impl Connection {
+    pub(crate) fn new(stream: Stream, timer: &Timer) -> Self {
+        Self {
+            stream,
+            reader: Reader::default(),
+            writer: Writer::default(),
+            deadline: timer.deadline(),
+            served: 0,
+        }
+    }
+
+    /// Whether an idle connection can still be used: a node that closed it or sent bytes nobody
+    /// asked for (RFC 9112 §9.2) is found out here.
+    pub(crate) fn is_usable(&mut self) -> bool {
+        let mut cx = Context::from_waker(std::task::Waker::noop());
+        let silent = self.reader.poll_fill(&mut cx, &mut self.stream, None).is_pending();
+        silent && self.reader.buf.is_empty()
+    }
+
+    fn poll_head(
+        &mut self,
+        cx: &mut Context<'_>,
+        scan: &mut Scan,
+        asked: &Method,
+    ) -> Poll<Result<ResponseHead, Error>> {
+        loop {
+            match head::parse_response(&mut self.reader.buf, scan, &RESPONSE_LIMITS, asked) {
+                Ok(Some(head)) => return Poll::Ready(Ok(head)),
+                Ok(None) => {}
+                Err(reject) => {
+                    return Poll::Ready(Err(Error::new(
+                        Code::UpstreamMalformed,
+                        format!("the node's response is not valid HTTP: {}", reject.reason),
+                    )));
+                }
+            }
+            match ready!(self.reader.poll_fill(cx, &mut self.stream, None)) {
+                Ok(0) => return Poll::Ready(Err(self.closed_early())),
+                Ok(_) => {}
+                Err(error) => return Poll::Ready(Err(self.closed_early().because(error))),
+            }
+        }
+    }
+
+    fn closed_early(&self) -> Error {
+        let sentence = if self.reader.buf.is_empty() {
+            "the node closed the connection without a response"
+        } else {
+            "the node closed the connection within the response head"
+        };
+        Error::new(Code::UpstreamReset, sentence)
+    }
+}
+
+/// Sends a request and waits for the head of the response. Hop-by-hop fields must be gone from
+/// `parts`, except that an upgrade request still has `Upgrade`.
+///
+/// # Errors
+/// With the connection dropped: what went wrong. The request's body is lost.
+pub(crate) async fn exchange(
+    mut conn: Box<Connection>,
+    parts: &request::Parts,
+    body: Body,
+    limit: Limit,
+    home: Option<Rc<Home>>,
+) -> Result<Response, Error> {
+    let is_upgrade = parts.headers.contains_key(UPGRADE);
+    let framing = match body.length() {
+        _ if body.is_empty() => Framing::None,
+        Some(length) => Framing::Length(length),
+        None => Framing::Chunked,
+    };
+    queue_head(&mut conn.writer.gathered, parts, framing, is_upgrade);
+    let mut upload = Upload::new(body, framing, expects_continue(parts));
+    conn.served += 1;
+    let mut scan = Scan::default();
+    let mut interim = 0;
+    conn.deadline.arm(match upload.state {
+        UploadState::WaitsForContinue => CONTINUE_WAIT,
+        _ => limit.first_byte,
+    });
+    let head = poll_fn(|cx| {
+        loop {
+            ready_error(upload.poll(cx, &mut conn))?;
+            match conn.poll_head(cx, &mut scan, &parts.method) {
+                Poll::Ready(Ok(head)) if is_interim(head.parts.status) => {
+                    interim += 1;
+                    if interim > INTERIM_MAX {
+                        return Poll::Ready(Err(Error::new(
+                            Code::UpstreamMalformed,
+                            "the node sent more than ten interim responses",
+                        )));
+                    }
+                    if head.parts.status == StatusCode::CONTINUE {
+                        upload.go_on();
+                        conn.deadline.arm(limit.first_byte);
+                    }
+                }
+                Poll::Ready(Ok(head)) => return Poll::Ready(Ok(head)),
+                Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
+                Poll::Pending => {
+                    ready!(conn.deadline.poll_expired(cx));
+                    if upload.state != UploadState::WaitsForContinue {
+                        return Poll::Ready(Err(Error::new(
+                            Code::UpstreamTimeout,
+                            format!("the node sent no response within {:?}", limit.first_byte),
+                        )));
+                    }
+                    upload.go_on();
+                    conn.deadline.arm(limit.first_byte);
+                }
+            }
+        }
+    })
+    .await?;
+    conn.deadline.disarm();
+    finish_head(conn, head, upload, parts, limit, home)
+}
+
+/// Makes the response out of its head and the connection its body comes from.
+fn finish_head(
+    mut conn: Box<Connection>,
+    head: ResponseHead,
+    upload: Upload,
+    request: &request::Parts,
+    limit: Limit,
+    home: Option<Rc<Home>>,
+) -> Result<Response, Error> {
+    let ResponseHead { parts, framing, keep_alive } = head;
+    if parts.status == StatusCode::SWITCHING_PROTOCOLS {
+        if !request.headers.contains_key(UPGRADE) {
+            return Err(Error::new(
+                Code::UpstreamMalformed,
+                "the node switched protocols without being asked (RFC 9110 §7.8)",
+            ));
+        }
+        let early = std::mem::take(&mut conn.reader.buf).freeze();
+        let io = UpgradedIo::Stream(Box::new(conn.stream));
+        return Ok(Response::from_parts(parts, Body::upgraded(Upgraded { io, early })));
+    }
+    let mut body = ResponseBody {
+        conn: Some(conn),
+        decoder: Decoder::new(framing),
+        upload,
+        home: if keep_alive { home } else { None },
+        limit: limit.body,
+        is_waiting: false,
+    };
+    if body.decoder.is_done() {
+        body.finish();
+        return Ok(Response::from_parts(parts, Body::empty()));
+    }
+    Ok(Response::from_parts(parts, Body::h1_response(body)))
+}
+
+impl ResponseBody {
+    pub(crate) fn is_done(&self) -> bool {
+        self.decoder.is_done()
+    }
+
+    pub(crate) fn remaining(&self) -> Option<u64> {
+        self.decoder.remaining()
+    }
+
+    pub(crate) fn poll_frame(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
+        let Some(conn) = self.conn.as_mut() else { return Poll::Ready(None) };
+        ready_error(self.upload.poll(cx, conn))?;
+        loop {
+            match self.decoder.decode(&mut conn.reader.buf) {
+                Ok(Some(Part::Data(data))) => {
+                    if self.is_waiting {
+                        self.is_waiting = false;
+                        conn.deadline.disarm();
+                    }
+                    if self.decoder.is_done() {
+                        self.finish();
+                    }
+                    return Poll::Ready(Some(Ok(Frame::data(data))));
+                }
+                Ok(Some(Part::Trailers(mut trailers))) => {
+                    hop::strip_trailers(&mut trailers);
+                    self.finish();
+                    return Poll::Ready(Some(Ok(Frame::trailers(trailers))));
+                }
+                Ok(Some(Part::End)) => {
+                    self.finish();
+                    return Poll::Ready(None);
+                }
+                Ok(None) => {}
+                Err(malformed) => {
+                    self.conn = None;
+                    let sentence = format!("the node's response body: {}", malformed.0);
+                    let error = Error::new(Code::UpstreamMalformed, sentence);
+                    return Poll::Ready(Some(Err(error)));
+                }
+            }
+            let expected = self.decoder.remaining().or(Some(u64::MAX));
+            let read = match conn.reader.poll_fill(cx, &mut conn.stream, expected) {
+                Poll::Ready(read) => read,
+                Poll::Pending => {
+                    if !self.is_waiting {
+                        self.is_waiting = true;
+                        conn.deadline.arm(self.limit);
+                    }
+                    ready!(conn.deadline.poll_expired(cx));
+                    let sentence = format!("the node sent nothing for {:?}", self.limit);
+                    self.conn = None;
+                    let error = Error::new(Code::UpstreamTimeout, sentence);
+                    return Poll::Ready(Some(Err(error)));
+                }
+            };
+            let end = match read {
+                Ok(0) => self.decoder.close().err().map(|malformed| {
+                    Error::new(Code::UpstreamReset, format!("the node: {}", malformed.0))
+                }),
+                Ok(_) => continue,
+                Err(error) => {
+                    let sentence = "the node's connection broke within the response body";
+                    Some(Error::new(Code::UpstreamReset, sentence).because(error))
+                }
+            };
+            self.conn = None;
+            return Poll::Ready(end.map(Err));
+        }
+    }
+
+    /// The response is complete: the connection goes home if nothing is left on it.
+    fn finish(&mut self) {
+        let Some(mut conn) = self.conn.take() else { return };
+        let clean = self.upload.state == UploadState::Done && conn.reader.buf.is_empty();
+        if let Some(home) = self.home.take().filter(|_| clean) {
+            conn.reader.release();
+            conn.writer.release();
+            home.put_h1(conn);
+        }
+    }
+}
+
+impl Upload {
+    fn new(body: Body, framing: Framing, expects_continue: bool) -> Self {
+        let state = match framing {
+            Framing::None => UploadState::Flushing,
+            _ if expects_continue => UploadState::WaitsForContinue,
+            _ => UploadState::Sending,
+        };
+        Self { body, chunked: framing == Framing::Chunked, state }
+    }
+
+    fn go_on(&mut self) {
+        if self.state == UploadState::WaitsForContinue {
+            self.state = UploadState::Sending;
+        }
+    }
+
+    /// Sends what can be sent. An error is the client's; a node that stops reading is not one,
+    /// because its answer may explain it (RFC 9112 §9.5).
+    fn poll(&mut self, cx: &mut Context<'_>, conn: &mut Connection) -> Poll<Result<(), Error>> {
+        loop {
+            match self.state {
+                UploadState::Done | UploadState::Refused => return Poll::Ready(Ok(())),
+                UploadState::WaitsForContinue => {
+                    return match conn.writer.poll_flush(cx, &mut conn.stream) {
+                        Poll::Ready(Err(_)) => self.refuse(),
+                        _ => Poll::Pending,
+                    };
+                }
+                UploadState::Flushing => {
+                    match ready!(conn.writer.poll_flush(cx, &mut conn.stream)) {
+                        Ok(()) => self.state = UploadState::Done,
+                        Err(_) => return self.refuse(),
+                    }
+                }
+                UploadState::Sending => {
+                    if !conn.writer.has_room()
+                        && ready!(conn.writer.poll_flush(cx, &mut conn.stream)).is_err()
+                    {
+                        return self.refuse();
+                    }
+                    match Pin::new(&mut self.body).poll_frame(cx) {
+                        Poll::Ready(Some(Ok(frame))) => self.queue(frame, &mut conn.writer),
+                        Poll::Ready(Some(Err(error))) => return Poll::Ready(Err(error)),
+                        Poll::Ready(None) => self.end(&mut conn.writer, None),
+                        Poll::Pending => {
+                            return match conn.writer.poll_flush(cx, &mut conn.stream) {
+                                Poll::Ready(Err(_)) => self.refuse(),
+                                _ => Poll::Pending,
+                            };
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    fn queue(&mut self, frame: Frame<Bytes>, writer: &mut Writer) {
+        match frame.into_data() {
+            Ok(data) if data.is_empty() => {}
+            Ok(data) if self.chunked => {
+                encode::chunk_size(&mut writer.gathered, data.len());
+                writer.push(data, b"\r\n");
+            }
+            Ok(data) => writer.push(data, b""),
+            Err(frame) => {
+                let mut trailers = frame.into_trailers().unwrap_or_default();
+                hop::strip_trailers(&mut trailers);
+                self.end(writer, Some(&trailers));
+            }
+        }
+    }
+
+    fn end(&mut self, writer: &mut Writer, trailers: Option<&http::HeaderMap>) {
+        if self.chunked {
+            encode::last_chunk(&mut writer.gathered, trailers);
+        }
+        self.state = UploadState::Flushing;
+    }
+
+    fn refuse(&mut self) -> Poll<Result<(), Error>> {
+        self.state = UploadState::Refused;
+        self.body = Body::empty();
+        Poll::Ready(Ok(()))
+    }
+}
+
+/// Passes an error on; readiness and waiting are both "go on".
+fn ready_error(poll: Poll<Result<(), Error>>) -> Result<(), Error> {
+    match poll {
+        Poll::Ready(result) => result,
+        Poll::Pending => Ok(()),
+    }
+}
+
+fn is_interim(status: StatusCode) -> bool {
+    status.is_informational() && status != StatusCode::SWITCHING_PROTOCOLS
+}
+
+fn expects_continue(parts: &request::Parts) -> bool {
+    parts.headers.contains_key(http::header::EXPECT)
+}
+
+fn queue_head(
+    out: &mut BytesMut,
+    parts: &request::Parts,
+    framing: Framing,
+    is_upgrade: bool,
+) {
+    let uri = &parts.uri;
+    let target = match (uri.path_and_query(), &parts.method) {
+        (Some(target), &Method::OPTIONS) if target.as_str() == "/" && uri.authority().is_some() => {
+            // RFC 9112 §3.2.4: the asterisk-form travels as an empty path.
+            if uri.path().is_empty() { "*" } else { target.as_str() }
+        }
+        (Some(target), _) => target.as_str(),
+        (None, _) => "/",
+    };
+    let host = parts.headers.get(http::header::HOST).map(http::HeaderValue::as_bytes);
+    let authority = || uri.authority().map_or("", http::uri::Authority::as_str).as_bytes();
+    let host = host.unwrap_or_else(authority);
+    encode::request_head(out, &parts.method, target.as_bytes(), host, &parts.headers, framing);
+    if is_upgrade {
+        out.truncate(out.len() - 2);
+        out.extend_from_slice(b"connection: upgrade\r\n\r\n");
+    }
+}

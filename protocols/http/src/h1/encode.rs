@@ -1,0 +1,184 @@
+//! Message heads and body framing onto the wire.
+
+use bytes::BytesMut;
+use http::header::{CONNECTION, CONTENT_LENGTH, DATE, TRANSFER_ENCODING};
+use http::{HeaderMap, Method, StatusCode, Version};
+
+use super::head::Framing;
+
+/// The longest chunk-size line we write: 16 digits and CRLF.
+const CHUNK_LINE_BYTES: usize = 18;
+
+/// Writes a request head. `target` and `host` are given because they depend on the form: a proxy
+/// generates both (RFC 9112 §3.2). Framing and connection fields of `headers` are ours to write,
+/// not the caller's.
+pub fn request_head(
+    out: &mut BytesMut,
+    method: &Method,
+    target: &[u8],
+    host: &[u8],
+    headers: &HeaderMap,
+    framing: Framing,
+) {
+    out.reserve(512);
+    out.extend_from_slice(method.as_str().as_bytes());
+    out.extend_from_slice(b" ");
+    out.extend_from_slice(target);
+    out.extend_from_slice(b" HTTP/1.1\r\nhost: ");
+    out.extend_from_slice(host);
+    out.extend_from_slice(b"\r\n");
+    fields(out, headers, |name| *name == http::header::HOST || is_framing(name));
+    // A body of known length zero is announced for methods that usually have one (RFC 9110 §8.6).
+    let announces_none = matches!(*method, Method::POST | Method::PUT | Method::PATCH);
+    match framing {
+        Framing::Length(length) => content_length(out, length),
+        Framing::Chunked => out.extend_from_slice(b"transfer-encoding: chunked\r\n"),
+        Framing::None if announces_none => content_length(out, 0),
+        Framing::None | Framing::UntilClose => {}
+    }
+    out.extend_from_slice(b"\r\n");
+}
+
+/// Writes a response head. `connection` is the connection option to send, if any; `date` is used
+/// when the response has none (RFC 9110 §6.6.1).
+pub fn response_head(
+    out: &mut BytesMut,
+    status: StatusCode,
+    headers: &HeaderMap,
+    framing: ResponseFraming,
+    connection: Option<&'static str>,
+    date: &[u8],
+) {
+    out.reserve(512);
+    out.extend_from_slice(b"HTTP/1.1 ");
+    out.extend_from_slice(status.as_str().as_bytes());
+    out.extend_from_slice(b" ");
+    out.extend_from_slice(status.canonical_reason().unwrap_or("Unknown").as_bytes());
+    out.extend_from_slice(b"\r\n");
+    let keep_length = framing == ResponseFraming::AsGiven;
+    fields(out, headers, |name| is_framing(name) && !(keep_length && *name == CONTENT_LENGTH));
+    match framing {
+        ResponseFraming::Length(length) => content_length(out, length),
+        ResponseFraming::Chunked => out.extend_from_slice(b"transfer-encoding: chunked\r\n"),
+        ResponseFraming::AsGiven | ResponseFraming::UntilClose => {}
+    }
+    if let Some(option) = connection {
+        out.extend_from_slice(b"connection: ");
+        out.extend_from_slice(option.as_bytes());
+        out.extend_from_slice(b"\r\n");
+    }
+    if !headers.contains_key(DATE) {
+        out.extend_from_slice(b"date: ");
+        out.extend_from_slice(date);
+        out.extend_from_slice(b"\r\n");
+    }
+    out.extend_from_slice(b"\r\n");
+}
+
+/// How a response's body is delimited towards the client.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ResponseFraming {
+    /// No body is sent; a `Content-Length` of the response (HEAD, 304) is passed as it is.
+    AsGiven,
+    /// `Content-Length`.
+    Length(u64),
+    /// `Transfer-Encoding: chunked`.
+    Chunked,
+    /// Closing the connection; the client speaks HTTP/1.0.
+    UntilClose,
+}
+
+impl ResponseFraming {
+    /// Chooses the framing for a body of `length` (if known) in answer to a client of `version`.
+    pub fn choose(length: Option<u64>, version: Version) -> Self {
+        match length {
+            Some(length) => Self::Length(length),
+            None if version == Version::HTTP_10 => Self::UntilClose,
+            None => Self::Chunked,
+        }
+    }
+}
+
+/// Writes the line before a chunk's data.
+pub fn chunk_size(out: &mut BytesMut, size: usize) {
+    out.reserve(CHUNK_LINE_BYTES);
+    let mut digits = [0u8; 16];
+    let mut at = digits.len();
+    let mut left = size;
+    loop {
+        at -= 1;
+        if let Some(digit) = digits.get_mut(at) {
+            *digit = b"0123456789abcdef".get(left & 15).copied().unwrap_or(b'0');
+        }
+        left >>= 4;
+        if left == 0 {
+            break;
+        }
+    }
+    out.extend_from_slice(digits.get(at..).unwrap_or_default());
+    out.extend_from_slice(b"\r\n");
+}
+
+/// Writes the end of a chunked body, with trailers if there are any.
+pub fn last_chunk(out: &mut BytesMut, trailers: Option<&HeaderMap>) {
+    out.extend_from_slice(b"0\r\n");
+    if let Some(trailers) = trailers {
+        fields(out, trailers, is_framing);
+    }
+    out.extend_from_slice(b"\r\n");
+}
+
+fn fields(out: &mut BytesMut, headers: &HeaderMap, skip: impl Fn(&http::HeaderName) -> bool) {
+    for (name, value) in headers {
+        if skip(name) {
+            continue;
+        }
+        out.extend_from_slice(name.as_str().as_bytes());
+        out.extend_from_slice(b": ");
+        out.extend_from_slice(value.as_bytes());
+        out.extend_from_slice(b"\r\n");
+    }
+}
+
+fn is_framing(name: &http::HeaderName) -> bool {
+    *name == CONTENT_LENGTH || *name == TRANSFER_ENCODING || *name == CONNECTION
+}
+
+fn content_length(out: &mut BytesMut, length: u64) {
+    out.extend_from_slice(b"content-length: ");
+    let mut digits = [0u8; 20];
+    let mut at = digits.len();
+    let mut left = length;
+    loop {
+        at -= 1;
+        if let Some(digit) = digits.get_mut(at) {
+            *digit = b'0' + (left % 10) as u8;
+        }
+        left /= 10;
+        if left == 0 {
+            break;
+        }
+    }
+    out.extend_from_slice(digits.get(at..).unwrap_or_default());
+    out.extend_from_slice(b"\r\n");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_written_as_formatted() {
+        for number in [0, 1, 9, 10, 15, 16, 255, 4096, 65_535, 1 << 40] {
+            let mut out = BytesMut::new();
+            chunk_size(&mut out, number);
+            assert_eq!(out, format!("{number:x}\r\n").as_bytes());
+            let mut out = BytesMut::new();
+            content_length(&mut out, number as u64);
+            assert_eq!(out, format!("content-length: {number}\r\n").as_bytes());
+        }
+        let mut out = BytesMut::new();
+        content_length(&mut out, u64::MAX);
+        assert_eq!(out, format!("content-length: {}\r\n", u64::MAX).as_bytes());
+    }
+}

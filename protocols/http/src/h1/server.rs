@@ -1,0 +1,592 @@
+//! The server's side of an HTTP/1.1 connection: one task, requests in order (RFC 9112 §9).
+
+use std::cell::RefCell;
+use std::future::{Future, poll_fn};
+use std::io;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use gwproxy_core::net::Stream;
+use gwproxy_core::timer::Deadline;
+use gwproxy_core::worker::Worker;
+use gwproxy_core::{Code, Error};
+use http::header::CONNECTION;
+use http::{Method, StatusCode, Version};
+use http_body::{Body as _, Frame};
+use tokio::io::{AsyncRead, AsyncWriteExt, ReadBuf};
+
+use super::body::{Decoder, Part};
+use super::encode::{self, ResponseFraming};
+use super::head::{self, Framing, Reject, RequestHead, Scan};
+use super::read::Reader;
+use super::write::Writer;
+use crate::body::Body;
+use crate::serve::{Client, Handle, Settings};
+use crate::tunnel::{Tunnel, Upgraded, UpgradedIo};
+use crate::{Request, Response, date};
+
+/// Bytes of an unread request body that are read away so that the connection can be used again.
+const DRAIN_BYTES_MAX: u64 = 64 * 1024;
+/// How long reading away may take, and how long a closing connection lingers (RFC 9112 §9.6).
+const LINGER: Duration = Duration::from_secs(1);
+/// Bytes of further requests taken while one is under way.
+const PIPELINE_BYTES_MAX: usize = 16 * 1024;
+
+/// The body of a request on its way in. It reads from the connection when it is polled, so a
+/// reader that is not asked exerts back-pressure on the client.
+#[derive(Debug)]
+pub(crate) struct RequestBody {
+    conn: Rc<Conn>,
+}
+
+#[derive(Debug)]
+struct Conn {
+    io: RefCell<Io>,
+    /// For reads: idle, head, body.
+    reading: Deadline,
+    /// For writes that make no progress.
+    writing: Deadline,
+    settings: Rc<Settings>,
+}
+
+#[derive(Debug)]
+struct Io {
+    stream: Option<Stream>,
+    reader: Reader,
+    writer: Writer,
+    scan: Scan,
+    decoder: Decoder,
+    expects_continue: bool,
+    /// A read of the body failed: what follows on the connection means nothing.
+    is_broken: bool,
+    /// Bytes that were waiting when the write deadline was armed.
+    stalled: Option<usize>,
+    /// The body deadline is armed.
+    waits_for_body: bool,
+}
+
+/// What the next read of a head brought.
+enum Next {
+    Head(Box<RequestHead>),
+    Reject(Reject),
+    Close,
+}
+
+/// What to do after a response.
+enum After {
+    Again,
+    Close,
+    Tunnel(Tunnel),
+}
+
+/// Serves one connection to its end. `early` are bytes already read from it.
+pub(crate) async fn serve<H: Handle>(
+    stream: Stream,
+    early: BytesMut,
+    client: Rc<Client>,
+    handler: Rc<H>,
+    worker: Rc<Worker>,
+    settings: Rc<Settings>,
+) {
+    let conn = Rc::new(Conn {
+        io: RefCell::new(Io {
+            stream: Some(stream),
+            reader: Reader::with(early),
+            writer: Writer::default(),
+            scan: Scan::default(),
+            decoder: Decoder::new(Framing::None),
+            expects_continue: false,
+            is_broken: false,
+            stalled: None,
+            waits_for_body: false,
+        }),
+        reading: worker.timer().deadline(),
+        writing: worker.timer().deadline(),
+        settings,
+    });
+    let mut is_first = true;
+    loop {
+        match conn.next_head(&worker, is_first).await {
+            Next::Close => return,
+            Next::Reject(reject) => {
+                let response = handler.reject(&reject, &client);
+                conn.answer_and_close(response).await;
+                return;
+            }
+            Next::Head(head) => match conn.exchange(*head, &client, &handler, &worker).await {
+                After::Again => {}
+                After::Close => return conn.linger().await,
+                After::Tunnel(tunnel) => {
+                    if let Some(upgraded) = conn.leave() {
+                        // The task of a tunnel should not carry this future's size for hours.
+                        let held = client.held();
+                        worker.spawn(async move {
+                            let _held = held;
+                            tunnel.run(upgraded).await;
+                        });
+                    }
+                    return;
+                }
+            },
+        }
+        is_first = false;
+    }
+}
+
+impl Conn {
+    /// Waits for the next request. Between requests the connection may idle; once a byte of a
+    /// head is there, the rest must follow in the head's time.
+    async fn next_head(&self, worker: &Worker, is_first: bool) -> Next {
+        let timeouts = &self.settings.timeouts;
+        let wait = if is_first { timeouts.head } else { timeouts.keep_alive };
+        self.reading.arm(wait);
+        let mut in_head = is_first;
+        let next = poll_fn(|cx| {
+            let io = &mut *self.io.borrow_mut();
+            loop {
+                if !io.reader.buf.is_empty() {
+                    if !in_head {
+                        in_head = true;
+                        self.reading.arm(timeouts.head);
+                    }
+                    let limits = &self.settings.limits;
+                    match head::parse_request(&mut io.reader.buf, &mut io.scan, limits) {
+                        Ok(Some(head)) => return Poll::Ready(Next::Head(Box::new(head))),
+                        Ok(None) => {}
+                        Err(reject) => return Poll::Ready(Next::Reject(reject)),
+                    }
+                } else if worker.is_draining() {
+                    return Poll::Ready(Next::Close);
+                }
+                let Some(stream) = io.stream.as_mut() else { return Poll::Ready(Next::Close) };
+                match io.reader.poll_fill(cx, stream, None) {
+                    Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(Next::Close),
+                    Poll::Ready(Ok(_)) => {}
+                    Poll::Pending => {
+                        ready!(self.reading.poll_expired(cx));
+                        return Poll::Ready(if io.reader.buf.is_empty() {
+                            Next::Close
+                        } else {
+                            Next::Reject(Reject {
+                                status: StatusCode::REQUEST_TIMEOUT,
+                                reason: "the request head did not arrive in time",
+                            })
+                        });
+                    }
+                }
+            }
+        })
+        .await;
+        self.reading.disarm();
+        next
+    }
+
+    async fn exchange<H: Handle>(
+        self: &Rc<Self>,
+        head: RequestHead,
+        client: &Rc<Client>,
+        handler: &Rc<H>,
+        worker: &Rc<Worker>,
+    ) -> After {
+        let RequestHead { parts, framing, keep_alive, expects_continue } = head;
+        let asked = Asked { method: parts.method.clone(), version: parts.version, keep_alive };
+        let body = {
+            let mut io = self.io.borrow_mut();
+            io.decoder = Decoder::new(framing);
+            io.expects_continue = expects_continue;
+            io.waits_for_body = false;
+            match framing {
+                Framing::None => Body::empty(),
+                _ => Body::h1_request(RequestBody { conn: Rc::clone(self) }),
+            }
+        };
+        let request = Request::from_parts(parts, body);
+        // Boxed so that an idle connection does not carry the handler's future.
+        let handling: Pin<Box<dyn Future<Output = Response>>> =
+            Box::pin(Rc::clone(handler).handle(request, Rc::clone(client)));
+        let Some(response) = self.until_client_leaves(handling).await else { return After::Close };
+        match self.respond(response, &asked, worker).await {
+            Ok(after) => after,
+            Err(error) => {
+                tracing::debug!(client = %client.peer.remote, %error, "the response was cut off");
+                self.abort();
+                After::Close
+            }
+        }
+    }
+
+    /// Runs the handler, but drops it when the client closes its connection: nobody is left to
+    /// take the answer (RFC 9112 §9.5), and the node should hear of it.
+    async fn until_client_leaves(
+        &self,
+        mut handling: Pin<Box<dyn Future<Output = Response>>>,
+    ) -> Option<Response> {
+        poll_fn(|cx| {
+            if let Poll::Ready(response) = handling.as_mut().poll(cx) {
+                return Poll::Ready(Some(response));
+            }
+            self.poll_client_gone(cx).map(|()| None)
+        })
+        .await
+    }
+
+    fn poll_client_gone(&self, cx: &mut Context<'_>) -> Poll<()> {
+        let io = &mut *self.io.borrow_mut();
+        // While a body is under way its reader sees the end of the stream.
+        if !io.decoder.is_done() {
+            return Poll::Pending;
+        }
+        while io.reader.buf.len() < PIPELINE_BYTES_MAX {
+            let Some(stream) = io.stream.as_mut() else { return Poll::Ready(()) };
+            match ready!(io.reader.poll_fill(cx, stream, None)) {
+                Ok(0) | Err(_) => return Poll::Ready(()),
+                Ok(_) => {}
+            }
+        }
+        Poll::Pending
+    }
+
+    async fn respond(
+        &self,
+        mut response: Response,
+        asked: &Asked,
+        worker: &Worker,
+    ) -> Result<After, Error> {
+        if let Some(tunnel) = response.body_mut().take_tunnel() {
+            let is_upgrade = response.status() == StatusCode::SWITCHING_PROTOCOLS;
+            self.queue_head(&response, ResponseFraming::AsGiven, is_upgrade.then_some("upgrade"));
+            self.flush().await?;
+            return Ok(After::Tunnel(tunnel));
+        }
+        let keep = {
+            let io = self.io.borrow();
+            // A client that still waits for 100 may or may not send its body: no telling where
+            // the next request would begin.
+            asked.keep_alive
+                && !io.is_broken
+                && !io.expects_continue
+                && !worker.is_draining()
+                && !closes(&response)
+                && io.decoder.remaining().is_none_or(|left| left <= DRAIN_BYTES_MAX)
+        };
+        let framing = framing_of(&response, asked);
+        let keep = keep && framing != ResponseFraming::UntilClose;
+        let connection = if keep { None } else { Some("close") };
+        self.queue_head(&response, framing, connection);
+        let has_body = framing != ResponseFraming::AsGiven;
+        let mut body = response.into_body();
+        if has_body {
+            self.send_body(&mut body, framing == ResponseFraming::Chunked).await?;
+        } else {
+            drop(body);
+            self.flush().await?;
+        }
+        self.io.borrow_mut().writer.release();
+        if keep && self.read_away().await { Ok(After::Again) } else { Ok(After::Close) }
+    }
+
+    fn queue_head(
+        &self,
+        response: &Response,
+        framing: ResponseFraming,
+        connection: Option<&'static str>,
+    ) {
+        let out = &mut self.io.borrow_mut().writer.gathered;
+        date::with_now(|date| {
+            let (status, headers) = (response.status(), response.headers());
+            encode::response_head(out, status, headers, framing, connection, date);
+        });
+    }
+
+    async fn send_body(&self, body: &mut Body, chunked: bool) -> Result<(), Error> {
+        let mut ended = false;
+        poll_fn(|cx| {
+            loop {
+                if ended || !self.io.borrow().writer.has_room() {
+                    ready!(self.poll_flush(cx))?;
+                    if ended {
+                        return Poll::Ready(Ok(()));
+                    }
+                }
+                match Pin::new(&mut *body).poll_frame(cx) {
+                    Poll::Ready(Some(Ok(frame))) => ended = self.queue_frame(frame, chunked),
+                    Poll::Ready(Some(Err(error))) => return Poll::Ready(Err(error)),
+                    Poll::Ready(None) => {
+                        if chunked {
+                            encode::last_chunk(&mut self.io.borrow_mut().writer.gathered, None);
+                        }
+                        ended = true;
+                    }
+                    Poll::Pending => {
+                        let _ = self.poll_flush(cx)?;
+                        return Poll::Pending;
+                    }
+                }
+            }
+        })
+        .await
+    }
+
+    /// Queues one frame; true when it ends the body.
+    fn queue_frame(&self, frame: Frame<Bytes>, chunked: bool) -> bool {
+        let writer = &mut self.io.borrow_mut().writer;
+        match frame.into_data() {
+            Ok(data) if data.is_empty() => false,
+            Ok(data) if chunked => {
+                encode::chunk_size(&mut writer.gathered, data.len());
+                writer.push(data, b"\r\n");
+                false
+            }
+            Ok(data) => {
+                writer.push(data, b"");
+                false
+            }
+            Err(frame) => {
+                if chunked {
+                    let trailers = frame.into_trailers().ok();
+                    encode::last_chunk(&mut writer.gathered, trailers.as_ref());
+                }
+                true
+            }
+        }
+    }
+
+    fn poll_flush(&self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        let io = &mut *self.io.borrow_mut();
+        if io.writer.is_empty() {
+            return Poll::Ready(Ok(()));
+        }
+        let Some(stream) = io.stream.as_mut() else { return Poll::Ready(Err(gone())) };
+        let before = io.writer.len();
+        match io.writer.poll_flush(cx, stream) {
+            Poll::Ready(Ok(())) => {
+                io.stalled = None;
+                self.writing.disarm();
+                Poll::Ready(Ok(()))
+            }
+            Poll::Ready(Err(error)) => Poll::Ready(Err(gone().because(error))),
+            Poll::Pending => {
+                // Progress postpones the deadline; a slow reader is not a stalled one.
+                if io.stalled != Some(io.writer.len()) || io.writer.len() != before {
+                    io.stalled = Some(io.writer.len());
+                    self.writing.arm(self.settings.timeouts.body);
+                }
+                ready!(self.writing.poll_expired(cx));
+                Poll::Ready(Err(Error::new(
+                    Code::ClientTimeout,
+                    "the client stopped reading the response",
+                )))
+            }
+        }
+    }
+
+    async fn flush(&self) -> Result<(), Error> {
+        poll_fn(|cx| self.poll_flush(cx)).await
+    }
+
+    /// Reads what the handler left of the request body; true when the connection is at the start
+    /// of the next request.
+    async fn read_away(self: &Rc<Self>) -> bool {
+        if self.io.borrow().decoder.is_done() {
+            return !self.io.borrow().is_broken;
+        }
+        let mut left = DRAIN_BYTES_MAX;
+        self.reading.arm(LINGER);
+        let drained = poll_fn(|cx| {
+            loop {
+                match self.poll_body(cx, false) {
+                    Poll::Ready(None) => return Poll::Ready(true),
+                    Poll::Ready(Some(Ok(frame))) => {
+                        let size = frame.data_ref().map_or(0, |data| data.len() as u64);
+                        if size > left {
+                            return Poll::Ready(false);
+                        }
+                        left -= size;
+                    }
+                    Poll::Ready(Some(Err(_))) => return Poll::Ready(false),
+                    Poll::Pending => return self.reading.poll_expired(cx).map(|()| false),
+                }
+            }
+        })
+        .await;
+        self.reading.disarm();
+        drained
+    }
+
+    /// Polls the request body. `timed` arms the body deadline while the client sends nothing.
+    fn poll_body(
+        &self,
+        cx: &mut Context<'_>,
+        timed: bool,
+    ) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
+        loop {
+            {
+                let io = &mut *self.io.borrow_mut();
+                if io.is_broken {
+                    return Poll::Ready(Some(Err(gone())));
+                }
+                match io.decoder.decode(&mut io.reader.buf) {
+                    Ok(Some(Part::Data(data))) => {
+                        return Poll::Ready(Some(Ok(Frame::data(data))));
+                    }
+                    Ok(Some(Part::Trailers(trailers))) => {
+                        return Poll::Ready(Some(Ok(Frame::trailers(trailers))));
+                    }
+                    Ok(Some(Part::End)) => return Poll::Ready(None),
+                    Ok(None) => {}
+                    Err(malformed) => {
+                        io.is_broken = true;
+                        return Poll::Ready(Some(Err(Error::new(
+                            Code::ClientMalformed,
+                            malformed.0,
+                        ))));
+                    }
+                }
+                if io.expects_continue {
+                    // RFC 9110 §10.1.1: someone wants the body now.
+                    io.expects_continue = false;
+                    io.writer.gathered.extend_from_slice(b"HTTP/1.1 100 Continue\r\n\r\n");
+                }
+            }
+            // A client that does not read our 100 still gets its body read.
+            let _ = self.poll_flush(cx)?;
+            ready!(self.poll_more_body(cx, timed))?;
+        }
+    }
+
+    fn poll_more_body(&self, cx: &mut Context<'_>, timed: bool) -> Poll<Result<(), Error>> {
+        let io = &mut *self.io.borrow_mut();
+        let Some(stream) = io.stream.as_mut() else { return Poll::Ready(Err(gone())) };
+        let error = match io.reader.poll_fill(cx, stream, io.decoder.remaining()) {
+            Poll::Ready(Ok(0)) => gone(),
+            Poll::Ready(Ok(_)) => {
+                io.waits_for_body = false;
+                return Poll::Ready(Ok(()));
+            }
+            Poll::Ready(Err(error)) => gone().because(error),
+            Poll::Pending => {
+                if !timed {
+                    return Poll::Pending;
+                }
+                if !io.waits_for_body {
+                    io.waits_for_body = true;
+                    self.reading.arm(self.settings.timeouts.body);
+                }
+                ready!(self.reading.poll_expired(cx));
+                Error::new(Code::ClientTimeout, "the client stopped sending its request body")
+            }
+        };
+        io.is_broken = true;
+        Poll::Ready(Err(error))
+    }
+
+    async fn answer_and_close(&self, response: Response) {
+        let framing = ResponseFraming::choose(response.body().length(), Version::HTTP_11);
+        self.queue_head(&response, framing, Some("close"));
+        let mut body = response.into_body();
+        if self.send_body(&mut body, framing == ResponseFraming::Chunked).await.is_ok() {
+            self.io.borrow_mut().is_broken = true;
+            self.linger().await;
+        }
+    }
+
+    /// Closes so that the client can read the answer: a reset would throw it away when bytes of
+    /// the client are still unread (RFC 9112 §9.6).
+    async fn linger(&self) {
+        let (stream, clean) = {
+            let mut io = self.io.borrow_mut();
+            let clean = io.decoder.is_done() && io.reader.buf.is_empty() && !io.is_broken;
+            (io.stream.take(), clean)
+        };
+        let Some(mut stream) = stream else { return };
+        let closing = async {
+            if stream.shutdown().await.is_err() || clean {
+                return;
+            }
+            let mut left = DRAIN_BYTES_MAX as usize * 16;
+            let mut sink = [0u8; 2048];
+            while let Ok(read) = read_some(&mut stream, &mut sink).await
+                && read > 0
+                && left > read
+            {
+                left -= read;
+            }
+        };
+        self.reading.within(LINGER, closing).await;
+    }
+
+    /// Closes with a reset: what was sent is not the whole.
+    fn abort(&self) {
+        if let Some(stream) = self.io.borrow_mut().stream.take() {
+            stream.abort_on_close();
+        }
+    }
+
+    /// Takes the connection out of HTTP.
+    fn leave(&self) -> Option<Upgraded> {
+        let mut io = self.io.borrow_mut();
+        let early = std::mem::take(&mut io.reader.buf).freeze();
+        io.stream.take().map(|stream| Upgraded { io: UpgradedIo::Stream(Box::new(stream)), early })
+    }
+}
+
+impl RequestBody {
+    pub(crate) fn poll_frame(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
+        self.conn.poll_body(cx, true)
+    }
+
+    pub(crate) fn is_done(&self) -> bool {
+        self.conn.io.borrow().decoder.is_done()
+    }
+
+    pub(crate) fn remaining(&self) -> Option<u64> {
+        self.conn.io.borrow().decoder.remaining()
+    }
+
+    /// Whether the client waits for `100 Continue`.
+    pub(crate) fn expects_continue(&self) -> bool {
+        self.conn.io.borrow().expects_continue
+    }
+}
+
+/// What of a request its response depends on.
+struct Asked {
+    method: Method,
+    version: Version,
+    keep_alive: bool,
+}
+
+fn framing_of(response: &Response, asked: &Asked) -> ResponseFraming {
+    let status = response.status();
+    let bodiless = asked.method == Method::HEAD
+        || status.is_informational()
+        || matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
+    if bodiless {
+        ResponseFraming::AsGiven
+    } else {
+        ResponseFraming::choose(response.body().length(), asked.version)
+    }
+}
+
+fn closes(response: &Response) -> bool {
+    crate::wire::hop::has_token(response.headers(), &CONNECTION, "close")
+}
+
+fn gone() -> Error {
+    Error::new(Code::ClientClosed, "the client closed its connection")
+}
+
+async fn read_some(stream: &mut Stream, sink: &mut [u8]) -> io::Result<usize> {
+    poll_fn(|cx| {
+        let mut buf = ReadBuf::new(sink);
+        ready!(Pin::new(&mut *stream).poll_read(cx, &mut buf))?;
+        Poll::Ready(Ok(buf.filled().len()))
+    })
+    .await
+}

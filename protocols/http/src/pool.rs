@@ -1,0 +1,164 @@
+//! Connections to nodes between requests, per worker: no lock, no sharing.
+
+use std::cell::{Cell, RefCell};
+use std::collections::{HashMap, VecDeque};
+use std::rc::{Rc, Weak};
+use std::time::Duration;
+
+use hyper::client::conn::http2::SendRequest;
+use tokio::sync::Semaphore;
+use tokio::time::{Instant, interval};
+
+use crate::body::Body;
+use crate::h1::client::Connection;
+
+/// Idle connections kept for one node on one worker.
+const IDLE_MAX: usize = 256;
+/// How long a connection may idle: less than what servers commonly allow, so that it is us who
+/// close it and no request meets a closing connection.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(50);
+/// How often idle connections are looked over.
+const SWEEP: Duration = Duration::from_secs(5);
+/// Requests one HTTP/1.1 connection serves before it is replaced.
+const SERVED_MAX: u32 = 10_000;
+/// Requests at a time on one HTTP/2 connection before another one is opened.
+pub(crate) const STREAMS_MAX: usize = 100;
+
+/// The connections of one worker, by node.
+#[derive(Debug, Default)]
+pub struct Pool {
+    homes: RefCell<HashMap<u64, Rc<Home>, foldhash::fast::RandomState>>,
+}
+
+/// The connections to one node.
+#[derive(Debug)]
+pub(crate) struct Home {
+    idle: RefCell<VecDeque<Idle>>,
+    shared: RefCell<Vec<Rc<Multiplexed>>>,
+    /// One HTTP/2 connect at a time: those who wait for it share it.
+    pub(crate) connecting: Semaphore,
+    /// The node chose HTTP/2 the last time it could choose (ALPN).
+    pub(crate) speaks_h2: Cell<Option<bool>>,
+}
+
+#[derive(Debug)]
+struct Idle {
+    conn: Box<Connection>,
+    since: Instant,
+}
+
+/// An HTTP/2 connection.
+#[derive(Debug)]
+pub(crate) struct Multiplexed {
+    pub(crate) sender: SendRequest<Body>,
+    pub(crate) streams: Cell<usize>,
+    idle_since: Cell<Instant>,
+}
+
+/// One stream of an HTTP/2 connection, counted until its response is over.
+#[derive(Debug)]
+pub(crate) struct StreamSlot {
+    pub(crate) conn: Rc<Multiplexed>,
+}
+
+impl Pool {
+    /// An empty pool.
+    pub fn new() -> Rc<Self> {
+        Rc::default()
+    }
+
+    /// Closes what has idled too long; runs for as long as the pool is in use.
+    pub async fn sweep(pool: Weak<Self>) {
+        let mut ticks = interval(SWEEP);
+        loop {
+            ticks.tick().await;
+            let Some(pool) = pool.upgrade() else { return };
+            let now = Instant::now();
+            // Nodes that are gone (reload, changed addresses) leave no empty home behind.
+            pool.homes.borrow_mut().retain(|_, home| {
+                home.sweep(now);
+                Rc::strong_count(home) > 1 || !home.is_empty()
+            });
+        }
+    }
+
+    /// The connections to the node with this id.
+    pub(crate) fn home(&self, endpoint: u64) -> Rc<Home> {
+        Rc::clone(self.homes.borrow_mut().entry(endpoint).or_insert_with(|| {
+            Rc::new(Home {
+                idle: RefCell::default(),
+                shared: RefCell::default(),
+                connecting: Semaphore::new(1),
+                speaks_h2: Cell::new(None),
+            })
+        }))
+    }
+}
+
+impl Home {
+    /// An idle HTTP/1.1 connection that still works, the latest used first: it is the least
+    /// likely to be closed by the node, and those not needed can age.
+    pub(crate) fn take_h1(&self) -> Option<Box<Connection>> {
+        loop {
+            let mut idle = self.idle.borrow_mut().pop_back()?;
+            if idle.since.elapsed() < IDLE_TIMEOUT && idle.conn.is_usable() {
+                return Some(idle.conn);
+            }
+        }
+    }
+
+    /// Keeps a connection whose exchange is over.
+    pub(crate) fn put_h1(&self, conn: Box<Connection>) {
+        let mut idle = self.idle.borrow_mut();
+        if conn.served < SERVED_MAX && idle.len() < IDLE_MAX {
+            idle.push_back(Idle { conn, since: Instant::now() });
+        }
+    }
+
+    /// A place on an open HTTP/2 connection.
+    pub(crate) fn take_h2(&self) -> Option<StreamSlot> {
+        let mut shared = self.shared.borrow_mut();
+        shared.retain(|conn| !conn.sender.is_closed());
+        let conn = shared.iter().find(|conn| conn.streams.get() < STREAMS_MAX)?;
+        Some(StreamSlot::new(Rc::clone(conn)))
+    }
+
+    /// Adds an HTTP/2 connection and takes the first place on it.
+    pub(crate) fn add_h2(&self, sender: SendRequest<Body>) -> StreamSlot {
+        let idle_since = Cell::new(Instant::now());
+        let conn = Rc::new(Multiplexed { sender, streams: Cell::new(0), idle_since });
+        self.shared.borrow_mut().push(Rc::clone(&conn));
+        StreamSlot::new(conn)
+    }
+
+    /// Forgets a connection that refused a request.
+    pub(crate) fn forget_h2(&self, conn: &Rc<Multiplexed>) {
+        self.shared.borrow_mut().retain(|each| !Rc::ptr_eq(each, conn));
+    }
+
+    fn sweep(&self, now: Instant) {
+        let fresh = |since: Instant| now.duration_since(since) < IDLE_TIMEOUT;
+        self.idle.borrow_mut().retain_mut(|idle| fresh(idle.since) && idle.conn.is_usable());
+        self.shared.borrow_mut().retain(|conn| {
+            !conn.sender.is_closed() && (conn.streams.get() > 0 || fresh(conn.idle_since.get()))
+        });
+    }
+
+    fn is_empty(&self) -> bool {
+        self.idle.borrow().is_empty() && self.shared.borrow().is_empty()
+    }
+}
+
+impl StreamSlot {
+    fn new(conn: Rc<Multiplexed>) -> Self {
+        conn.streams.set(conn.streams.get() + 1);
+        Self { conn }
+    }
+}
+
+impl Drop for StreamSlot {
+    fn drop(&mut self) {
+        self.conn.streams.set(self.conn.streams.get() - 1);
+        self.conn.idle_since.set(Instant::now());
+    }
+}

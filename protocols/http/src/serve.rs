@@ -1,0 +1,178 @@
+//! From an accepted connection to requests: which HTTP it speaks, and who answers.
+
+use std::cell::RefCell;
+use std::future::{Future, poll_fn};
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Poll, ready};
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use gwproxy_core::net::accept::{Held, Serve};
+use gwproxy_core::net::{Peer, Stream};
+use gwproxy_core::worker::{LocalFuture, Worker};
+use http::uri::Scheme;
+use tokio_util::io::poll_read_buf;
+
+use crate::h1::head::{Limits, Reject};
+use crate::{Request, Response, h1, h2, rescue};
+
+/// The first bytes of an HTTP/2 connection (RFC 9113 §3.4).
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
+/// Answers requests. `Rc<Self>` and `'static` because an HTTP/2 connection runs several at once.
+pub trait Handle: 'static {
+    /// The response, always: errors are turned into one inside ([`rescue`]).
+    fn handle(
+        self: Rc<Self>,
+        request: Request,
+        client: Rc<Client>,
+    ) -> impl Future<Output = Response> + 'static;
+
+    /// The answer to a head that was refused before it became a request.
+    fn reject(&self, reject: &Reject, _client: &Client) -> Response {
+        rescue::rejected(reject)
+    }
+}
+
+/// Who is on the other end of the connection that a request came on.
+#[derive(Debug)]
+pub struct Client {
+    /// Addresses and TLS.
+    pub peer: Peer,
+    /// `http` or `https`, by the connection's TLS.
+    pub scheme: Scheme,
+    held: RefCell<Rc<Held>>,
+}
+
+/// How long a client may take for each part.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Timeouts {
+    /// A request head, from its first byte (from the accept for the first). Default 10 s.
+    pub head: Duration,
+    /// Silence within a body, either way. Default 30 s.
+    pub body: Duration,
+    /// Silence between requests. Default 60 s.
+    pub keep_alive: Duration,
+}
+
+/// What a listener's connections are held to.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Settings {
+    /// Bounds of heads.
+    pub limits: Limits,
+    /// Deadlines.
+    pub timeouts: Timeouts,
+}
+
+/// An HTTP listener's half on one worker.
+#[derive(Debug)]
+pub struct Server<H> {
+    handler: Rc<H>,
+    worker: Rc<Worker>,
+    settings: Rc<Settings>,
+}
+
+impl Default for Timeouts {
+    fn default() -> Self {
+        Self {
+            head: Duration::from_secs(10),
+            body: Duration::from_secs(30),
+            keep_alive: Duration::from_mins(1),
+        }
+    }
+}
+
+impl Client {
+    /// A client that holds its place in the listener's count for as long as this lives.
+    pub fn new(peer: Peer, held: Held) -> Self {
+        let scheme = if peer.tls.is_some() { Scheme::HTTPS } else { Scheme::HTTP };
+        Self { peer, scheme, held: RefCell::new(Rc::new(held)) }
+    }
+
+    /// The client's place in the listener's count, for what outlives the connection's task.
+    pub fn held(&self) -> Rc<Held> {
+        Rc::clone(&self.held.borrow())
+    }
+}
+
+impl<H: Handle> Server<H> {
+    /// A server that gives every request to `handler`.
+    pub fn new(handler: Rc<H>, worker: Rc<Worker>, settings: Settings) -> Self {
+        Self { handler, worker, settings: Rc::new(settings) }
+    }
+}
+
+impl<H: Handle> Serve for Server<H> {
+    fn serve(self: Rc<Self>, stream: Stream, peer: Peer, held: Held) -> LocalFuture<()> {
+        let alpn = peer.tls.as_ref().and_then(|tls| tls.alpn.as_deref());
+        let known = match alpn {
+            Some(b"h2") => Some(Wire::H2),
+            Some(_) => Some(Wire::H1),
+            None => None,
+        };
+        let client = Rc::new(Client::new(peer, held));
+        Box::pin(async move {
+            let mut stream = stream;
+            let mut early = BytesMut::new();
+            let wire = match known {
+                Some(wire) => wire,
+                None => match self.sniff(&mut stream, &mut early).await {
+                    Some(wire) => wire,
+                    None => return,
+                },
+            };
+            let Self { handler, worker, settings } = &*self;
+            let (handler, worker) = (Rc::clone(handler), Rc::clone(worker));
+            let settings = Rc::clone(settings);
+            match wire {
+                Wire::H1 => {
+                    h1::server::serve(stream, early, client, handler, worker, settings).await;
+                }
+                Wire::H2 => {
+                    let early: Bytes = early.freeze();
+                    h2::server::serve(stream, early, client, handler, worker, settings).await;
+                }
+            }
+        })
+    }
+}
+
+/// The two wires.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Wire {
+    H1,
+    H2,
+}
+
+impl<H: Handle> Server<H> {
+    /// Without ALPN the first bytes tell: HTTP/2 with prior knowledge begins with its preface
+    /// (RFC 9113 §3.3), which is no valid HTTP/1.1 request.
+    async fn sniff(&self, stream: &mut Stream, early: &mut BytesMut) -> Option<Wire> {
+        let deadline = self.worker.timer().deadline();
+        deadline.arm(self.settings.timeouts.head);
+        poll_fn(|cx| {
+            loop {
+                let known = early.len().min(PREFACE.len());
+                if early.get(..known) != PREFACE.get(..known) {
+                    return Poll::Ready(Some(Wire::H1));
+                }
+                if known == PREFACE.len() {
+                    return Poll::Ready(Some(Wire::H2));
+                }
+                match poll_read_buf(Pin::new(&mut *stream), cx, early) {
+                    Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(None),
+                    Poll::Ready(Ok(_)) => {}
+                    Poll::Pending => {
+                        if self.worker.is_draining() {
+                            return Poll::Ready(None);
+                        }
+                        ready!(deadline.poll_expired(cx));
+                        return Poll::Ready(None);
+                    }
+                }
+            }
+        })
+        .await
+    }
+}

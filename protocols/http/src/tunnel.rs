@@ -1,0 +1,211 @@
+//! What follows a 101 or a CONNECT 2xx: the connection is no longer HTTP.
+
+use std::io;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use gwproxy_core::Error;
+use gwproxy_core::net::Stream;
+use gwproxy_core::net::relay::{Relayed, relay};
+use gwproxy_core::worker::{LocalFuture, Worker};
+use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+/// One end of a connection that left HTTP, with the bytes that were read too far.
+#[derive(Debug)]
+pub struct Upgraded {
+    /// The bytes to come.
+    pub io: UpgradedIo,
+    /// Bytes already read from it; they come before those of `io`.
+    pub early: Bytes,
+}
+
+/// The byte stream below an upgraded connection.
+#[derive(Debug)]
+pub enum UpgradedIo {
+    /// HTTP/1.1: the whole connection.
+    Stream(Box<Stream>),
+    /// HTTP/2: one stream of a connection (RFC 9113 §8.5).
+    H2(TokioIo<hyper::upgrade::Upgraded>),
+}
+
+/// The body of a response that ends HTTP on this connection: what to do with the client's end.
+pub struct Tunnel(Box<dyn FnOnce(Upgraded) -> LocalFuture<()>>);
+
+/// How upgraded connections of a listener are checked and carried. The default is
+/// [`RawTunnel`]; the WebSocket room brings one that knows frames.
+pub trait Upgrade: 'static {
+    /// Judges an upgrade request before a node sees it.
+    ///
+    /// # Errors
+    /// The response for the client.
+    fn check_request(&self, parts: &http::request::Parts) -> Result<(), Box<crate::Response>>;
+
+    /// Judges the node's 101 before the client sees it.
+    ///
+    /// # Errors
+    /// Why the node's answer must not go on.
+    fn check_response(
+        &self,
+        request: &http::request::Parts,
+        response: &http::response::Parts,
+    ) -> Result<(), Error>;
+
+    /// Carries both ends until they are done.
+    fn carry(
+        self: Rc<Self>,
+        client: Upgraded,
+        upstream: Upgraded,
+        worker: Rc<Worker>,
+    ) -> LocalFuture<()>;
+}
+
+/// Carries bytes and looks at none of them.
+#[derive(Debug, Clone, Copy)]
+pub struct RawTunnel {
+    /// The tunnel ends after this long without a byte either way. Default 300 s.
+    pub idle: Duration,
+}
+
+impl Tunnel {
+    /// A tunnel that `run` carries.
+    pub fn new(run: impl FnOnce(Upgraded) -> LocalFuture<()> + 'static) -> Self {
+        Self(Box::new(run))
+    }
+
+    /// Hands the client's end over.
+    pub fn run(self, client: Upgraded) -> LocalFuture<()> {
+        (self.0)(client)
+    }
+}
+
+impl std::fmt::Debug for Tunnel {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Tunnel")
+    }
+}
+
+impl Default for RawTunnel {
+    fn default() -> Self {
+        Self { idle: Duration::from_mins(5) }
+    }
+}
+
+impl Upgrade for RawTunnel {
+    fn check_request(&self, _parts: &http::request::Parts) -> Result<(), Box<crate::Response>> {
+        Ok(())
+    }
+
+    fn check_response(
+        &self,
+        _request: &http::request::Parts,
+        _response: &http::response::Parts,
+    ) -> Result<(), Error> {
+        Ok(())
+    }
+
+    fn carry(
+        self: Rc<Self>,
+        client: Upgraded,
+        upstream: Upgraded,
+        worker: Rc<Worker>,
+    ) -> LocalFuture<()> {
+        Box::pin(async move {
+            let _ = carry_raw(client, upstream, self.idle, &worker).await;
+        })
+    }
+}
+
+/// Relays both ends byte by byte.
+pub async fn carry_raw(
+    client: Upgraded,
+    upstream: Upgraded,
+    idle: Duration,
+    worker: &Rc<Worker>,
+) -> Relayed {
+    let mut client_io = client.io;
+    let mut upstream_io = Prefixed { early: upstream.early, io: upstream.io };
+    relay(&mut client_io, &mut upstream_io, client.early, idle, worker.timer()).await
+}
+
+/// A stream with bytes in front.
+struct Prefixed {
+    early: Bytes,
+    io: UpgradedIo,
+}
+
+impl AsyncRead for Prefixed {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        if self.early.is_empty() {
+            return Pin::new(&mut self.io).poll_read(cx, buf);
+        }
+        let size = self.early.len().min(buf.remaining());
+        buf.put_slice(&self.early.split_to(size));
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for Prefixed {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.io).poll_write(cx, buf)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_shutdown(cx)
+    }
+}
+
+impl AsyncRead for UpgradedIo {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Stream(stream) => Pin::new(&mut **stream).poll_read(cx, buf),
+            Self::H2(stream) => Pin::new(stream).poll_read(cx, buf),
+        }
+    }
+}
+
+impl AsyncWrite for UpgradedIo {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
+            Self::Stream(stream) => Pin::new(&mut **stream).poll_write(cx, buf),
+            Self::H2(stream) => Pin::new(stream).poll_write(cx, buf),
+        }
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Stream(stream) => Pin::new(&mut **stream).poll_flush(cx),
+            Self::H2(stream) => Pin::new(stream).poll_flush(cx),
+        }
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Stream(stream) => Pin::new(&mut **stream).poll_shutdown(cx),
+            Self::H2(stream) => Pin::new(stream).poll_shutdown(cx),
+        }
+    }
+}

@@ -1,0 +1,163 @@
+//! Hop-by-hop fields (RFC 9110 §7.6.1): stripped before anything is forwarded, over *all*
+//! `Connection` lines, and before the proxy adds fields of its own.
+
+use http::header::{
+    CONNECTION, HOST, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE, TRAILER, TRANSFER_ENCODING,
+    UPGRADE,
+};
+use http::{HeaderMap, HeaderName, HeaderValue};
+
+/// Fields that never cross the proxy, listed or not. `TE` is handled apart: `trailers` may pass.
+const HOP_BY_HOP: [HeaderName; 7] = [
+    CONNECTION,
+    HeaderName::from_static("keep-alive"),
+    HeaderName::from_static("proxy-connection"),
+    TRANSFER_ENCODING,
+    UPGRADE,
+    PROXY_AUTHORIZATION,
+    HeaderName::from_static("http2-settings"),
+];
+
+/// Fields that a `Connection` line must not name: a client could make the proxy drop what a
+/// backend relies on (CVE-2022-31813 and its kin).
+const NEVER_NOMINATED: [&str; 7] = [
+    "host",
+    "content-length",
+    "transfer-encoding",
+    "authorization",
+    "cookie",
+    "content-type",
+    "expect",
+];
+
+/// The comma-separated tokens of all lines of a field, trimmed, without empty ones.
+pub fn tokens<'a>(headers: &'a HeaderMap, name: &HeaderName) -> impl Iterator<Item = &'a str> {
+    headers
+        .get_all(name)
+        .iter()
+        .filter_map(|line| line.to_str().ok())
+        .flat_map(|line| line.split(','))
+        .map(str::trim)
+        .filter(|token| !token.is_empty())
+}
+
+/// Whether a field's list has `token`, case-insensitively.
+pub fn has_token(headers: &HeaderMap, name: &HeaderName, token: &str) -> bool {
+    tokens(headers, name).any(|each| each.eq_ignore_ascii_case(token))
+}
+
+/// Refuses `Connection` lines that name fields of the message itself.
+///
+/// # Errors
+/// The rest of a sentence for the client.
+pub fn check_connection(headers: &HeaderMap) -> Result<(), &'static str> {
+    if !headers.contains_key(CONNECTION) {
+        return Ok(());
+    }
+    let forbidden = |token: &str| NEVER_NOMINATED.iter().any(|name| token.eq_ignore_ascii_case(name));
+    if tokens(headers, &CONNECTION).any(forbidden) {
+        return Err("Connection names a field that is not hop-by-hop");
+    }
+    Ok(())
+}
+
+/// Removes every hop-by-hop field. `TE: trailers` is kept as the one thing it may say, because the
+/// proxy carries trailers on every leg.
+pub fn strip(headers: &mut HeaderMap) {
+    let wants_trailers = headers.contains_key(TE) && has_token(headers, &TE, "trailers");
+    if headers.contains_key(CONNECTION) {
+        let nominated: Vec<HeaderName> = tokens(headers, &CONNECTION)
+            .filter_map(|token| HeaderName::from_bytes(token.as_bytes()).ok())
+            .filter(|name| *name != HOST)
+            .collect();
+        for name in nominated {
+            headers.remove(name);
+        }
+    }
+    for name in &HOP_BY_HOP {
+        headers.remove(name);
+    }
+    headers.remove(TE);
+    if wants_trailers {
+        headers.insert(TE, HeaderValue::from_static("trailers"));
+    }
+}
+
+/// [`strip`] for a response: `Proxy-Authenticate` is for the client of the proxy that asked, and
+/// that is this one.
+pub fn strip_response(headers: &mut HeaderMap) {
+    strip(headers);
+    headers.remove(TE);
+    headers.remove(PROXY_AUTHENTICATE);
+}
+
+/// Removes from a trailer section what must not be there (RFC 9110 §6.5.1): fields of framing,
+/// routing, authentication and those the head's `Connection` named.
+pub fn strip_trailers(trailers: &mut HeaderMap) {
+    strip(trailers);
+    for name in NEVER_NOMINATED {
+        trailers.remove(name);
+    }
+    trailers.remove(TE);
+    trailers.remove(TRAILER);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn map(fields: &[(&str, &str)]) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        for (name, value) in fields {
+            let name = HeaderName::from_bytes(name.as_bytes()).unwrap();
+            headers.append(name, HeaderValue::from_str(value).unwrap());
+        }
+        headers
+    }
+
+    /// P01, RFC 9110 §7.6.1.
+    #[test]
+    fn names_in_every_connection_line_are_stripped() {
+        let mut headers = map(&[
+            ("connection", "close, X-One"),
+            ("connection", "x-two"),
+            ("x-one", "1"),
+            ("x-two", "2"),
+            ("x-three", "3"),
+            ("keep-alive", "timeout=5"),
+            ("upgrade", "h2c"),
+            ("http2-settings", "AAMAAABkAAQAAP__"),
+        ]);
+        strip(&mut headers);
+        assert_eq!(headers.len(), 1);
+        assert_eq!(headers["x-three"], "3");
+    }
+
+    #[test]
+    fn te_keeps_trailers_alone() {
+        let mut headers = map(&[("te", "gzip;q=0.5, trailers"), ("connection", "te")]);
+        strip(&mut headers);
+        assert_eq!(headers["te"], "trailers");
+        let mut headers = map(&[("te", "gzip")]);
+        strip(&mut headers);
+        assert!(headers.is_empty());
+    }
+
+    /// T36.
+    #[test]
+    fn message_fields_cannot_be_nominated() {
+        assert!(check_connection(&map(&[("connection", "close, Cookie")])).is_err());
+        assert!(check_connection(&map(&[("connection", "a"), ("connection", "HOST")])).is_err());
+        assert!(check_connection(&map(&[("connection", "TE, keep-alive")])).is_ok());
+    }
+
+    /// P14.
+    #[test]
+    fn trailers_cannot_carry_framing_or_credentials() {
+        let mut trailers =
+            map(&[("content-length", "5"), ("authorization", "x"), ("x-sum", "1"), ("trailer", "x")]);
+        strip_trailers(&mut trailers);
+        assert_eq!(trailers.len(), 1);
+        assert!(trailers.contains_key("x-sum"));
+    }
+}
