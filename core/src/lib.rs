@@ -3,10 +3,12 @@
 //! **Invariant:** this crate does not know what a header is. Hash keys are `u64`, ALPN is bytes,
 //! the end of an exchange is an [`upstream::Outcome`].
 
+pub mod balance;
 mod clock;
 pub mod error;
 pub mod key;
 pub mod net;
+pub mod suggest;
 pub mod timer;
 pub mod tls;
 pub mod units;

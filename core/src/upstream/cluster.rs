@@ -1,12 +1,13 @@
 //! A service: its nodes, and the choice among them.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 
 use super::{Endpoint, Lease, Tried};
+use crate::balance::{Algorithm, Balancer};
 use crate::key::By;
 use crate::{Code, Error};
 
@@ -15,6 +16,10 @@ use crate::{Code, Error};
 pub struct ClusterSettings {
     /// The name in logs, metrics, errors and configuration.
     pub name: Arc<str>,
+    /// How a node is chosen. Default round robin.
+    pub balance: Algorithm,
+    /// What `consistent_hash` goes by. Default the client's address.
+    pub hash_by: By,
     /// For one connect including TLS. Default 2 s.
     pub connect_timeout: Duration,
     /// Nodes tried for one request at most, the first one included. Default 3.
@@ -27,14 +32,8 @@ pub struct Cluster {
     /// Unique in the process, never reused.
     pub id: u64,
     settings: ClusterSettings,
-    nodes: ArcSwap<Nodes>,
-}
-
-/// One version of the list of nodes, never changed in place.
-#[derive(Debug)]
-struct Nodes {
-    endpoints: Arc<[Arc<Endpoint>]>,
-    cursor: AtomicUsize,
+    /// One version of the list of nodes with what is prepared for it, never changed in place.
+    balancer: ArcSwap<Balancer>,
 }
 
 static NEXT_ID: AtomicU64 = AtomicU64::new(1);
@@ -42,7 +41,13 @@ static NEXT_ID: AtomicU64 = AtomicU64::new(1);
 impl ClusterSettings {
     /// The defaults, under a name.
     pub fn new(name: impl Into<Arc<str>>) -> Self {
-        Self { name: name.into(), connect_timeout: Duration::from_secs(2), max_attempts: 3 }
+        Self {
+            name: name.into(),
+            balance: Algorithm::default(),
+            hash_by: By::Ip,
+            connect_timeout: Duration::from_secs(2),
+            max_attempts: 3,
+        }
     }
 }
 
@@ -52,8 +57,8 @@ impl Cluster {
         let endpoints = endpoints.into_iter().map(Arc::new).collect();
         Arc::new(Self {
             id: NEXT_ID.fetch_add(1, Ordering::Relaxed),
+            balancer: ArcSwap::from_pointee(Balancer::new(settings.balance, endpoints)),
             settings,
-            nodes: ArcSwap::from_pointee(Nodes { endpoints, cursor: AtomicUsize::new(0) }),
         })
     }
 
@@ -69,13 +74,33 @@ impl Cluster {
 
     /// The nodes as they are now.
     pub fn endpoints(&self) -> Arc<[Arc<Endpoint>]> {
-        Arc::clone(&self.nodes.load().endpoints)
+        Arc::clone(self.balancer.load().endpoints())
     }
 
     /// What the choice of a node wants to know of the request; [`Self::acquire`] gets its key
     /// ([`key::of_ip`](crate::key::of_ip), [`key::stable`](crate::key::stable)).
     pub fn needs_key(&self) -> Option<&By> {
-        None
+        match self.settings.balance {
+            Algorithm::ConsistentHash => Some(&self.settings.hash_by),
+            Algorithm::IpHash => Some(&By::Ip),
+            _ => None,
+        }
+    }
+
+    /// Replaces the list of nodes. A node that is in the old and in the new list (same name,
+    /// scheme, address and TLS) stays the same [`Endpoint`]: its health, its exchanges under way
+    /// and its pooled connections carry over, with the new weight.
+    pub fn update(&self, endpoints: Vec<Endpoint>) {
+        let old = self.endpoints();
+        let keep = |new: Endpoint| match old.iter().find(|old| old.is_same_node(&new)) {
+            Some(old) => {
+                old.set_weight(new.weight());
+                Arc::clone(old)
+            }
+            None => Arc::new(new),
+        };
+        let endpoints = endpoints.into_iter().map(keep).collect();
+        self.balancer.store(Arc::new(Balancer::new(self.settings.balance, endpoints)));
     }
 
     /// Chooses a node for one exchange. Nodes that are unhealthy, of weight 0 or in `tried` are
@@ -86,18 +111,17 @@ impl Cluster {
     pub fn acquire(
         self: &Arc<Self>,
         now: Instant,
-        _key: Option<u64>,
+        key: Option<u64>,
         tried: &Tried,
     ) -> Result<Lease, Error> {
-        let nodes = self.nodes.load();
-        let offered =
-            |node: &Endpoint| node.weight() != 0 && node.is_healthy() && !tried.contains(node.id);
-        let node = nodes
-            .pick(|node| offered(node) && !node.is_avoided(now))
-            .or_else(|| nodes.pick(offered));
+        let balancer = self.balancer.load();
+        let offered = |node: &Endpoint| node.is_healthy() && !tried.contains(node.id);
+        let node = balancer
+            .pick(key, |node| offered(node) && !node.is_avoided(now))
+            .or_else(|| balancer.pick(key, offered));
         match node {
             Some(node) => Ok(Lease::new(Arc::clone(self), Arc::clone(node), now)),
-            None => Err(self.no_node(&nodes.endpoints, tried)),
+            None => Err(self.no_node(balancer.endpoints(), tried)),
         }
     }
 
@@ -118,16 +142,6 @@ impl Cluster {
             )
         };
         Error::new(Code::NoHealthyNode, sentence).unsent()
-    }
-}
-
-impl Nodes {
-    fn pick(&self, usable: impl Fn(&Endpoint) -> bool) -> Option<&Arc<Endpoint>> {
-        let len = self.endpoints.len();
-        (0..len)
-            .map(|_| self.cursor.fetch_add(1, Ordering::Relaxed) % len)
-            .filter_map(|index| self.endpoints.get(index))
-            .find(|node| usable(node))
     }
 }
 

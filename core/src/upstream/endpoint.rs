@@ -85,6 +85,26 @@ impl Endpoint {
         self.weight.load(Ordering::Relaxed)
     }
 
+    /// Changes its share. A weight of 0 is obeyed at once, any other by the next
+    /// [`Balancer`](crate::balance::Balancer).
+    pub(crate) fn set_weight(&self, weight: u32) {
+        self.weight.store(weight, Ordering::Relaxed);
+    }
+
+    /// Whether `other` describes the same node: same name, scheme, address, metadata and TLS.
+    pub(crate) fn is_same_node(&self, other: &Self) -> bool {
+        let same_tls = match (&self.tls, &other.tls) {
+            (None, None) => true,
+            (Some(mine), Some(its)) => Arc::ptr_eq(mine, its),
+            _ => false,
+        };
+        same_tls
+            && self.name == other.name
+            && self.scheme == other.scheme
+            && self.addr == other.addr
+            && self.metadata == other.metadata
+    }
+
     /// Exchanges under way over all workers.
     pub fn in_flight(&self) -> u32 {
         self.in_flight.load(Ordering::Relaxed)

@@ -89,3 +89,34 @@ fn an_unhealthy_node_is_not_used_even_if_it_is_the_last() {
     cluster.endpoints().iter().for_each(|e| assert!(e.set_healthy(false)));
     assert!(cluster.acquire(Instant::now(), None, &Tried::new()).is_err());
 }
+
+#[test]
+fn an_update_keeps_the_nodes_it_knows() {
+    let cluster = cluster(vec![node("a", 1), node("b", 1)]);
+    let now = Instant::now();
+    let before = cluster.endpoints();
+    let lease = cluster.acquire(now, None, &Tried::new()).unwrap();
+    before.iter().for_each(|e| assert!(e.set_healthy(false)));
+    cluster.update(vec![node("c", 1), node("a", 7)]);
+    let after = cluster.endpoints();
+    assert!(Arc::ptr_eq(&after[1], &before[0]));
+    assert_eq!(after[1].weight(), 7);
+    assert_eq!(name_of(&cluster.acquire(now, None, &Tried::new()).unwrap()), "c");
+    drop(lease);
+    assert_eq!(before[0].in_flight() + before[1].in_flight(), 0);
+}
+
+#[test]
+fn hash_balancers_say_what_they_go_by() {
+    let with = |balance| {
+        let settings = ClusterSettings {
+            balance,
+            hash_by: By::Cookie("sid".into()),
+            ..ClusterSettings::new("orders")
+        };
+        Cluster::new(settings, vec![node("a", 1)]).needs_key().cloned()
+    };
+    assert_eq!(with(Algorithm::IpHash), Some(By::Ip));
+    assert_eq!(with(Algorithm::ConsistentHash), Some(By::Cookie("sid".into())));
+    assert_eq!(with(Algorithm::RoundRobin), None);
+}
