@@ -58,6 +58,15 @@ impl Stream {
         }
     }
 
+    /// The protocol both sides agreed on by ALPN (RFC 7301); none without TLS or agreement.
+    pub fn alpn(&self) -> Option<&[u8]> {
+        match self {
+            Self::Plain(_) => None,
+            Self::TlsServer(tls) => tls.get_ref().1.alpn_protocol(),
+            Self::TlsClient(tls) => tls.get_ref().1.alpn_protocol(),
+        }
+    }
+
     /// Makes a close send RST instead of FIN, so that the peer cannot take a cut-off transfer for
     /// a complete one. Best effort: a Unix socket has no reset.
     pub fn abort_on_close(&self) {
