@@ -1,1 +1,3 @@
-//! rooms
+//! gwproxy: HTTP, WebSocket, TCP and gRPC through one proxy.
+
+pub mod plan;

@@ -1,0 +1,277 @@
+//! What a forward proxy lets its clients reach, and who may ask.
+
+use std::fmt;
+use std::net::IpAddr;
+use std::str::FromStr;
+use std::sync::Arc;
+
+use gwproxy_core::net::HostPort;
+use ipnet::IpNet;
+
+use super::UpstreamTimeouts;
+
+/// A forward proxy's rules. The default lets nobody reach a private address and tunnels only to
+/// port 443 (reliability D28).
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Forward {
+    /// Who may use it. Empty: everyone who reaches the listener.
+    pub users: Vec<User>,
+    /// Destinations that may be asked for; empty: all that are not denied.
+    pub allow: Vec<Destination>,
+    /// Destinations that may not, whatever `allow` says.
+    pub deny: Vec<Destination>,
+    /// Lets clients reach private, loopback, link-local and metadata addresses.
+    pub allow_private: bool,
+    /// Ports that may be asked for.
+    pub ports: PortRule,
+    /// Lets an address that others can reach stay open to everyone.
+    pub unsafe_open: bool,
+    /// Timeouts towards destinations.
+    pub timeouts: UpstreamTimeouts,
+}
+
+/// Ports a forward proxy dials.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum PortRule {
+    /// CONNECT: 443. Absolute-form requests: 80, 443 and every port from 1024 up.
+    #[default]
+    Usual,
+    /// These, for CONNECT and absolute-form alike; never empty.
+    Only(Vec<u16>),
+}
+
+/// A user of a forward proxy.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct User {
+    /// The name, without a colon (RFC 7617 §2).
+    pub name: Arc<str>,
+    /// What the password is checked against.
+    pub hash: PasswordHash,
+}
+
+/// A salted password hash: `$argon2id$…` (PHC) or bcrypt (`$2a$…`, `$2b$…`, `$2y$…`). A secret:
+/// `Debug` does not show it.
+#[derive(Clone, PartialEq, Eq)]
+pub struct PasswordHash(Arc<str>);
+
+/// A destination in `allow` and `deny`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Destination {
+    /// This host (a name, lower-case, or an address), on one port or any.
+    Host {
+        /// Name or address.
+        host: Arc<str>,
+        /// None: any.
+        port: Option<u16>,
+    },
+    /// Every address of a network, on one port or any. Compared with the address dialled.
+    Net {
+        /// The network.
+        net: IpNet,
+        /// None: any.
+        port: Option<u16>,
+    },
+    /// Every name below a domain (`.example.com`), on one port or any.
+    Suffix {
+        /// With its leading dot, lower-case.
+        suffix: Arc<str>,
+        /// None: any.
+        port: Option<u16>,
+    },
+}
+
+/// Why a user or a destination was refused; `Display` is a sentence.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ForwardParseError(String);
+
+impl PortRule {
+    /// Whether CONNECT may ask for this port.
+    pub fn permits_connect(&self, port: u16) -> bool {
+        match self {
+            Self::Usual => port == 443,
+            Self::Only(ports) => ports.contains(&port),
+        }
+    }
+
+    /// Whether an absolute-form request may ask for this port.
+    pub fn permits_request(&self, port: u16) -> bool {
+        match self {
+            Self::Usual => matches!(port, 80 | 443 | 1024..),
+            Self::Only(ports) => ports.contains(&port),
+        }
+    }
+}
+
+impl PasswordHash {
+    /// The text of the hash, for the verifier.
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for PasswordHash {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("PasswordHash(…)")
+    }
+}
+
+impl FromStr for PasswordHash {
+    type Err = ForwardParseError;
+
+    fn from_str(text: &str) -> Result<Self, ForwardParseError> {
+        let bcrypt = ["$2a$", "$2b$", "$2y$"].iter().any(|tag| text.starts_with(tag));
+        // 60 characters: tag, two digits of cost, `$`, 22 of salt, 31 of hash.
+        let known = (bcrypt && text.len() == 60 && text.is_ascii())
+            || (text.starts_with("$argon2") && text.split('$').count() >= 6);
+        if known { Ok(Self(text.into())) } else { Err(not_a_hash()) }
+    }
+}
+
+// The text is not repeated: it is most likely the password itself.
+fn not_a_hash() -> ForwardParseError {
+    ForwardParseError(
+        "the password must be a hash (`$argon2id$…` or bcrypt `$2y$…`), never plain text; make \
+         one with `gwproxy hash-password` and put it in single quotes, because of the `$`"
+            .into(),
+    )
+}
+
+impl FromStr for User {
+    type Err = ForwardParseError;
+
+    /// Parses `NAME:HASH`, the lines of an `htpasswd -B` file.
+    fn from_str(text: &str) -> Result<Self, ForwardParseError> {
+        let (name, hash) = text.split_once(':').ok_or_else(|| {
+            ForwardParseError(
+                "a user is written NAME:HASH; make the hash with `gwproxy hash-password`".into(),
+            )
+        })?;
+        if name.is_empty() || name.chars().any(char::is_control) {
+            return Err(ForwardParseError("a user needs a name before the `:`".into()));
+        }
+        Ok(Self { name: name.into(), hash: hash.parse()? })
+    }
+}
+
+impl FromStr for Destination {
+    type Err = ForwardParseError;
+
+    /// Parses `HOST`, `HOST:PORT`, `*.DOMAIN`, `*.DOMAIN:PORT`, `CIDR`, `[V6]:PORT`.
+    fn from_str(text: &str) -> Result<Self, ForwardParseError> {
+        let bad = || {
+            ForwardParseError(format!(
+                "`{text}` is not a destination; write a host (`example.com`), a host and port \
+                 (`example.com:443`), every name below a domain (`*.example.com`) or a network \
+                 (`10.0.0.0/8`)"
+            ))
+        };
+        if let Ok(net) = text.parse::<IpNet>() {
+            return Ok(Self::Net { net: net.trunc(), port: None });
+        }
+        if let Ok(ip) = text.parse::<IpAddr>() {
+            return Ok(Self::Net { net: ip.to_canonical().into(), port: None });
+        }
+        let (wildcard, rest) = match text.strip_prefix("*.") {
+            Some(rest) => (true, rest),
+            None => (false, text),
+        };
+        // Any port stands in for a missing one: it is only there to make the host parse.
+        let at = HostPort::parse(rest, Some(1)).map_err(|_| bad())?;
+        let port = rest.contains(':').then_some(at.port);
+        match (wildcard, at.ip()) {
+            (true, Some(_)) => Err(bad()),
+            (true, None) => Ok(Self::Suffix { suffix: format!(".{}", at.host).into(), port }),
+            (false, Some(ip)) => Ok(Self::Net { net: ip.to_canonical().into(), port }),
+            (false, None) => Ok(Self::Host { host: at.host, port }),
+        }
+    }
+}
+
+impl fmt::Display for Destination {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let port = match self {
+            Self::Host { host, port } => {
+                write!(f, "{host}")?;
+                port
+            }
+            Self::Suffix { suffix, port } => {
+                write!(f, "*{suffix}")?;
+                port
+            }
+            Self::Net { net, port } => {
+                match (net.prefix_len() == net.max_prefix_len(), port, net.addr()) {
+                    (true, Some(_), IpAddr::V6(ip)) => write!(f, "[{ip}]")?,
+                    (true, _, ip) => write!(f, "{ip}")?,
+                    (false, ..) => write!(f, "{net}")?,
+                }
+                port
+            }
+        };
+        match port {
+            Some(port) => write!(f, ":{port}"),
+            None => Ok(()),
+        }
+    }
+}
+
+impl fmt::Display for ForwardParseError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for ForwardParseError {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn destinations_print_as_they_parse() {
+        for text in [
+            "example.com",
+            "example.com:443",
+            "*.example.com",
+            "*.example.com:8443",
+            "10.0.0.0/8",
+            "10.1.2.3",
+            "10.1.2.3:22",
+            "::1",
+            "[::1]:80",
+            "fd00::/8",
+        ] {
+            let parsed: Destination = text.parse().unwrap();
+            assert_eq!(parsed.to_string(), text);
+            assert_eq!(parsed.to_string().parse::<Destination>().unwrap(), parsed);
+        }
+        assert_eq!("10.9.9.9/8".parse::<Destination>().unwrap().to_string(), "10.0.0.0/8");
+        for bad in ["", "*", "*.", "*.1.2.3.4", "a b", "host:0", "host:99999", "10.0.0.0/33"] {
+            assert!(bad.parse::<Destination>().is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn only_hashes_are_passwords_and_none_is_shown() {
+        let bcrypt = "$2y$10$N9qo8uLOickgx2ZMRZoMyeIjZAgcfl7p92ldGxad68LJZdL17lhWy";
+        let argon = "$argon2id$v=19$m=19456,t=2,p=1$c2FsdHNhbHQ$aGFzaGhhc2g";
+        for good in [bcrypt, argon] {
+            let user: User = format!("ann:{good}").parse().unwrap();
+            assert_eq!((&*user.name, user.hash.expose()), ("ann", good));
+            assert!(!format!("{user:?}").contains(good));
+        }
+        for bad in ["ann", "ann:", ":x", "ann:secret", "ann:$2y$10$short", "ann:$argon2id$x"] {
+            let sentence = bad.parse::<User>().unwrap_err().to_string();
+            assert!(!sentence.contains("secret"), "{sentence}");
+        }
+    }
+
+    #[test]
+    fn usual_ports() {
+        let usual = PortRule::Usual;
+        assert!(usual.permits_connect(443) && !usual.permits_connect(22));
+        assert!(usual.permits_request(80) && usual.permits_request(8080));
+        assert!(!usual.permits_request(25) && !usual.permits_request(0));
+        assert!(PortRule::Only(vec![22]).permits_connect(22));
+        assert!(!PortRule::Only(vec![22]).permits_connect(443));
+    }
+}
