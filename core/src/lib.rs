@@ -9,6 +9,7 @@ pub mod error;
 pub mod key;
 pub mod net;
 pub mod suggest;
+pub mod telemetry;
 pub mod timer;
 pub mod tls;
 pub mod units;

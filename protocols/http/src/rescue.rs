@@ -1,6 +1,7 @@
 //! The one place where an error becomes an HTTP response.
 
 use bytes::Bytes;
+use gwproxy_core::telemetry::json;
 use gwproxy_core::{Code, Error};
 use http::header::{
     CACHE_CONTROL, CONNECTION, CONTENT_TYPE, HeaderName, PROXY_AUTHENTICATE, RETRY_AFTER,
@@ -131,16 +132,17 @@ pub fn rejected(reject: &Reject) -> Response {
 }
 
 fn problem(status: StatusCode, code: Code, detail: Option<&str>) -> Response {
-    let mut body = format!(
-        "{{\"type\":\"about:blank\",\"title\":{},\"status\":{},\"code\":\"{code}\"",
-        quoted(title_of(code)),
-        status.as_u16(),
+    let mut body = Vec::with_capacity(160);
+    body.extend_from_slice(b"{\"type\":\"about:blank\",\"title\":");
+    json::push_str(&mut body, title_of(code).as_bytes());
+    body.extend_from_slice(
+        format!(",\"status\":{},\"code\":\"{code}\"", status.as_u16()).as_bytes(),
     );
     if let Some(detail) = detail {
-        body.push_str(",\"detail\":");
-        body.push_str(&quoted(detail));
+        body.extend_from_slice(b",\"detail\":");
+        json::push_str(&mut body, detail.as_bytes());
     }
-    body.push_str("}\n");
+    body.extend_from_slice(b"}\n");
     let mut response = Response::new(Body::full(Bytes::from(body)));
     *response.status_mut() = status;
     let headers = response.headers_mut();
@@ -152,25 +154,6 @@ fn problem(status: StatusCode, code: Code, detail: Option<&str>) -> Response {
         headers.insert(PROXY_STATUS, value);
     }
     response
-}
-
-/// A JSON string (RFC 8259 §7).
-fn quoted(text: &str) -> String {
-    use std::fmt::Write as _;
-    let mut out = String::with_capacity(text.len() + 2);
-    out.push('"');
-    for c in text.chars() {
-        match c {
-            '"' => out.push_str("\\\""),
-            '\\' => out.push_str("\\\\"),
-            c if (c as u32) < 0x20 => {
-                let _ = write!(out, "\\u{:04x}", c as u32);
-            }
-            c => out.push(c),
-        }
-    }
-    out.push('"');
-    out
 }
 
 #[cfg(test)]
@@ -196,10 +179,5 @@ mod tests {
         let error = Error::new(Code::BreakerOpen, "x").retry_in(Duration::from_millis(1));
         let response = Problem::default().answer(&error);
         assert_eq!(response.headers()["retry-after"], "1");
-    }
-
-    #[test]
-    fn quotes_are_escaped() {
-        assert_eq!(quoted("a\"b\\c\nd"), "\"a\\\"b\\\\c\\u000ad\"");
     }
 }

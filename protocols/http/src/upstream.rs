@@ -9,7 +9,7 @@ use gwproxy_core::upstream::connect::{Resolver, connect};
 use gwproxy_core::upstream::{Cluster, Endpoint, NodeAddr, Outcome, Tried};
 use gwproxy_core::worker::Worker;
 use gwproxy_core::{Code, Error};
-use http::header::UPGRADE;
+use http::header::{HOST, UPGRADE};
 use http::uri::Scheme;
 use http::{Method, StatusCode};
 
@@ -27,7 +27,7 @@ pub struct Upstream {
 }
 
 /// How long one request may take, and what it is balanced by.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Terms {
     /// From the sent head to the response's. Default 15 s.
     pub first_byte: Duration,
@@ -40,8 +40,10 @@ pub struct Terms {
 }
 
 /// What the node sees as `Host`.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub enum Host {
+    /// This one.
+    Fixed(http::HeaderValue),
     /// What the client asked for.
     #[default]
     Preserve,
@@ -162,8 +164,12 @@ impl Upstream {
         terms: &Terms,
         connect_limit: Duration,
     ) -> Result<Response, Failed> {
-        if terms.host == Host::Node {
-            set_host(&mut request, endpoint);
+        match &terms.host {
+            Host::Preserve => {}
+            Host::Fixed(host) => {
+                request.headers_mut().insert(HOST, host.clone());
+            }
+            Host::Node => set_host(&mut request, endpoint),
         }
         let home = self.pool.home(endpoint.id);
         let is_upgrade = request.headers().contains_key(UPGRADE);
@@ -317,6 +323,6 @@ fn set_host(request: &mut Request, endpoint: &Endpoint) {
         addr => addr.to_string(),
     };
     if let Ok(host) = http::HeaderValue::from_str(&host) {
-        request.headers_mut().insert(http::header::HOST, host);
+        request.headers_mut().insert(HOST, host);
     }
 }
