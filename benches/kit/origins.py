@@ -1,7 +1,7 @@
 """What stands behind the proxies: origins much cheaper than any proxy, and the TLS files.
 
 HTTP/1.1 comes from nginx answering from memory (`return 200`) or by sendfile; HTTP/2 and gRPC from
-nghttpd, which costs about a quarter of nginx's HTTP/2 per request.
+nghttpd, which costs under a third of nginx's HTTP/2 per request.
 """
 
 import os
