@@ -104,7 +104,7 @@ async fn what_a_handshake_says() {
     let pem = std::fs::read_to_string(ca.path("client.pem")).unwrap();
     assert_eq!(client.der, der(&pem));
     assert_eq!(client.fingerprint.len(), 64);
-    assert_eq!(client.fingerprint, crate::tls::info::fingerprint(&der(&pem)));
+    assert_eq!(client.fingerprint, crate::tls::fingerprint(&der(&pem)));
 }
 
 #[tokio::test]
