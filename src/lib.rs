@@ -1,4 +1,7 @@
 //! gwproxy: HTTP, WebSocket, TCP and gRPC through one proxy.
 
 pub mod config;
+pub mod devcert;
+pub mod echo;
+pub mod gateway;
 pub mod plan;

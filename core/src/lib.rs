@@ -4,11 +4,15 @@
 //! the end of an exchange is an [`upstream::Outcome`].
 
 pub mod balance;
+pub mod breaker;
 mod clock;
 pub mod error;
 pub mod key;
+pub mod limit;
 pub mod net;
+mod options;
 pub mod suggest;
+pub mod telemetry;
 pub mod timer;
 pub mod tls;
 pub mod units;

@@ -124,6 +124,30 @@ impl Worker {
     }
 }
 
+#[cfg(feature = "testing")]
+impl Worker {
+    /// A worker on the current thread, so that a test may pause time, and the phase it follows.
+    /// It lives as long as [`Worker::run_for_test`] is polled.
+    pub fn for_test() -> (Rc<Self>, watch::Sender<Phase>) {
+        let (phase, phases) = watch::channel(Phase::Running);
+        let shared = Shared { connections: Box::new([Load::default()]), inboxes: Box::new([]) };
+        let worker = Self {
+            index: 0,
+            timer: Timer::new(),
+            phase: Cell::new(Phase::Running),
+            phases,
+            shared: Arc::new(shared),
+            inbox: Inbox::default(),
+        };
+        (Rc::new(worker), phase)
+    }
+
+    /// Drives the timer and the phases of a worker made by [`Worker::for_test`].
+    pub async fn run_for_test(&self) {
+        tokio::join!(self.timer.drive(), self.follow_phases());
+    }
+}
+
 impl std::fmt::Debug for Worker {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Worker").field("index", &self.index).finish_non_exhaustive()

@@ -16,9 +16,12 @@ use super::yaml::{Map, Node, Scalar, Value};
 const ERRORS_MAX: usize = 50;
 
 /// Reads a whole tree, telling every error: what fails is noted, taken out of the tree, and the
-/// rest is read again. The value is what could be read; `None` if nothing could.
-pub(super) fn read_all<T: de::DeserializeOwned>(mut root: Node) -> (Option<T>, Found) {
-    let mut found = Found { diagnostics: Vec::new(), damaged: false, lost: false };
+/// rest is read again. `told` is what was wrong before. The value is what could be read; `None` if nothing could.
+pub(super) fn read_all<T: de::DeserializeOwned>(
+    mut root: Node,
+    told: Vec<Diagnostic>,
+) -> (Option<T>, Found) {
+    let mut found = Found { diagnostics: told, damaged: false, lost: false };
     loop {
         let error = match T::deserialize(De(&root)) {
             Ok(value) => return (Some(value), found),
@@ -38,6 +41,7 @@ pub(super) fn read_all<T: de::DeserializeOwned>(mut root: Node) -> (Option<T>, F
                 }
                 continue;
             }
+            Kind::Told => {}
             Kind::Other(code) => found.add(code, place, error.message, holds_secret(&root, path)),
         }
         // What cannot be taken out itself goes with what it is in.
@@ -142,6 +146,7 @@ pub(super) struct DeError {
 enum Kind {
     Missing(&'static str),
     Other(Code),
+    Told,
 }
 
 /// The reader of one value.
@@ -151,6 +156,12 @@ pub(super) struct De<'de>(pub(super) &'de Node);
 impl DeError {
     fn other(code: Code, message: String) -> Self {
         Self { kind: Kind::Other(code), message, place: None, path: Vec::new(), instead: None }
+    }
+
+    /// For a value whose mistake was told before.
+    fn told(place: Place) -> Self {
+        let error = Self::other(Code::InvalidValue, String::new());
+        Self { kind: Kind::Told, ..error }.at(place)
     }
 
     fn at(mut self, place: Place) -> Self {
@@ -458,6 +469,9 @@ impl<'de> de::SeqAccess<'de> for Items<'de> {
         let Some(node) = self.items.get(self.next) else { return Ok(None) };
         let index = self.next;
         self.next += 1;
+        if node.told() {
+            return Err(DeError::told(node.place).below(index));
+        }
         seed.deserialize(De(node)).map(Some).map_err(|error| error.at(node.place).below(index))
     }
 
@@ -498,6 +512,9 @@ impl<'de> de::MapAccess<'de> for Pairs<'de> {
     fn next_value_seed<S: DeserializeSeed<'de>>(&mut self, seed: S) -> Result<S::Value, DeError> {
         let index = self.next.saturating_sub(1);
         match self.map.entries.get(index) {
+            Some(entry) if entry.value.told() => {
+                Err(DeError::told(entry.value.place).below(index))
+            }
             Some(entry) => seed
                 .deserialize(De(&entry.value))
                 .map_err(|error| error.at(entry.value.place).below(index)),

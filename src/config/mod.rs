@@ -58,12 +58,8 @@ pub fn load(path: &Path) -> Result<Plan, Report> {
 pub fn read(text: &str, name: &str, env: &dyn Fn(&str) -> Option<String>) -> Result<Plan, Report> {
     // A byte order mark is what some editors put first; it says nothing.
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
-    let (tree, unset) = yaml::read(text, env).map_err(|one| Report::new(name, text, vec![one]))?;
-    // A value that could not be put in would be told a second time for not reading.
-    if !unset.is_empty() {
-        return Err(Report::new(name, text, unset));
-    }
-    let (file, mut found) = de::read_all(tree);
+    let (tree, told) = yaml::read(text, env).map_err(|one| Report::new(name, text, vec![one]))?;
+    let (file, mut found) = de::read_all(tree, told);
     let plan = file.map(|file| check::check(file, &mut found));
     match plan {
         Some(plan) if found.diagnostics.is_empty() => Ok(plan),

@@ -56,6 +56,8 @@ pub(super) struct Entry {
 pub(super) struct Scalar {
     pub(super) text: String,
     pub(super) plain: bool,
+    /// What should stand here could not be put in, and that was told.
+    pub(super) told: bool,
 }
 
 /// Reads one document. `env` answers `${NAME}`. An empty document is an empty map.
@@ -132,12 +134,15 @@ impl Builder<'_> {
                 self.no_tag(tag.is_some_and(|tag| tag.core_suffix().is_none()), place)?;
                 let plain = style == ScalarStyle::Plain;
                 let raw = span.slice(self.text).unwrap_or_default();
+                let before = self.found.len();
                 let text = if self.expects_key() {
                     text.into_owned()
                 } else {
                     expand::expand(&text, raw, place, self.env, &mut self.found)
                 };
-                self.put(Node { place, value: Value::Scalar(Scalar { text, plain }) }, anchor)
+                let told = self.found.len() != before;
+                let value = Value::Scalar(Scalar { text, plain, told });
+                self.put(Node { place, value }, anchor)
             }
             Event::SequenceStart(_, anchor, tag) => {
                 self.no_tag(tag.is_some_and(|tag| tag.core_suffix().is_none()), place)?;
@@ -266,6 +271,11 @@ impl Body {
 }
 
 impl Node {
+    /// Whether what is wrong with it was told while it was read.
+    pub(super) fn told(&self) -> bool {
+        matches!(&self.value, Value::Scalar(scalar) if scalar.told)
+    }
+
     fn size(&self) -> usize {
         match &self.value {
             Value::Scalar(_) => 1,

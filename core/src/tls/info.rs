@@ -65,8 +65,8 @@ impl ClientIdentity {
     }
 }
 
-/// SHA-256 in lower-case hex.
-pub(super) fn fingerprint(der: &[u8]) -> String {
+/// SHA-256 in lower-case hex: of a certificate in DER, the fingerprint that tools show.
+pub fn fingerprint(der: &[u8]) -> String {
     let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, der);
     digest.as_ref().iter().fold(String::with_capacity(64), |mut hex, byte| {
         let _ = write!(hex, "{byte:02x}"); // writing to a string cannot fail

@@ -308,3 +308,38 @@ fn to_array(digest: digest::Digest) -> Digest {
     array.copy_from_slice(digest.as_ref()); // SHA-256 is 32 bytes long
     array
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tls::tests::support::{Ca, serving};
+
+    #[test]
+    fn once_the_clock_has_moved_on_stamps_alone_tell_a_change() {
+        let ca = Ca::new();
+        let settings = serving(ca.pair("server", &["a.test"]));
+        let (mut watched, _) = Watched::start(settings, &[], None).unwrap();
+        assert!(!watched.last.quiet, "the files are new");
+        let later = SystemTime::now() + Duration::from_secs(10);
+        assert!(watched.look(later).unwrap().is_none());
+        assert!(watched.last.quiet);
+        ca.pair("server", &["a.test"]);
+        assert!(matches!(watched.look(later), Ok(Some(Look::Settling))));
+        assert!(watched.last.quiet, "the second look relies on the stamps");
+        assert!(matches!(watched.look(later), Ok(Some(Look::Built(_)))));
+        assert!(matches!(watched.look(later), Ok(None)));
+    }
+
+    #[test]
+    fn bytes_that_move_between_files_are_a_change() {
+        let ca = Ca::new();
+        let pair = ca.pair("server", &["a.test"]);
+        let now = SystemTime::now();
+        let digest = |cert: &str, key: &str| {
+            std::fs::write(&pair.cert, cert).unwrap();
+            std::fs::write(&pair.key, key).unwrap();
+            Snapshot::take(&serving(pair.clone()), now).digest
+        };
+        assert_ne!(digest("ab", "c"), digest("a", "bc"));
+    }
+}

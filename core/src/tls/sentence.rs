@@ -134,6 +134,10 @@ fn certificate_fault(error: &CertificateError) -> String {
         |time: &rustls_pki_types::UnixTime| day(i64::try_from(time.as_secs()).unwrap_or(i64::MAX));
     match error {
         C::UnknownIssuer => "it is not signed by an authority trusted here".into(),
+        // Also what an authority made anew under its old name leads to.
+        C::BadSignature => "it, or the handshake, is signed by another key than it claims; was \
+                            its authority made anew?"
+            .into(),
         C::ExpiredContext { not_after, .. } => format!("it expired at {}", at(not_after)),
         C::NotValidYetContext { not_before, .. } => {
             format!("it is not valid before {}", at(not_before))
@@ -158,6 +162,9 @@ fn incompatible(why: &PeerIncompatible) -> String {
         | PeerIncompatible::Tls12NotOfferedOrEnabled
         | PeerIncompatible::ServerTlsVersionIsDisabledByOurConfig => {
             "it does not speak a TLS version allowed here (1.2 and 1.3 at most)".into()
+        }
+        PeerIncompatible::SignatureAlgorithmsExtensionRequired => {
+            "it offers no signature algorithms, as clients older than TLS version 1.2 do".into()
         }
         PeerIncompatible::NoCipherSuitesInCommon => "no cipher suite in common".into(),
         PeerIncompatible::NoKxGroupsInCommon => "no key exchange group in common".into(),

@@ -1,1 +1,7 @@
+//! Real handshakes between the two roles, over sockets, with certificates minted on the spot.
 
+mod handshake;
+mod reload;
+mod resume;
+mod sentences;
+pub(super) mod support;

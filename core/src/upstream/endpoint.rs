@@ -36,6 +36,9 @@ pub struct Endpoint {
     pub addr: NodeAddr,
     /// TLS towards it, if any.
     pub tls: Option<Arc<ClientTls>>,
+    /// TLS for connections that carry one exchange at a time, where that takes another offer
+    /// than `tls` makes; none: `tls` serves both.
+    pub tls_exclusive: Option<Arc<ClientTls>>,
     /// Free words about it (zone, version).
     pub metadata: BTreeMap<String, String>,
     weight: AtomicU32,
@@ -71,6 +74,7 @@ impl Endpoint {
             scheme: scheme.into(),
             addr,
             tls,
+            tls_exclusive: None,
             metadata: BTreeMap::new(),
             weight: AtomicU32::new(weight),
             in_flight: AtomicU32::new(0),

@@ -1,6 +1,7 @@
 //! Services and their nodes.
 
 pub mod cluster;
+pub mod connect;
 pub mod discover;
 pub mod endpoint;
 pub mod lease;

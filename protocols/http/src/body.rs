@@ -1,6 +1,7 @@
 //! One body type for every message, whatever wire it came from or goes to.
 
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Instant;
 
@@ -27,7 +28,10 @@ enum Kind {
     Full(Bytes),
     H1Request(h1::server::RequestBody),
     H1Response(Box<h1::client::ResponseBody>),
-    H2 { body: hyper::body::Incoming, on_reset: Code },
+    H2 {
+        body: hyper::body::Incoming,
+        on_reset: Code,
+    },
     Tunnel(Tunnel),
     Upgraded(Upgraded),
 }
@@ -85,6 +89,12 @@ impl Body {
     /// is cut off by the node.
     pub fn hold(&mut self, lease: Lease, outcome: Outcome) {
         self.attached.get_or_insert_default().lease = Some((lease, outcome));
+    }
+
+    /// The name of the node it comes from.
+    pub fn node(&self) -> Option<&Arc<str>> {
+        let (lease, _) = self.attached.as_ref()?.lease.as_ref()?;
+        Some(&lease.endpoint().name)
     }
 
     /// Keeps a place on an HTTP/2 connection until the body ends.

@@ -19,11 +19,11 @@ use super::encode;
 use super::head::{self, Framing, Limits, ResponseHead, Scan};
 use super::read::Reader;
 use super::write::Writer;
+use crate::Response;
 use crate::body::Body;
 use crate::pool::Home;
 use crate::tunnel::{Upgraded, UpgradedIo};
 use crate::wire::hop;
-use crate::Response;
 
 /// Interim responses taken for one request (RFC 9110 §15.2); more is an attack.
 const INTERIM_MAX: u32 = 10;
@@ -428,12 +428,7 @@ fn expects_continue(parts: &request::Parts) -> bool {
     parts.headers.contains_key(http::header::EXPECT)
 }
 
-fn queue_head(
-    out: &mut BytesMut,
-    parts: &request::Parts,
-    framing: Framing,
-    is_upgrade: bool,
-) {
+fn queue_head(out: &mut BytesMut, parts: &request::Parts, framing: Framing, is_upgrade: bool) {
     let uri = &parts.uri;
     let target = match (uri.path_and_query(), &parts.method) {
         (Some(target), &Method::OPTIONS) if target.as_str() == "/" && uri.authority().is_some() => {

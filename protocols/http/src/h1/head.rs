@@ -102,9 +102,7 @@ impl Reject {
 impl Scan {
     /// The length of the head with its empty line, once it is all there.
     fn find_end(&mut self, buf: &mut BytesMut, limits: &Limits) -> Result<Option<usize>, Reject> {
-        while let Some(at) =
-            buf.get(self.scanned..).and_then(|rest| memchr::memchr(b'\n', rest))
-        {
+        while let Some(at) = buf.get(self.scanned..).and_then(|rest| memchr::memchr(b'\n', rest)) {
             let newline = self.scanned + at;
             if newline == self.line_start || buf.get(newline - 1) != Some(&b'\r') {
                 return Err(Reject::bad("a line ends in a bare LF (RFC 9112 §2.2)"));

@@ -250,7 +250,7 @@ impl Conn {
     }
 
     async fn respond(
-        &self,
+        self: &Rc<Self>,
         mut response: Response,
         asked: &Asked,
         worker: &Worker,
@@ -547,11 +547,6 @@ impl RequestBody {
 
     pub(crate) fn remaining(&self) -> Option<u64> {
         self.conn.io.borrow().decoder.remaining()
-    }
-
-    /// Whether the client waits for `100 Continue`.
-    pub(crate) fn expects_continue(&self) -> bool {
-        self.conn.io.borrow().expects_continue
     }
 }
 

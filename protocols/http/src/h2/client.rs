@@ -7,7 +7,7 @@ use gwproxy_core::timer::Timer;
 use gwproxy_core::{Code, Error};
 use http::header::{EXPECT, HOST, TE};
 use http::uri::{Authority, Scheme};
-use http::{HeaderValue, Uri, Version, request};
+use http::{HeaderValue, Uri, Version};
 use hyper::client::conn::http2::{self, SendRequest};
 use hyper_util::rt::TokioIo;
 
@@ -38,7 +38,9 @@ pub(crate) async fn open(stream: Stream) -> Result<SendRequest<Body>, Error> {
         .keep_alive_interval(PING_INTERVAL)
         .keep_alive_timeout(PING_TIMEOUT);
     let (sender, connection) = builder.handshake(TokioIo::new(stream)).await.map_err(|error| {
-        Error::new(Code::UpstreamMalformed, "the node does not speak HTTP/2").because(error).unsent()
+        Error::new(Code::UpstreamMalformed, "the node does not speak HTTP/2")
+            .because(error)
+            .unsent()
     })?;
     tokio::task::spawn_local(async move {
         if let Err(error) = connection.await {
@@ -138,9 +140,3 @@ fn explain(error: hyper::Error) -> Error {
     let explained = Error::new(Code::UpstreamReset, sentence).because(error);
     if refused || went_away { explained.unsent() } else { explained }
 }
-
-/// The parts of a request that can be sent again, when it has no body.
-pub(crate) fn replay(parts: &request::Parts) -> Request {
-    Request::from_parts(parts.clone(), Body::empty())
-}
-

@@ -8,9 +8,9 @@ use std::rc::Rc;
 use std::task::{Context, Poll};
 
 use bytes::{Buf, Bytes};
+use gwproxy_core::Code;
 use gwproxy_core::net::Stream;
 use gwproxy_core::worker::Worker;
-use gwproxy_core::Code;
 use http::header::{CONTENT_LENGTH, HOST};
 use http::{Method, StatusCode};
 use hyper::service::service_fn;
@@ -169,9 +169,10 @@ fn check<B>(request: &http::Request<B>, settings: &Settings) -> Result<(), Rejec
         }
         _ => {}
     }
-    if headers.get(http::header::EXPECT).is_some_and(|value| {
-        !value.as_bytes().eq_ignore_ascii_case(b"100-continue")
-    }) {
+    if headers
+        .get(http::header::EXPECT)
+        .is_some_and(|value| !value.as_bytes().eq_ignore_ascii_case(b"100-continue"))
+    {
         return Err(Reject {
             status: StatusCode::EXPECTATION_FAILED,
             reason: "an expectation other than 100-continue",

@@ -54,7 +54,8 @@ pub fn check_connection(headers: &HeaderMap) -> Result<(), &'static str> {
     if !headers.contains_key(CONNECTION) {
         return Ok(());
     }
-    let forbidden = |token: &str| NEVER_NOMINATED.iter().any(|name| token.eq_ignore_ascii_case(name));
+    let forbidden =
+        |token: &str| NEVER_NOMINATED.iter().any(|name| token.eq_ignore_ascii_case(name));
     if tokens(headers, &CONNECTION).any(forbidden) {
         return Err("Connection names a field that is not hop-by-hop");
     }
@@ -154,8 +155,12 @@ mod tests {
     /// P14.
     #[test]
     fn trailers_cannot_carry_framing_or_credentials() {
-        let mut trailers =
-            map(&[("content-length", "5"), ("authorization", "x"), ("x-sum", "1"), ("trailer", "x")]);
+        let mut trailers = map(&[
+            ("content-length", "5"),
+            ("authorization", "x"),
+            ("x-sum", "1"),
+            ("trailer", "x"),
+        ]);
         strip_trailers(&mut trailers);
         assert_eq!(trailers.len(), 1);
         assert!(trailers.contains_key("x-sum"));

@@ -1,0 +1,166 @@
+//! The access log: workers fill a buffer, one thread writes. A slow disk costs lines, which are
+//! counted, and never a request.
+
+use std::cell::RefCell;
+use std::fs::OpenOptions;
+use std::io::{self, Write};
+use std::path::Path;
+use std::rc::{Rc, Weak};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::time::Duration;
+
+/// Bytes a worker gathers before it hands them to the writer.
+const BATCH_BYTES: usize = 32 * 1024;
+/// Batches waiting for the writer; with [`BATCH_BYTES`] this bounds the memory at 2 MiB.
+const BATCHES_MAX: usize = 64;
+/// How long a line may stay with a worker.
+const FLUSH: Duration = Duration::from_millis(200);
+/// Bytes of one line; what a client can make longer is cut by the writer of the line.
+pub const LINE_BYTES_MAX: usize = 8 * 1024;
+
+/// The log, seen from the process.
+#[derive(Debug, Clone)]
+pub struct AccessLog {
+    sender: SyncSender<Vec<u8>>,
+    dropped: Arc<AtomicU64>,
+}
+
+/// The log, seen from a worker.
+#[derive(Debug)]
+pub struct Lines {
+    log: AccessLog,
+    buffer: RefCell<Vec<u8>>,
+}
+
+impl AccessLog {
+    /// Writes to `file`, appending, or to standard output.
+    ///
+    /// # Errors
+    /// One sentence, when the file cannot be opened.
+    pub fn open(file: Option<&Path>) -> Result<Self, String> {
+        let out: Box<dyn Write + Send> = match file {
+            None => Box::new(io::stdout()),
+            Some(path) => {
+                let opened = OpenOptions::new().create(true).append(true).open(path);
+                Box::new(opened.map_err(|error| {
+                    format!(
+                        "cannot open the access log {}: {error}; choose a file this user may write \
+                         with --access-log, or `--access-log off`",
+                        path.display()
+                    )
+                })?)
+            }
+        };
+        let (sender, receiver) = sync_channel(BATCHES_MAX);
+        std::thread::Builder::new()
+            .name("access-log".into())
+            .spawn(move || write_all(&receiver, out))
+            .map_err(|error| format!("cannot start the access log's thread: {error}"))?;
+        Ok(Self { sender, dropped: Arc::default() })
+    }
+
+    /// A worker's end. A task on the worker hands the lines on at least every 200 ms.
+    pub fn lines(&self) -> Rc<Lines> {
+        let lines = Rc::new(Lines { log: self.clone(), buffer: RefCell::default() });
+        tokio::task::spawn_local(flush_often(Rc::downgrade(&lines)));
+        lines
+    }
+
+    /// Lines lost because the writer could not keep up.
+    pub fn dropped(&self) -> u64 {
+        self.dropped.load(Ordering::Relaxed)
+    }
+}
+
+impl Lines {
+    /// Adds one line: `write` appends it without its line feed.
+    pub fn add(&self, write: impl FnOnce(&mut Vec<u8>)) {
+        let mut buffer = self.buffer.borrow_mut();
+        write(&mut buffer);
+        buffer.push(b'\n');
+        if buffer.len() >= BATCH_BYTES {
+            self.hand_on(&mut buffer);
+        }
+    }
+
+    fn hand_on(&self, buffer: &mut Vec<u8>) {
+        if buffer.is_empty() {
+            return;
+        }
+        let batch = std::mem::replace(buffer, Vec::with_capacity(BATCH_BYTES + LINE_BYTES_MAX));
+        if let Err(error) = self.log.sender.try_send(batch) {
+            let (std::sync::mpsc::TrySendError::Full(lost)
+            | std::sync::mpsc::TrySendError::Disconnected(lost)) = error;
+            let lines = lost.iter().filter(|&&byte| byte == b'\n').count();
+            self.log.dropped.fetch_add(lines as u64, Ordering::Relaxed);
+        }
+    }
+}
+
+impl Drop for Lines {
+    fn drop(&mut self) {
+        self.hand_on(&mut self.buffer.take());
+    }
+}
+
+async fn flush_often(lines: Weak<Lines>) {
+    let mut ticks = tokio::time::interval(FLUSH);
+    loop {
+        ticks.tick().await;
+        let Some(lines) = lines.upgrade() else { return };
+        lines.hand_on(&mut lines.buffer.borrow_mut());
+    }
+}
+
+fn write_all(receiver: &Receiver<Vec<u8>>, mut out: Box<dyn Write + Send>) {
+    let mut failing = false;
+    while let Ok(batch) = receiver.recv() {
+        let result = out.write_all(&batch).and_then(|()| out.flush());
+        match result {
+            Ok(()) => failing = false,
+            Err(error) => {
+                // Said once per outage: the log must not fill with complaints about itself.
+                if !failing {
+                    tracing::error!(%error, "the access log cannot be written; lines are lost");
+                }
+                failing = true;
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_of_a_dropped_worker_reach_the_file() {
+        let path = std::env::temp_dir().join(format!("gwproxy-log-{}", std::process::id()));
+        let log = AccessLog::open(Some(&path)).unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build_local(tokio::runtime::LocalOptions::default())
+            .unwrap();
+        runtime.block_on(async {
+            let lines = log.lines();
+            for n in 0..3 {
+                lines.add(|out| out.extend_from_slice(format!("line {n}").as_bytes()));
+            }
+        });
+        drop(runtime);
+        let written = || std::fs::read_to_string(&path).unwrap();
+        while written().lines().count() < 3 {
+            std::thread::yield_now();
+        }
+        assert_eq!(written(), "line 0\nline 1\nline 2\n");
+        std::fs::remove_file(&path).unwrap();
+    }
+
+    #[test]
+    fn an_unwritable_file_is_said() {
+        let sentence = AccessLog::open(Some(Path::new("/no/such/dir/x"))).unwrap_err();
+        assert!(sentence.contains("/no/such/dir/x") && sentence.contains("--access-log"));
+    }
+}

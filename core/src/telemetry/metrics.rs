@@ -1,0 +1,179 @@
+//! Counters on cache lines of their own, one set per worker, summed when someone asks.
+
+use std::fmt::Write as _;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use crate::Code;
+
+/// Upper bounds of the duration buckets, in seconds.
+const BOUNDS: [f64; 12] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0];
+
+/// The metrics of the process.
+#[derive(Debug)]
+pub struct Metrics {
+    names: Vec<Arc<str>>,
+    workers: Vec<Arc<Cells>>,
+}
+
+/// One worker's share. Only that worker writes, so no increment waits for another core.
+#[derive(Debug)]
+pub struct Cells {
+    services: Box<[Service]>,
+}
+
+#[derive(Debug, Default)]
+#[repr(align(64))]
+struct Service {
+    classes: [AtomicU64; 5],
+    errors: [AtomicU64; Code::ALL.len()],
+    buckets: [AtomicU64; BOUNDS.len() + 1],
+    micros: AtomicU64,
+    bytes: AtomicU64,
+}
+
+impl Metrics {
+    /// Cells for `workers` workers and the named services; the last name takes what belongs to
+    /// no service.
+    pub fn new(workers: usize, names: Vec<Arc<str>>) -> Self {
+        let cells =
+            || Arc::new(Cells { services: names.iter().map(|_| Service::default()).collect() });
+        let workers = (0..workers).map(|_| cells()).collect();
+        Self { names, workers }
+    }
+
+    /// A worker's cells.
+    pub fn cells(&self, worker: usize) -> Option<Arc<Cells>> {
+        self.workers.get(worker).cloned()
+    }
+
+    /// The Prometheus text exposition (version 0.0.4).
+    pub fn render(&self) -> String {
+        let mut out = String::with_capacity(4096);
+        self.family(&mut out, "gwproxy_requests_total", "counter", "Exchanges that ended.");
+        for (index, name) in self.names.iter().enumerate() {
+            for class in 0..5 {
+                let sum = self.sum(index, |service| service.classes.get(class));
+                let label = class + 1;
+                let _ = writeln!(
+                    out,
+                    "gwproxy_requests_total{{service=\"{name}\",class=\"{label}xx\"}} {sum}"
+                );
+            }
+        }
+        self.family(&mut out, "gwproxy_errors_total", "counter", "Answers of the proxy's own.");
+        for (index, name) in self.names.iter().enumerate() {
+            for (at, code) in Code::ALL.iter().enumerate() {
+                let sum = self.sum(index, |service| service.errors.get(at));
+                if sum > 0 {
+                    let _ = writeln!(
+                        out,
+                        "gwproxy_errors_total{{service=\"{name}\",code=\"{code}\"}} {sum}"
+                    );
+                }
+            }
+        }
+        self.family(
+            &mut out,
+            "gwproxy_response_bytes_total",
+            "counter",
+            "Content sent to clients.",
+        );
+        for (index, name) in self.names.iter().enumerate() {
+            let sum = self.sum(index, |service| Some(&service.bytes));
+            let _ = writeln!(out, "gwproxy_response_bytes_total{{service=\"{name}\"}} {sum}");
+        }
+        self.durations(&mut out);
+        out
+    }
+
+    fn durations(&self, out: &mut String) {
+        const NAME: &str = "gwproxy_request_duration_seconds";
+        self.family(out, NAME, "histogram", "From the request's head to the last byte.");
+        for (index, name) in self.names.iter().enumerate() {
+            let mut count = 0;
+            for at in 0..=BOUNDS.len() {
+                count += self.sum(index, |service| service.buckets.get(at));
+                let le = BOUNDS.get(at).map_or_else(|| "+Inf".to_owned(), f64::to_string);
+                let _ = writeln!(out, "{NAME}_bucket{{service=\"{name}\",le=\"{le}\"}} {count}");
+            }
+            let seconds = self.sum(index, |service| Some(&service.micros)) as f64 / 1e6;
+            let _ = writeln!(out, "{NAME}_sum{{service=\"{name}\"}} {seconds}");
+            let _ = writeln!(out, "{NAME}_count{{service=\"{name}\"}} {count}");
+        }
+    }
+
+    fn family(&self, out: &mut String, name: &str, kind: &str, help: &str) {
+        let _ = writeln!(out, "# HELP {name} {help}\n# TYPE {name} {kind}");
+    }
+
+    fn sum<'a>(&'a self, index: usize, cell: impl Fn(&'a Service) -> Option<&'a AtomicU64>) -> u64 {
+        self.workers
+            .iter()
+            .filter_map(|worker| worker.services.get(index).and_then(&cell))
+            .map(|cell| cell.load(Ordering::Relaxed))
+            .sum()
+    }
+}
+
+impl Cells {
+    /// Counts an exchange that ended. `status` is the one the client saw.
+    pub fn record(
+        &self,
+        service: usize,
+        status: u16,
+        error: Option<Code>,
+        bytes: u64,
+        took: Duration,
+    ) {
+        let Some(service) = self.services.get(service).or(self.services.last()) else { return };
+        let class = usize::from(status / 100).clamp(1, 5) - 1;
+        let seconds = took.as_secs_f64();
+        let bucket = BOUNDS.iter().position(|&bound| seconds <= bound).unwrap_or(BOUNDS.len());
+        add(service.classes.get(class), 1);
+        add(service.buckets.get(bucket), 1);
+        add(Some(&service.micros), took.as_micros() as u64);
+        add(Some(&service.bytes), bytes);
+        if let Some(error) = error {
+            let at = Code::ALL.iter().position(|&code| code == error);
+            add(at.and_then(|at| service.errors.get(at)), 1);
+        }
+    }
+}
+
+/// One writer per cell: a load and a store instead of a locked add.
+fn add(cell: Option<&AtomicU64>, amount: u64) {
+    if let Some(cell) = cell {
+        cell.store(cell.load(Ordering::Relaxed).wrapping_add(amount), Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn workers_are_summed() {
+        let metrics = Metrics::new(2, vec!["api".into(), "-".into()]);
+        for worker in 0..2 {
+            let cells = metrics.cells(worker).unwrap();
+            cells.record(0, 200, None, 10, Duration::from_millis(2));
+            cells.record(9, 502, Some(Code::UpstreamRefused), 1, Duration::from_secs(20));
+        }
+        let text = metrics.render();
+        for line in [
+            "gwproxy_requests_total{service=\"api\",class=\"2xx\"} 2",
+            "gwproxy_requests_total{service=\"-\",class=\"5xx\"} 2",
+            "gwproxy_errors_total{service=\"-\",code=\"upstream_refused\"} 2",
+            "gwproxy_response_bytes_total{service=\"api\"} 20",
+            "gwproxy_request_duration_seconds_bucket{service=\"api\",le=\"0.001\"} 0",
+            "gwproxy_request_duration_seconds_bucket{service=\"api\",le=\"0.0025\"} 2",
+            "gwproxy_request_duration_seconds_bucket{service=\"-\",le=\"10\"} 0",
+            "gwproxy_request_duration_seconds_bucket{service=\"-\",le=\"+Inf\"} 2",
+            "gwproxy_request_duration_seconds_sum{service=\"api\"} 0.004",
+        ] {
+            assert!(text.lines().any(|each| each == line), "{line} is not in:\n{text}");
+        }
+    }
+}

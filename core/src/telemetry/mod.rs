@@ -1,0 +1,8 @@
+//! What the proxy says of itself: the access log and the metrics.
+
+pub mod access_log;
+pub mod json;
+pub mod metrics;
+
+pub use access_log::{AccessLog, Lines};
+pub use metrics::Metrics;

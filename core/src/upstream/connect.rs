@@ -1,0 +1,204 @@
+//! From a node to a connection: name, socket, TLS, with the sentence for each way it can fail.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::io;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::time::Duration;
+
+use tokio::net::{TcpStream, UnixStream};
+use tokio::time::Instant;
+
+use super::{Endpoint, NodeAddr};
+use crate::net::{HostPort, Socket, Stream};
+use crate::timer::Timer;
+use crate::tls::ClientTls;
+use crate::{Code, Error};
+
+/// How long a resolved name is taken for true. The system's resolver does not tell the record's
+/// own time to live.
+const FRESH: Duration = Duration::from_secs(30);
+/// Names remembered on one worker; above, all are forgotten at once.
+const NAMES_MAX: usize = 1024;
+
+/// Names and their addresses, per worker.
+#[derive(Debug, Default)]
+pub struct Resolver {
+    names: RefCell<HashMap<HostPort, Resolved, foldhash::fast::RandomState>>,
+}
+
+#[derive(Debug, Clone)]
+struct Resolved {
+    addrs: Rc<[SocketAddr]>,
+    at: Instant,
+}
+
+/// Opens a connection to a node, TLS included, within `limit`. `exclusive` asks for a connection
+/// that carries one exchange at a time.
+///
+/// # Errors
+/// [`Code::UpstreamUnresolved`], [`Code::UpstreamRefused`], [`Code::UpstreamConnectTimeout`] or
+/// [`Code::UpstreamTls`], all unsent.
+pub async fn connect(
+    endpoint: &Endpoint,
+    exclusive: bool,
+    limit: Duration,
+    resolver: &Resolver,
+    timer: &Timer,
+) -> Result<Stream, Error> {
+    let tls = if exclusive { endpoint.tls_exclusive.as_ref() } else { None };
+    let tls = tls.or(endpoint.tls.as_ref());
+    let connecting = async {
+        let socket = match &endpoint.addr {
+            NodeAddr::Unix(path) => match UnixStream::connect(path).await {
+                Ok(unix) => Socket::Unix(unix),
+                Err(error) => return Err(refused(&endpoint.addr, error)),
+            },
+            NodeAddr::Tcp(at) => {
+                let addrs = resolver.resolve(at).await?;
+                Socket::Tcp(dial(&addrs).await.map_err(|error| refused(&endpoint.addr, error))?)
+            }
+        };
+        secure(socket, tls.map(|tls| &**tls), &endpoint.addr).await
+    };
+    match timer.deadline().within(limit, connecting).await {
+        Some(result) => result,
+        None => {
+            let sentence = format!("{} took no connection within {limit:?}", endpoint.addr);
+            Err(Error::new(Code::UpstreamConnectTimeout, sentence).unsent())
+        }
+    }
+}
+
+/// Connects to the first of `addrs` that takes the connection.
+///
+/// # Errors
+/// What the last one said.
+pub async fn dial(addrs: &[SocketAddr]) -> io::Result<TcpStream> {
+    let mut last = io::Error::from(io::ErrorKind::AddrNotAvailable);
+    for addr in addrs {
+        match TcpStream::connect(addr).await {
+            Ok(tcp) => {
+                let _ = tcp.set_nodelay(true);
+                return Ok(tcp);
+            }
+            Err(error) => last = error,
+        }
+    }
+    Err(last)
+}
+
+impl Resolver {
+    /// The addresses of a host, from memory for 30 s, else from the system. When the system
+    /// fails, what it said last holds: a name server's bad minute is not the node's.
+    ///
+    /// # Errors
+    /// [`Code::UpstreamUnresolved`].
+    pub async fn resolve(&self, at: &HostPort) -> Result<Rc<[SocketAddr]>, Error> {
+        if let Some(ip) = at.ip() {
+            return Ok([SocketAddr::new(ip, at.port)].into());
+        }
+        let known = self.names.borrow().get(at).cloned();
+        if let Some(known) = known.as_ref().filter(|known| known.at.elapsed() < FRESH) {
+            return Ok(Rc::clone(&known.addrs));
+        }
+        match tokio::net::lookup_host((&*at.host, at.port)).await.map(Iterator::collect) {
+            Ok(addrs) => {
+                let addrs: Rc<[SocketAddr]> = addrs;
+                if addrs.is_empty() {
+                    return Err(unresolved(at, None));
+                }
+                let mut names = self.names.borrow_mut();
+                if names.len() >= NAMES_MAX {
+                    names.clear();
+                }
+                let resolved = Resolved { addrs: Rc::clone(&addrs), at: Instant::now() };
+                names.insert(at.clone(), resolved);
+                Ok(addrs)
+            }
+            Err(error) => match known {
+                Some(known) => {
+                    tracing::warn!(host = %at.host, %error, "name lookup failed; using the last addresses");
+                    Ok(known.addrs)
+                }
+                None => Err(unresolved(at, Some(error))),
+            },
+        }
+    }
+}
+
+async fn secure(socket: Socket, tls: Option<&ClientTls>, addr: &NodeAddr) -> Result<Stream, Error> {
+    let Some(tls) = tls else { return Ok(Stream::Plain(socket)) };
+    tls.connect(socket).await.map_err(|error| {
+        Error::new(Code::UpstreamTls, format!("TLS to {addr} failed: {error}"))
+            .because(error)
+            .unsent()
+    })
+}
+
+fn refused(addr: &NodeAddr, error: io::Error) -> Error {
+    let why = match error.kind() {
+        io::ErrorKind::ConnectionRefused => "nothing listens there".to_owned(),
+        io::ErrorKind::NotFound => "there is no such socket".to_owned(),
+        _ => error.to_string(),
+    };
+    Error::new(Code::UpstreamRefused, format!("{addr} refused the connection: {why}"))
+        .because(error)
+        .unsent()
+}
+
+fn unresolved(at: &HostPort, error: Option<io::Error>) -> Error {
+    let unresolved = Error::new(
+        Code::UpstreamUnresolved,
+        format!("the name `{}` does not resolve to an address", at.host),
+    )
+    .unsent();
+    match error {
+        Some(error) => unresolved.because(error),
+        None => unresolved,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn node(addr: &str) -> Endpoint {
+        Endpoint::new("n", "tcp", addr.parse().unwrap(), None, 1)
+    }
+
+    async fn open(addr: &str) -> Result<Stream, Error> {
+        let timer = Timer::new();
+        let limit = Duration::from_secs(2);
+        connect(&node(addr), false, limit, &Resolver::default(), &timer).await
+    }
+
+    #[tokio::test]
+    async fn a_closed_port_is_refused_and_unsent() {
+        let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let error = open(&free.to_string()).await.unwrap_err();
+        assert_eq!(error.code(), Code::UpstreamRefused);
+        assert!(error.is_unsent());
+        assert!(error.to_string().contains(&free.to_string()), "{error}");
+    }
+
+    #[tokio::test]
+    async fn a_name_that_does_not_exist_is_unresolved() {
+        let error = open("no-such-host.invalid:80").await.unwrap_err();
+        assert_eq!(error.code(), Code::UpstreamUnresolved);
+    }
+
+    #[tokio::test]
+    async fn localhost_is_tried_at_all_its_addresses() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        open(&format!("localhost:{port}")).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_missing_unix_socket_is_refused() {
+        let error = open("unix:/no/such/socket").await.unwrap_err();
+        assert!(error.to_string().contains("no such socket"), "{error}");
+    }
+}

@@ -1,0 +1,173 @@
+//! Reverse proxying: the request as the node should see it, the response as the client should.
+
+use std::rc::Rc;
+use std::sync::Arc;
+
+use gwproxy_core::upstream::Cluster;
+use gwproxy_core::{Code, Error};
+use http::header::{CONNECTION, HOST, UPGRADE, VIA};
+use http::uri::PathAndQuery;
+use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, Version, request};
+use ipnet::IpNet;
+
+use crate::body::Body;
+use crate::serve::Client;
+use crate::tunnel::{Tunnel, Upgrade};
+use crate::upstream::{Terms, Upstream};
+use crate::wire::{forwarded, hop};
+use crate::{Request, Response};
+
+/// The name in `Via` and `Proxy-Status`.
+pub const PSEUDONYM: &str = "gwproxy";
+
+/// The reverse proxy of one worker.
+pub struct Reverse {
+    upstream: Rc<Upstream>,
+    upgrade: Rc<dyn Upgrade>,
+    trusted: Arc<[IpNet]>,
+}
+
+impl std::fmt::Debug for Reverse {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Reverse").field("trusted", &self.trusted).finish_non_exhaustive()
+    }
+}
+
+impl Reverse {
+    /// A reverse proxy that carries upgraded connections by `upgrade` and believes the forwarding
+    /// fields of `trusted` peers.
+    pub fn new(upstream: Rc<Upstream>, upgrade: Rc<dyn Upgrade>, trusted: Arc<[IpNet]>) -> Self {
+        Self { upstream, upgrade, trusted }
+    }
+
+    /// The way to nodes.
+    pub fn upstream(&self) -> &Rc<Upstream> {
+        &self.upstream
+    }
+
+    /// Forwards `request` to `cluster` and makes the response fit for the client.
+    ///
+    /// # Errors
+    /// Why there is no response of the node's.
+    pub async fn forward(
+        &self,
+        mut request: Request,
+        client: &Client,
+        cluster: &Arc<Cluster>,
+        terms: &Terms,
+    ) -> Result<Response, Error> {
+        let wants_upgrade = wants_websocket(&request);
+        let version = request.version();
+        if wants_upgrade {
+            let head = head_of(&request);
+            if let Err(refusal) = self.upgrade.check_request(&head) {
+                return Ok(*refusal);
+            }
+        }
+        prepare(&mut request, client, &self.trusted)?;
+        let asked = wants_upgrade.then(|| {
+            request.headers_mut().insert(UPGRADE, HeaderValue::from_static("websocket"));
+            head_of(&request)
+        });
+        add_via(request.headers_mut(), version);
+        let mut response = self.upstream.send(cluster, request, terms).await?;
+        if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+            return self.switch(asked.as_ref(), response);
+        }
+        hop::strip_response(response.headers_mut());
+        Ok(response)
+    }
+
+    /// Joins both ends after a 101.
+    fn switch(
+        &self,
+        asked: Option<&request::Parts>,
+        response: Response,
+    ) -> Result<Response, Error> {
+        let (mut parts, mut body) = response.into_parts();
+        let (Some(asked), Some(upstream)) = (asked, body.take_upgraded()) else {
+            return Err(Error::new(
+                Code::UpstreamMalformed,
+                "the node switched protocols without being asked (RFC 9110 §7.8)",
+            ));
+        };
+        if !hop::has_token(&parts.headers, &UPGRADE, "websocket") {
+            return Err(Error::new(
+                Code::UpstreamMalformed,
+                "the node switched to a protocol that was not asked for (RFC 9110 §7.8)",
+            ));
+        }
+        self.upgrade.check_response(asked, &parts)?;
+        hop::strip_response(&mut parts.headers);
+        parts.headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
+        let (upgrade, worker) = (Rc::clone(&self.upgrade), Rc::clone(self.upstream.worker()));
+        let tunnel = Body::tunnel(Tunnel::new(move |client| {
+            Box::pin(async move {
+                // The lease and the log entry end with the tunnel.
+                let _attached = body;
+                upgrade.carry(client, upstream, worker).await;
+            })
+        }));
+        Ok(Response::from_parts(parts, tunnel))
+    }
+}
+
+/// Whether this asks for a WebSocket (RFC 6455 §4.1). Other protocols are never switched to
+/// (h2c smuggling); their `Upgrade` is stripped.
+pub fn wants_websocket(request: &Request) -> bool {
+    let headers = request.headers();
+    request.version() == Version::HTTP_11
+        && headers.contains_key(UPGRADE)
+        && hop::has_token(headers, &UPGRADE, "websocket")
+        && hop::has_token(headers, &CONNECTION, "upgrade")
+}
+
+/// The request as the next hop should see it: no hop-by-hop fields, origin-form, one truth about
+/// the host and the client.
+pub(crate) fn prepare(
+    request: &mut Request,
+    client: &Client,
+    trusted: &[IpNet],
+) -> Result<(), Error> {
+    if *request.method() == Method::CONNECT {
+        return Err(Error::new(
+            Code::ClientMalformed,
+            "CONNECT is for a forward proxy; this listener is a reverse proxy",
+        ));
+    }
+    hop::strip(request.headers_mut());
+    to_origin_form(request)?;
+    forwarded::set(request.headers_mut(), client.peer.remote, &client.scheme, trusted);
+    Ok(())
+}
+
+/// RFC 9112 §3.2.2: the authority of an absolute-form target replaces the `Host` field.
+fn to_origin_form(request: &mut Request) -> Result<(), Error> {
+    let Some(authority) = request.uri().authority() else { return Ok(()) };
+    let host = HeaderValue::from_str(authority.as_str())
+        .map_err(|_| Error::new(Code::ClientMalformed, "the target's host is not valid"))?;
+    request.headers_mut().insert(HOST, host);
+    let path = request.uri().path_and_query().cloned();
+    let path = path.filter(|path| !path.as_str().is_empty());
+    *request.uri_mut() = Uri::from(path.unwrap_or_else(|| PathAndQuery::from_static("/")));
+    Ok(())
+}
+
+/// RFC 9110 §7.6.3.
+pub(crate) fn add_via(headers: &mut HeaderMap, version: Version) {
+    let value = match version {
+        Version::HTTP_2 => "2 gwproxy",
+        Version::HTTP_10 => "1.0 gwproxy",
+        _ => "1.1 gwproxy",
+    };
+    headers.append(VIA, HeaderValue::from_static(value));
+}
+
+fn head_of(request: &Request) -> request::Parts {
+    let (mut parts, ()) = http::Request::new(()).into_parts();
+    request.method().clone_into(&mut parts.method);
+    request.uri().clone_into(&mut parts.uri);
+    parts.version = request.version();
+    request.headers().clone_into(&mut parts.headers);
+    parts
+}

@@ -1,0 +1,328 @@
+//! From a request and a service to a response: the only retry loop there is.
+
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use gwproxy_core::net::Stream;
+use gwproxy_core::upstream::connect::{Resolver, connect};
+use gwproxy_core::upstream::{Cluster, Endpoint, NodeAddr, Outcome, Tried};
+use gwproxy_core::worker::Worker;
+use gwproxy_core::{Code, Error};
+use http::header::{HOST, UPGRADE};
+use http::uri::Scheme;
+use http::{Method, StatusCode};
+
+use crate::body::Body;
+use crate::h1::client::{Connection, Limit};
+use crate::pool::{Home, Pool, StreamSlot};
+use crate::{Request, Response, h1, h2};
+
+/// The way to nodes, one per worker.
+#[derive(Debug)]
+pub struct Upstream {
+    pool: Rc<Pool>,
+    resolver: Rc<Resolver>,
+    worker: Rc<Worker>,
+}
+
+/// How long one request may take, and what it is balanced by.
+#[derive(Debug, Clone)]
+pub struct Terms {
+    /// From the sent head to the response's. Default 15 s.
+    pub first_byte: Duration,
+    /// Silence within a body, either way. Default 30 s.
+    pub body: Duration,
+    /// The key for hash balancing ([`Cluster::needs_key`]).
+    pub key: Option<u64>,
+    /// What the node sees as `Host`.
+    pub host: Host,
+}
+
+/// What the node sees as `Host`.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum Host {
+    /// This one.
+    Fixed(http::HeaderValue),
+    /// What the client asked for.
+    #[default]
+    Preserve,
+    /// The node's own name.
+    Node,
+}
+
+/// What a node is spoken to in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Speaks {
+    H1,
+    H2,
+    /// What TLS agrees on (ALPN).
+    Negotiated,
+}
+
+/// A failed try.
+struct Failed {
+    error: Error,
+    /// The request, if it can be sent again as it is.
+    request: Option<Request>,
+}
+
+impl Default for Terms {
+    fn default() -> Self {
+        Self {
+            first_byte: Duration::from_secs(15),
+            body: Duration::from_secs(30),
+            key: None,
+            host: Host::Preserve,
+        }
+    }
+}
+
+impl Upstream {
+    /// The worker's way to nodes.
+    pub fn new(worker: Rc<Worker>) -> Rc<Self> {
+        let pool = Pool::new();
+        worker.spawn(Pool::sweep(Rc::downgrade(&pool)));
+        Rc::new(Self { pool, resolver: Rc::default(), worker })
+    }
+
+    /// The worker this belongs to.
+    pub fn worker(&self) -> &Rc<Worker> {
+        &self.worker
+    }
+
+    /// The worker's memory of names.
+    pub fn resolver(&self) -> &Rc<Resolver> {
+        &self.resolver
+    }
+
+    /// Sends `request` to a node of `cluster`, to another one when that is safe and the first
+    /// failed, and returns the head of the response. The response's body holds the node's lease.
+    ///
+    /// # Errors
+    /// The last try's.
+    pub async fn send(
+        &self,
+        cluster: &Arc<Cluster>,
+        request: Request,
+        terms: &Terms,
+    ) -> Result<Response, Error> {
+        let replayable = is_replayable(&request);
+        let mut next = request;
+        let mut tried = Tried::new();
+        let mut last: Option<Error> = None;
+        loop {
+            let mut lease = match cluster.acquire(Instant::now(), terms.key, &tried) {
+                Ok(lease) => lease,
+                Err(error) => return Err(last.unwrap_or(error)),
+            };
+            tried.insert(lease.endpoint().id);
+            let is_last = tried.len() >= cluster.settings().max_attempts as usize;
+            // A copy of the head is the price of another try; the last one needs none.
+            let copy = (replayable && !is_last).then(|| head_of(&next));
+            let endpoint = Arc::clone(lease.endpoint());
+            let connect_limit = cluster.settings().connect_timeout;
+            let Failed { error, request } =
+                match self.attempt(&endpoint, next, terms, connect_limit).await {
+                    Ok(mut response) => {
+                        let outcome = outcome_of_status(response.status());
+                        response.body_mut().hold(lease, outcome);
+                        return Ok(response);
+                    }
+                    Err(failed) => failed,
+                };
+            lease.settle(outcome_of(&error), Instant::now());
+            match request.or(copy).filter(|_| !is_last && may_try_again(&error, replayable)) {
+                Some(again) => next = again,
+                None => return Err(error),
+            }
+            tracing::debug!(
+                service = %cluster.name(), node = %endpoint.name, %error, "trying another node"
+            );
+            last = Some(error);
+        }
+    }
+
+    /// Sends to one given address, outside any service.
+    ///
+    /// # Errors
+    /// What went wrong.
+    pub async fn send_to(
+        &self,
+        endpoint: &Endpoint,
+        request: Request,
+        terms: &Terms,
+        connect_limit: Duration,
+    ) -> Result<Response, Error> {
+        self.attempt(endpoint, request, terms, connect_limit).await.map_err(|failed| failed.error)
+    }
+
+    async fn attempt(
+        &self,
+        endpoint: &Endpoint,
+        mut request: Request,
+        terms: &Terms,
+        connect_limit: Duration,
+    ) -> Result<Response, Failed> {
+        match &terms.host {
+            Host::Preserve => {}
+            Host::Fixed(host) => {
+                request.headers_mut().insert(HOST, host.clone());
+            }
+            Host::Node => set_host(&mut request, endpoint),
+        }
+        let home = self.pool.home(endpoint.id);
+        let is_upgrade = request.headers().contains_key(UPGRADE);
+        let speaks = match &*endpoint.scheme {
+            "h2c" | "grpc" | "grpcs" => Speaks::H2,
+            "https" if !is_upgrade && home.speaks_h2.get() != Some(false) => Speaks::Negotiated,
+            _ => Speaks::H1,
+        };
+        if speaks != Speaks::H1
+            && let Some(slot) = home.take_h2()
+        {
+            return self.on_stream(slot, &home, endpoint, request, terms).await;
+        }
+        if speaks != Speaks::H2
+            && !is_upgrade
+            && let Some(conn) = home.take_h1()
+        {
+            return on_connection(conn, request, terms, &home).await;
+        }
+        match self.open(endpoint, &home, speaks, connect_limit).await {
+            Ok(Opened::H1(conn)) => on_connection(conn, request, terms, &home).await,
+            Ok(Opened::H2(slot)) => self.on_stream(slot, &home, endpoint, request, terms).await,
+            Err(error) => Err(Failed { error, request: Some(request) }),
+        }
+    }
+
+    async fn open(
+        &self,
+        endpoint: &Endpoint,
+        home: &Rc<Home>,
+        speaks: Speaks,
+        limit: Duration,
+    ) -> Result<Opened, Error> {
+        // Those who wait for a connection that many can share take the one that comes first.
+        let _turn = match speaks {
+            Speaks::H1 => None,
+            _ => home.connecting.acquire().await.ok(),
+        };
+        if speaks != Speaks::H1
+            && let Some(slot) = home.take_h2()
+        {
+            return Ok(Opened::H2(slot));
+        }
+        let exclusive = speaks == Speaks::H1;
+        let timer = self.worker.timer();
+        let stream = connect(endpoint, exclusive, limit, &self.resolver, timer).await?;
+        let is_h2 = match speaks {
+            Speaks::H1 => false,
+            Speaks::H2 => true,
+            Speaks::Negotiated => {
+                let is_h2 = negotiated_h2(&stream);
+                home.speaks_h2.set(Some(is_h2));
+                is_h2
+            }
+        };
+        if is_h2 {
+            return Ok(Opened::H2(home.add_h2(h2::client::open(stream).await?)));
+        }
+        Ok(Opened::H1(Box::new(Connection::new(stream, timer))))
+    }
+
+    async fn on_stream(
+        &self,
+        slot: StreamSlot,
+        home: &Rc<Home>,
+        endpoint: &Endpoint,
+        request: Request,
+        terms: &Terms,
+    ) -> Result<Response, Failed> {
+        let scheme = if endpoint.tls.is_some() { Scheme::HTTPS } else { Scheme::HTTP };
+        let timer = self.worker.timer();
+        h2::client::exchange(slot, home, request, scheme, terms.first_byte, timer)
+            .await
+            .map_err(|(error, request)| Failed { error, request })
+    }
+}
+
+enum Opened {
+    H1(Box<Connection>),
+    H2(StreamSlot),
+}
+
+async fn on_connection(
+    conn: Box<Connection>,
+    request: Request,
+    terms: &Terms,
+    home: &Rc<Home>,
+) -> Result<Response, Failed> {
+    let (parts, body) = request.into_parts();
+    let limit = Limit { first_byte: terms.first_byte, body: terms.body };
+    h1::client::exchange(conn, &parts, body, limit, Some(Rc::clone(home)))
+        .await
+        .map_err(|error| Failed { error, request: None })
+}
+
+fn negotiated_h2(stream: &Stream) -> bool {
+    match stream {
+        Stream::TlsClient(tls) => tls.get_ref().1.alpn_protocol() == Some(b"h2"),
+        _ => false,
+    }
+}
+
+/// 5xx that say "this node cannot", not "this request cannot".
+fn outcome_of_status(status: StatusCode) -> Outcome {
+    if status.is_server_error() && status != StatusCode::NOT_IMPLEMENTED {
+        Outcome::Failure
+    } else {
+        Outcome::Success
+    }
+}
+
+fn outcome_of(error: &Error) -> Outcome {
+    match error.code() {
+        Code::UpstreamRefused
+        | Code::UpstreamConnectTimeout
+        | Code::UpstreamUnresolved
+        | Code::UpstreamTls => Outcome::ConnectFailed,
+        Code::ClientClosed | Code::ClientMalformed | Code::ClientTimeout => Outcome::Cancelled,
+        _ => Outcome::Failure,
+    }
+}
+
+/// Unsent requests always; others only when repeating them means nothing new (RFC 9110 §9.2.2)
+/// and the node went away without an answer.
+fn may_try_again(error: &Error, replayable: bool) -> bool {
+    error.is_unsent() || (replayable && error.code() == Code::UpstreamReset)
+}
+
+fn is_replayable(request: &Request) -> bool {
+    let idempotent = matches!(
+        *request.method(),
+        Method::GET | Method::HEAD | Method::OPTIONS | Method::TRACE | Method::PUT | Method::DELETE
+    );
+    idempotent && request.body().is_empty() && !request.headers().contains_key(UPGRADE)
+}
+
+/// A request without a body, again.
+fn head_of(request: &Request) -> Request {
+    let mut again = Request::new(Body::empty());
+    request.method().clone_into(again.method_mut());
+    request.uri().clone_into(again.uri_mut());
+    *again.version_mut() = request.version();
+    request.headers().clone_into(again.headers_mut());
+    again
+}
+
+fn set_host(request: &mut Request, endpoint: &Endpoint) {
+    let default_port = if endpoint.tls.is_some() { 443 } else { 80 };
+    let host = match &endpoint.addr {
+        NodeAddr::Tcp(at) if at.port == default_port => at.host.to_string(),
+        addr => addr.to_string(),
+    };
+    if let Ok(host) = http::HeaderValue::from_str(&host) {
+        request.headers_mut().insert(HOST, host);
+    }
+}

@@ -1,0 +1,329 @@
+//! The frame-aware pump between a client and an upstream (RFC 6455 §5–7).
+//!
+//! Both directions run at once, with back-pressure: a side is read only as fast as the other one
+//! takes it. On top of carrying bytes, the pair keeps the two ends honest: it watches for silent
+//! sides, carries the close handshake to its end, and says why in a Close frame wherever one can
+//! still be sent. `LIFECYCLE.md` draws the states and lists the codes.
+
+mod direction;
+mod liveness;
+mod own;
+
+use std::future::poll_fn;
+use std::io;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use gwproxy_core::timer::Deadline;
+use gwproxy_core::worker::Worker;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::time::Instant;
+
+use crate::close::{self, Nonce};
+use crate::frames::{Sender, Violation};
+use crate::settings::Settings;
+use direction::{Direction, Sink, Source};
+use liveness::Watch;
+
+/// What the handshake left behind.
+#[derive(Debug, Clone, Default)]
+pub struct Opening {
+    /// Bytes of the client that were read with its request.
+    pub early_from_client: Bytes,
+    /// Bytes of the upstream that were read with its response.
+    pub early_from_upstream: Bytes,
+    /// Whether the handshake agreed on extensions, which makes RSV bits legal (§5.2).
+    pub extensions: bool,
+}
+
+/// An end of the connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Side {
+    /// Who connected to us.
+    Client,
+    /// Whom we connected to.
+    Upstream,
+}
+
+/// How a WebSocket connection went.
+#[derive(Debug)]
+pub struct Report {
+    /// From the client to the upstream.
+    pub client_to_upstream: Carried,
+    /// From the upstream to the client.
+    pub upstream_to_client: Carried,
+    /// The code of the client's Close frame; 1005 when it had none; `None` without Close frame.
+    pub client_close: Option<u16>,
+    /// The code of the upstream's Close frame, likewise.
+    pub upstream_close: Option<u16>,
+    /// What began the end.
+    pub end: End,
+    /// Whether each side got and sent a Close frame.
+    pub clean: bool,
+}
+
+/// What one direction carried.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Carried {
+    /// Bytes of frames, headers included.
+    pub bytes: u64,
+    /// Messages.
+    pub messages: u64,
+}
+
+/// What began the end of a connection.
+#[derive(Debug)]
+pub enum End {
+    /// A side sent Close.
+    Closed(Side),
+    /// The worker drains.
+    Drained,
+    /// No byte moved for the idle time.
+    Idle,
+    /// A side was cut off without Close; the error, or end of stream.
+    Lost(Side, Option<io::Error>),
+    /// A side did not answer a ping.
+    Silent(Side),
+    /// A side broke the protocol or a limit.
+    Violated(Side, Violation),
+}
+
+/// Carries frames both ways until both sides are closed.
+///
+/// Both connections are closed when it resolves. It must run on `worker`, whose timer keeps its
+/// deadlines and whose drain closes it with code 1001.
+pub async fn relay<C, U>(
+    mut client: C,
+    mut upstream: U,
+    opening: Opening,
+    worker: &Rc<Worker>,
+    settings: &Settings,
+) -> Report
+where
+    C: AsyncRead + AsyncWrite + Unpin,
+    U: AsyncRead + AsyncWrite + Unpin,
+{
+    let mut pair = Pair::new(opening, worker, settings);
+    let end = poll_fn(|cx| pair.poll(cx, &mut client, &mut upstream)).await;
+    pair.report(end)
+}
+
+struct Pair<'a> {
+    /// From the client to the upstream.
+    up: Direction,
+    /// From the upstream to the client.
+    down: Direction,
+    client: Watch,
+    upstream: Watch,
+    /// When a byte last moved, in either direction.
+    moved: Instant,
+    nonce: Option<Nonce>,
+    /// Set once the end has begun; from then on `deadline` bounds it.
+    end: Option<End>,
+    closing_since: Instant,
+    deadline: Deadline,
+    worker: &'a Worker,
+    settings: &'a Settings,
+}
+
+impl<'a> Pair<'a> {
+    fn new(opening: Opening, worker: &'a Worker, settings: &'a Settings) -> Self {
+        let now = Instant::now();
+        let Opening { early_from_client, early_from_upstream, extensions } = opening;
+        let direction = |sender, early| Direction::new(sender, extensions, settings.limits, early);
+        let mut pair = Self {
+            up: direction(Sender::Client, early_from_client),
+            down: direction(Sender::Server, early_from_upstream),
+            client: Watch { heard: now, pinged: None },
+            upstream: Watch { heard: now, pinged: None },
+            moved: now,
+            nonce: None,
+            end: None,
+            closing_since: now,
+            deadline: worker.timer().deadline(),
+            worker,
+            settings,
+        };
+        pair.check_liveness(now);
+        pair
+    }
+
+    fn poll<C, U>(&mut self, cx: &mut Context<'_>, client: &mut C, upstream: &mut U) -> Poll<End>
+    where
+        C: AsyncRead + AsyncWrite + Unpin,
+        U: AsyncRead + AsyncWrite + Unpin,
+    {
+        loop {
+            self.up.poll(cx, client, upstream);
+            self.down.poll(cx, upstream, client);
+            self.note_movement();
+            if self.react() {
+                continue;
+            }
+            if self.is_over()
+                && let Some(end) = self.end.take()
+            {
+                return Poll::Ready(end);
+            }
+            if self.deadline.poll_expired(cx).is_pending() {
+                return Poll::Pending;
+            }
+            if let Some(end) = self.on_deadline() {
+                // Best effort: what is still buffered below us, TLS's goodbye, FIN.
+                let _ = Pin::new(&mut *client).poll_shutdown(cx);
+                let _ = Pin::new(&mut *upstream).poll_shutdown(cx);
+                return Poll::Ready(end);
+            }
+        }
+    }
+
+    /// Draws the consequences of what the directions met. True when they must be polled again.
+    fn react(&mut self) -> bool {
+        let mut acted = false;
+        if self.end.is_none() && self.worker.is_draining() {
+            acted |= self.begin(End::Drained);
+            acted |= self.close(Side::Client, close::GOING_AWAY, "proxy is going away");
+            acted |= self.close(Side::Upstream, close::GOING_AWAY, "proxy is going away");
+        }
+        acted |= self.react_to(Side::Client);
+        acted |= self.react_to(Side::Upstream);
+
+        // RFC 6455 §7.1.1: the server ends TCP first. Towards the client that is us; the upstream
+        // does it itself, unless it broke the protocol.
+        if self.down.sink() == Sink::Closed && self.up.source() != Source::Open {
+            acted |= self.down.finish();
+        }
+        let upstream_done = self.down.source() == Source::Ended || self.down.violation.is_some();
+        if self.up.sink() == Sink::Closed && upstream_done {
+            acted |= self.up.finish();
+        }
+        acted
+    }
+
+    fn react_to(&mut self, side: Side) -> bool {
+        let peer = side.peer();
+        let from = self.from(side);
+        match from.source() {
+            // The peer takes nothing any more. Its own bytes will say why; do not wait for ever.
+            Source::Open if from.sink() == Sink::Gone => self.begin(End::Lost(peer, None)),
+            Source::Open => false,
+            Source::Closed => self.begin(End::Closed(side)),
+            Source::Refused | Source::Ended => {
+                if let Some(violation) = from.violation {
+                    let (code, reason) = (violation.close_code(), violation.reason());
+                    self.begin(End::Violated(side, violation))
+                        | self.close(side, code, reason)
+                        | self.close(peer, code, reason)
+                } else if from.received.is_some() {
+                    self.begin(End::Closed(side))
+                } else {
+                    let error = from.read_error.take();
+                    let (code, reason) = match side {
+                        Side::Client => (close::GOING_AWAY, "client is gone"),
+                        Side::Upstream => (close::BAD_GATEWAY, "upstream is gone"),
+                    };
+                    self.begin(End::Lost(side, error))
+                        | self.to(side).abandon()
+                        | self.close(peer, code, reason)
+                }
+            }
+        }
+    }
+
+    /// Both connections are at their end, or nobody can be told anything any more.
+    fn is_over(&self) -> bool {
+        match (self.up.sink(), self.down.sink()) {
+            (Sink::Gone, Sink::Gone) => true,
+            (Sink::Gone | Sink::Shut, Sink::Gone | Sink::Shut) => {
+                self.up.source() == Source::Ended && self.down.source() == Source::Ended
+            }
+            _ => false,
+        }
+    }
+
+    /// The end begins, unless it has: the first cause is the one reported.
+    fn begin(&mut self, end: End) -> bool {
+        if self.end.is_some() {
+            return false;
+        }
+        self.end = Some(end);
+        self.closing_since = Instant::now();
+        self.deadline.arm(self.settings.close_timeout);
+        true
+    }
+
+    /// Sends Close to a side, unless it got one. A side that sent Close itself gets its own code
+    /// back (§5.5.1): towards it, the handshake it began ends as it should.
+    fn close(&mut self, side: Side, code: u16, reason: &str) -> bool {
+        let (code, reason) = match self.from(side).received {
+            Some(close::NO_STATUS) => (None, ""),
+            Some(own) => (Some(own), ""),
+            None => (Some(code), reason),
+        };
+        self.to(side).close(code, reason)
+    }
+
+    /// The end when time is up for good.
+    fn on_deadline(&mut self) -> Option<End> {
+        let now = Instant::now();
+        match self.end {
+            None => {
+                self.check_liveness(now);
+                None
+            }
+            // A drain waits for the end of the frame under way as long as its bytes move; the
+            // grace period of the process bounds that.
+            Some(End::Drained) if self.moved > self.closing_since && self.owes_close() => {
+                self.closing_since = now;
+                self.deadline.arm(self.settings.close_timeout);
+                None
+            }
+            Some(_) => self.end.take(),
+        }
+    }
+
+    /// A side has not got its Close yet.
+    fn owes_close(&self) -> bool {
+        self.up.sink() == Sink::Open || self.down.sink() == Sink::Open
+    }
+
+    fn from(&mut self, side: Side) -> &mut Direction {
+        match side {
+            Side::Client => &mut self.up,
+            Side::Upstream => &mut self.down,
+        }
+    }
+
+    fn to(&mut self, side: Side) -> &mut Direction {
+        self.from(side.peer())
+    }
+
+    fn report(self, end: End) -> Report {
+        let carried = |d: &Direction| Carried { bytes: d.carried, messages: d.messages() };
+        let closed =
+            |d: &Direction| d.received.is_some() && matches!(d.sink(), Sink::Closed | Sink::Shut);
+        Report {
+            client_to_upstream: carried(&self.up),
+            upstream_to_client: carried(&self.down),
+            client_close: self.up.received,
+            upstream_close: self.down.received,
+            clean: closed(&self.up) && closed(&self.down),
+            end,
+        }
+    }
+}
+
+impl Side {
+    /// The other end.
+    pub fn peer(self) -> Self {
+        match self {
+            Self::Client => Self::Upstream,
+            Self::Upstream => Self::Client,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,204 @@
+//! Pings, pongs, and sides that say nothing (RFC 6455 §5.5.2, §5.5.3; D05).
+
+use super::*;
+
+const SECOND: Duration = Duration::from_secs(1);
+
+/// Reads the ping that is due after 30 s of silence and answers it.
+async fn answer_ping(end: &mut DuplexStream, pings: Sender) {
+    let (opcode, nonce) = read_control(end, pings).await;
+    assert_eq!((opcode, nonce.len()), (Opcode::Ping, 8));
+    let pongs = if pings == Sender::Client { Sender::Server } else { Sender::Client };
+    end.write_all(&frame(pongs, 0x8a, &nonce)).await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn silent_sides_are_pinged_and_their_pongs_swallowed() {
+    let (report, ()) = relayed(Opening::default(), Settings::default(), async |mut ends| {
+        let start = Instant::now();
+        for round in 1..=20 {
+            tokio::join!(
+                answer_ping(&mut ends.client, Sender::Server),
+                answer_ping(&mut ends.node, Sender::Client)
+            );
+            let took = start.elapsed();
+            assert!(took >= 30 * SECOND * round && took < 31 * SECOND * round, "{took:?}");
+        }
+        // Had a pong come through, it would stand before these.
+        let (up, down) =
+            (frame(Sender::Client, 0x8a, b"mine"), frame(Sender::Server, 0x81, b"mine"));
+        ends.client.write_all(&up).await.unwrap();
+        ends.node.write_all(&down).await.unwrap();
+        expect(&mut ends.node, &up).await;
+        expect(&mut ends.client, &down).await;
+        drop((ends.client, ends.node));
+    })
+    .await;
+    assert_eq!(report.client_to_upstream.bytes, 10);
+    assert_eq!(report.upstream_to_client.bytes, 6);
+}
+
+// A pong in the middle of other frames goes, and they close ranks.
+#[tokio::test(start_paused = true)]
+async fn a_pong_between_frames_is_taken_out() {
+    relayed(Opening::default(), Settings::default(), async |mut ends| {
+        answer_ping(&mut ends.node, Sender::Client).await;
+        let (_, nonce) = read_control(&mut ends.client, Sender::Server).await;
+        let before = frame(Sender::Client, 0x01, b"one ");
+        let pong = frame(Sender::Client, 0x8a, &nonce);
+        let after = frame(Sender::Client, 0x80, b"two");
+        ends.client.write_all(&[&before[..], &pong, &after].concat()).await.unwrap();
+        expect(&mut ends.node, &[before, after].concat()).await;
+        drop((ends.client, ends.node));
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn traffic_postpones_pings_to_its_own_sender_only() {
+    relayed(Opening::default(), Settings::default(), async |mut ends| {
+        let data = frame(Sender::Client, 0x81, b"tick");
+        for _ in 0..2 {
+            tokio::time::sleep(14 * SECOND).await;
+            ends.client.write_all(&data).await.unwrap();
+            expect(&mut ends.node, &data).await;
+        }
+        // 28 s: the node has been silent and is pinged at 30 s; the client not before 58 s.
+        let start = Instant::now();
+        answer_ping(&mut ends.node, Sender::Client).await;
+        assert!(start.elapsed() < 3 * SECOND, "{:?}", start.elapsed());
+        read_control(&mut ends.client, Sender::Server).await;
+        assert!(start.elapsed() >= 30 * SECOND, "{:?}", start.elapsed());
+        drop((ends.client, ends.node));
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_answers_no_ping_is_dead() {
+    let (report, took) = relayed(Opening::default(), Settings::default(), async |mut ends| {
+        let start = Instant::now();
+        answer_ping(&mut ends.node, Sender::Client).await;
+        let ping = read_control(&mut ends.client, Sender::Server).await;
+        assert_eq!(ping.0, Opcode::Ping);
+        let at_client = read_close(&mut ends.client, Sender::Server).await;
+        assert_eq!(at_client, (1011, "no answer to ping".into()));
+        let took = start.elapsed();
+        let at_node = loop {
+            let (opcode, payload) = read_control(&mut ends.node, Sender::Client).await;
+            match opcode {
+                Opcode::Close => break close::code_of(&payload),
+                opcode => assert_eq!(opcode, Opcode::Ping),
+            }
+        };
+        assert_eq!(at_node, Some(1001));
+        drop((ends.client, ends.node));
+        took
+    })
+    .await;
+    assert!(matches!(report.end, End::Silent(Side::Client)), "{report:?}");
+    assert!(took >= 60 * SECOND && took < 61 * SECOND, "{took:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_upstream_that_answers_no_ping_is_dead() {
+    let (report, ()) = relayed(Opening::default(), Settings::default(), async |mut ends| {
+        answer_ping(&mut ends.client, Sender::Server).await;
+        assert_eq!(read_control(&mut ends.node, Sender::Client).await.0, Opcode::Ping);
+        let at_node = read_close(&mut ends.node, Sender::Client).await;
+        assert_eq!(at_node, (1011, "no answer to ping".into()));
+        let (opcode, payload) = read_control(&mut ends.client, Sender::Server).await;
+        assert_eq!(opcode, Opcode::Close);
+        assert_eq!(close::code_of(&payload), Some(1011));
+        drop((ends.client, ends.node));
+    })
+    .await;
+    assert!(matches!(report.end, End::Silent(Side::Upstream)), "{report:?}");
+}
+
+// A client that takes nothing cannot get a ping either; the upstream, which we do not read
+// meanwhile, is not to blame.
+#[tokio::test(start_paused = true)]
+async fn a_reader_stalled_for_good_is_dead() {
+    let (report, ()) = relayed(Opening::default(), Settings::default(), async |ends| {
+        let Ends { client, mut node, phase: _phase } = ends;
+        let message = frame(Sender::Server, 0x82, &vec![8; 1 << 20]);
+        let _ = node.write_all(&message).await.unwrap_err();
+        drop(client);
+    })
+    .await;
+    assert!(matches!(report.end, End::Silent(Side::Client)), "{report:?}");
+}
+
+// A slow reader is a living reader.
+#[tokio::test(start_paused = true)]
+async fn a_slow_reader_lives() {
+    let (_, ()) = relayed(Opening::default(), Settings::default(), async |mut ends| {
+        let message = frame(Sender::Server, 0x82, &vec![8; 100_000]);
+        let read = async {
+            for chunk in message.chunks(10_000) {
+                tokio::time::sleep(40 * SECOND).await;
+                expect(&mut ends.client, chunk).await;
+            }
+        };
+        let node = async {
+            ends.node.write_all(&message).await.unwrap();
+        };
+        tokio::join!(node, read);
+        drop((ends.client, ends.node));
+    })
+    .await;
+}
+
+// Our frames go in between frames, never inside one.
+#[tokio::test(start_paused = true)]
+async fn a_ping_waits_for_the_frame_boundary() {
+    relayed(Opening::default(), Settings::default(), async |mut ends| {
+        let message = frame(Sender::Server, 0x82, &vec![4; 70_000]);
+        for chunk in message.chunks(7_000) {
+            // The client says nothing for longer than the ping interval while a frame for it is
+            // under way, but takes what comes.
+            tokio::time::sleep(4 * SECOND).await;
+            let (sent, ()) =
+                tokio::join!(ends.node.write_all(chunk), expect(&mut ends.client, chunk));
+            sent.unwrap();
+        }
+        answer_ping(&mut ends.client, Sender::Server).await;
+        drop((ends.client, ends.node));
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn without_pings_an_idle_connection_is_closed() {
+    let settings = Settings { ping_interval: Duration::ZERO, ..Settings::default() };
+    let (report, took) = relayed(Opening::default(), settings, async |mut ends| {
+        tokio::time::sleep(200 * SECOND).await;
+        let start = Instant::now();
+        let data = frame(Sender::Server, 0x81, b"push");
+        ends.node.write_all(&data).await.unwrap();
+        expect(&mut ends.client, &data).await;
+        assert_eq!(read_close(&mut ends.client, Sender::Server).await, (1001, "idle".into()));
+        assert_eq!(read_close(&mut ends.node, Sender::Client).await, (1001, "idle".into()));
+        let took = start.elapsed();
+        drop((ends.client, ends.node));
+        took
+    })
+    .await;
+    assert!(matches!(report.end, End::Idle), "{report:?}");
+    assert!(took >= 300 * SECOND && took < 301 * SECOND, "{took:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn with_everything_off_silence_is_fine() {
+    let zero = Duration::ZERO;
+    let settings = Settings { ping_interval: zero, idle_timeout: zero, ..Settings::default() };
+    relayed(Opening::default(), settings, async |mut ends| {
+        tokio::time::sleep(2_000 * SECOND).await;
+        let data = frame(Sender::Server, 0x81, b"still here");
+        ends.node.write_all(&data).await.unwrap();
+        expect(&mut ends.client, &data).await;
+        drop((ends.client, ends.node));
+    })
+    .await;
+}

@@ -1,0 +1,274 @@
+//! What one request carries through the gateway, and the record it leaves behind.
+
+use std::net::IpAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use gwproxy_core::error::Blame;
+use gwproxy_core::limit::Decision;
+use gwproxy_core::net::PeerAddr;
+use gwproxy_core::telemetry::access_log::LINE_BYTES_MAX;
+use gwproxy_core::telemetry::json;
+use gwproxy_core::{Code, Error};
+use gwproxy_http::body::OnEnd;
+use gwproxy_http::{Client, Request, Response};
+use http::header::{HeaderName, USER_AGENT};
+use http::{HeaderValue, Method, StatusCode, Version};
+
+use super::Shared;
+use super::router::host_of;
+
+/// Bytes of a client's text that go into one field of a log line.
+const FIELD_BYTES_MAX: usize = 2048;
+
+const LIMIT: HeaderName = HeaderName::from_static("x-ratelimit-limit");
+const REMAINING: HeaderName = HeaderName::from_static("x-ratelimit-remaining");
+const RESET: HeaderName = HeaderName::from_static("x-ratelimit-reset");
+
+/// One request on its way.
+#[derive(Debug)]
+pub struct Exchange {
+    /// Whom limits and lists count for.
+    pub client_ip: Option<IpAddr>,
+    /// Whether it is a gRPC call.
+    pub is_grpc: bool,
+    /// The route that took it.
+    pub route: Option<Arc<str>>,
+    /// The number of its service, once known.
+    pub service: usize,
+    /// The name of its service, once known.
+    pub service_id: Option<Arc<str>>,
+    /// The route's own time to the first byte.
+    pub timeout: Option<Duration>,
+    limit: Option<Decision>,
+    record: Option<Box<Record>>,
+}
+
+/// What is counted and logged when the last byte is out.
+#[derive(Debug)]
+struct Record {
+    shared: Rc<Shared>,
+    started: Instant,
+    remote: PeerAddr,
+    client_ip: Option<IpAddr>,
+    listener: Arc<str>,
+    tls: bool,
+    asked: Option<Asked>,
+    route: Option<Arc<str>>,
+    service: usize,
+    service_id: Option<Arc<str>>,
+    node: Option<Arc<str>>,
+    status: StatusCode,
+    error: Option<Code>,
+}
+
+/// What the log tells of the request; taken only when there is a log.
+#[derive(Debug)]
+struct Asked {
+    method: Method,
+    host: String,
+    target: String,
+    version: Version,
+    user_agent: Option<HeaderValue>,
+}
+
+impl Exchange {
+    /// Starts the clock and notes what is asked.
+    pub fn begin(
+        request: &Request,
+        client: &Client,
+        client_ip: Option<IpAddr>,
+        listener: Arc<str>,
+        shared: &Rc<Shared>,
+    ) -> Self {
+        let mut exchange = Self::of_rejected(client, listener, shared);
+        exchange.client_ip = client_ip;
+        exchange.is_grpc = gwproxy_grpc::is_grpc(request.headers());
+        if let Some(record) = exchange.record.as_mut() {
+            record.client_ip = client_ip;
+            record.asked = shared.log.is_some().then(|| Asked::of(request));
+        }
+        exchange
+    }
+
+    /// The exchange of a head that never became a request.
+    pub fn of_rejected(client: &Client, listener: Arc<str>, shared: &Rc<Shared>) -> Self {
+        let record = Record {
+            shared: Rc::clone(shared),
+            started: Instant::now(),
+            remote: client.peer.remote,
+            client_ip: client.peer.remote.ip(),
+            listener,
+            tls: client.peer.tls.is_some(),
+            asked: None,
+            route: None,
+            service: usize::MAX,
+            service_id: None,
+            node: None,
+            status: StatusCode::OK,
+            error: None,
+        };
+        Self {
+            client_ip: None,
+            is_grpc: false,
+            route: None,
+            service: usize::MAX,
+            service_id: None,
+            timeout: None,
+            limit: None,
+            record: Some(Box::new(record)),
+        }
+    }
+
+    /// Notes what a limit said; of several, the one that leaves least is told to the client.
+    pub fn note_limit(&mut self, decision: Decision) {
+        let left = |decision: &Decision| match decision {
+            Decision::Admitted { remaining, .. } => *remaining,
+            Decision::Refused { .. } => 0,
+        };
+        if self.limit.as_ref().is_none_or(|known| left(&decision) <= left(known)) {
+            self.limit = Some(decision);
+        }
+    }
+
+    /// Finishes the response's head and lets the record wait for its last byte.
+    pub fn finish_on(mut self, response: &mut Response, error: Option<&Error>) {
+        if let Some(decision) = self.limit {
+            tell_limit(response, decision);
+        }
+        let Some(mut record) = self.take_record() else { return };
+        record.status = response.status();
+        record.error = error.map(Error::code);
+        record.node = response.body().node().cloned();
+        if let Some(error) = error {
+            record.say(error);
+        }
+        response.body_mut().on_end(record);
+    }
+
+    fn take_record(&mut self) -> Option<Box<Record>> {
+        let mut record = self.record.take()?;
+        record.route = self.route.take();
+        record.service = self.service;
+        record.service_id = self.service_id.take();
+        Some(record)
+    }
+}
+
+impl Drop for Exchange {
+    /// A handler that is dropped before it answered: the client went away.
+    fn drop(&mut self) {
+        if let Some(mut record) = self.take_record() {
+            // nginx's status for it; nobody saw it.
+            record.status = StatusCode::from_u16(499).unwrap_or(StatusCode::BAD_REQUEST);
+            record.end(0, Some(Code::ClientClosed));
+        }
+    }
+}
+
+impl Asked {
+    fn of(request: &Request) -> Self {
+        let target = match request.uri().path_and_query() {
+            Some(target) => target.as_str(),
+            None => request.uri().path(),
+        };
+        Self {
+            method: request.method().clone(),
+            host: cut(host_of(request)).to_owned(),
+            target: cut(target).to_owned(),
+            version: request.version(),
+            user_agent: request.headers().get(USER_AGENT).cloned(),
+        }
+    }
+}
+
+impl OnEnd for Record {
+    fn end(self: Box<Self>, bytes: u64, error: Option<Code>) {
+        let error = self.error.or(error);
+        let took = self.started.elapsed();
+        self.shared.metrics.record(self.service, self.status.as_u16(), error, bytes, took);
+        if let Some(log) = &self.shared.log {
+            log.add(|out| self.write(out, bytes, error, took));
+        }
+    }
+}
+
+impl Record {
+    /// The error log: what a human needs to mend it.
+    fn say(&self, error: &Error) {
+        let cause = std::error::Error::source(error).map(ToString::to_string);
+        let (code, sentence) = (error.code().as_str(), error.sentence());
+        let (route, service) = (self.route.as_deref(), self.service_id.as_deref());
+        let (listener, client) = (&*self.listener, self.remote);
+        match error.code().blame() {
+            Blame::Downstream => tracing::debug!(
+                code, route, service, listener, %client, cause, "{sentence}"
+            ),
+            Blame::Proxy | Blame::Upstream => tracing::warn!(
+                code, route, service, listener, %client, cause, "{sentence}"
+            ),
+        }
+    }
+
+    /// One line of JSON.
+    fn write(&self, out: &mut Vec<u8>, bytes: u64, error: Option<Code>, took: Duration) {
+        use std::io::Write as _;
+        let from = out.len();
+        let _ = write!(out, "{{\"time\":\"{:.3}\"", jiff::Timestamp::now());
+        let _ = write!(out, ",\"listener\":");
+        json::push_str(out, self.listener.as_bytes());
+        let _ = match self.client_ip {
+            Some(ip) => write!(out, ",\"client\":\"{ip}\""),
+            None => write!(out, ",\"client\":\"{}\"", self.remote),
+        };
+        if let Some(asked) = &self.asked {
+            let _ = write!(out, ",\"method\":\"{}\",\"host\":", asked.method);
+            json::push_str(out, asked.host.as_bytes());
+            out.extend_from_slice(b",\"path\":");
+            json::push_str(out, asked.target.as_bytes());
+            let _ = write!(out, ",\"protocol\":\"{:?}\",\"tls\":{}", asked.version, self.tls);
+            if let Some(agent) = &asked.user_agent {
+                out.extend_from_slice(b",\"user_agent\":");
+                let agent = agent.as_bytes();
+                json::push_str(out, agent.get(..FIELD_BYTES_MAX).unwrap_or(agent));
+            }
+        }
+        let _ = write!(out, ",\"status\":{},\"bytes\":{bytes}", self.status.as_u16());
+        let _ = write!(out, ",\"duration_ms\":{:.3}", took.as_secs_f64() * 1e3);
+        for (name, value) in
+            [("route", &self.route), ("service", &self.service_id), ("node", &self.node)]
+        {
+            if let Some(value) = value {
+                let _ = write!(out, ",\"{name}\":");
+                json::push_str(out, value.as_bytes());
+            }
+        }
+        if let Some(error) = error {
+            let _ = write!(out, ",\"error\":\"{error}\"");
+        }
+        out.push(b'}');
+        debug_assert!(out.len() - from <= 2 * LINE_BYTES_MAX);
+    }
+}
+
+fn cut(text: &str) -> &str {
+    let mut end = text.len().min(FIELD_BYTES_MAX);
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    text.get(..end).unwrap_or(text)
+}
+
+fn tell_limit(response: &mut Response, decision: Decision) {
+    let (limit, remaining, reset) = match decision {
+        Decision::Admitted { limit, remaining, reset } => (limit, remaining, reset),
+        Decision::Refused { limit, reset, .. } => (limit, 0, reset),
+    };
+    let headers = response.headers_mut();
+    headers.insert(LIMIT, limit.into());
+    headers.insert(REMAINING, remaining.into());
+    headers.insert(RESET, reset.as_millis().div_ceil(1000).to_string().parse().unwrap_or(ZERO));
+}
+
+const ZERO: HeaderValue = HeaderValue::from_static("0");
