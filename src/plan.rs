@@ -4,24 +4,47 @@
 //! a one-liner and the file it prints behave the same. Only `assemble` turns a plan into sockets.
 
 mod forward;
+mod route;
 mod service;
 mod settings;
 mod tls;
 
 use std::fmt;
 use std::path::PathBuf;
+use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use gwproxy_core::net::ListenAddr;
 use ipnet::IpNet;
+use serde::{Deserialize, Serialize};
+
+/// Text in and out through `FromStr` and `Display`, for serde's `try_from` and `into`.
+macro_rules! string_conversions {
+    ($type:ty, $error:ty) => {
+        impl TryFrom<String> for $type {
+            type Error = $error;
+            fn try_from(text: String) -> Result<Self, $error> {
+                text.parse()
+            }
+        }
+        impl From<$type> for String {
+            fn from(value: $type) -> Self {
+                value.to_string()
+            }
+        }
+    };
+}
+use string_conversions;
 
 pub use forward::{Destination, Forward, ForwardParseError, PasswordHash, PortRule, User};
+pub use route::{HostPattern, Method, PathPrefix, Route, RouteParseError, find};
 pub use service::{
-    EchoKind, HostPolicy, Node, Scheme, Service, ServiceId, Target, UpstreamTimeouts, UpstreamTls,
+    EchoKind, HostPolicy, Node, Scheme, Service, ServiceId, ServiceParseError, Target,
+    UpstreamTimeouts,
 };
-pub use settings::{Algorithm, BreakerSettings, HealthSettings, LimitSettings};
-pub use tls::{Certificate, Certificates, ClientAuth, TlsFront};
+pub use settings::{BreakerSettings, HealthSettings, LimitSettings};
+pub use tls::TlsFront;
 
 /// Time for open exchanges to finish after SIGTERM (reliability D39).
 pub const GRACE: Duration = Duration::from_secs(30);
@@ -33,7 +56,7 @@ pub struct Plan {
     pub workers: usize,
     /// What is listened on, in the order of the file. Never empty.
     pub listeners: Vec<Listener>,
-    /// Every route, highest priority first, then in the order of the file: the first match wins.
+    /// Every route, in the order of the file; [`find`] chooses.
     pub routes: Vec<Route>,
     /// Every service; [`ServiceId`] indexes it.
     pub services: Vec<Service>,
@@ -74,7 +97,8 @@ pub struct Listener {
 }
 
 /// What a listener's clients speak.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Protocol {
     /// gRPC over HTTP/2.
     Grpc,
@@ -119,42 +143,30 @@ pub struct WebSocket {
     pub ping: Option<Duration>,
 }
 
-/// Which requests go where.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Route {
-    /// Unique id, for logs, metrics and `explain`.
-    pub id: Arc<str>,
-    /// Hosts it takes; empty: any.
-    pub hosts: Vec<HostPattern>,
-    /// Path prefix by whole segments: `/api` takes `/api` and `/api/x`, not `/apix`. `/`: any.
-    pub path: Arc<str>,
-    /// Methods it takes, as on the wire; empty: any.
-    pub methods: Vec<Arc<str>>,
-    /// What replaces [`Self::path`] in the path sent on (`strip_prefix` is a rewrite to `/`).
-    /// None: the path is sent as it came.
-    pub rewrite_prefix: Option<Arc<str>>,
-    /// Higher wins before longer path and host are compared. Default 0.
-    pub priority: i32,
-    /// Time to the first byte of the response, instead of the service's.
-    pub timeout: Option<Duration>,
-    /// Rate limit of this route.
-    pub limiter: Option<LimitSettings>,
-    /// Where to.
-    pub service: ServiceId,
-}
-
-/// A host of a route: `example.com`, or `*.example.com` for every name below it.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub enum HostPattern {
-    /// This name or address, lower-case, without port.
-    Exact(Arc<str>),
-    /// Any name ending in this (`.example.com`), with at least one label before it.
-    Suffix(Arc<str>),
-}
-
-/// Where the access log goes.
+/// The log of requests and connections.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub enum AccessLog {
+pub struct AccessLog {
+    /// Where it goes.
+    pub sink: AccessLogSink,
+    /// How a line looks.
+    pub format: AccessLogFormat,
+}
+
+/// How a line of the access log looks.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum AccessLogFormat {
+    /// The combined format of Apache and nginx.
+    #[default]
+    Combined,
+    /// One JSON object.
+    Json,
+}
+
+/// Where the access log goes: in text `off`, `-` (standard output) or a path.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub enum AccessLogSink {
     /// To a file, appended.
     File(PathBuf),
     /// Nowhere.
@@ -165,7 +177,8 @@ pub enum AccessLog {
 }
 
 /// How much the program's own log says.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum LogLevel {
     /// What an engineer of this program needs.
     Debug,
@@ -180,6 +193,29 @@ pub enum LogLevel {
     Trace,
     /// What will fail if nobody looks.
     Warn,
+}
+
+/// One worker per core this process may use, at least 1.
+pub fn default_workers() -> usize {
+    std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
+}
+
+impl Listener {
+    /// Connections open at once unless told otherwise (reliability D16).
+    pub const MAX_CONNECTIONS: usize = 10_000;
+}
+
+impl Protocol {
+    /// Whether a listener of this protocol can lead to a service of another.
+    pub const fn leads_to(self, service: Self) -> bool {
+        match self {
+            // WebSocket and gRPC are HTTP that goes on differently.
+            Self::Http => !matches!(service, Self::Tcp),
+            Self::Ws => matches!(service, Self::Ws | Self::Http),
+            Self::Grpc => matches!(service, Self::Grpc | Self::Http),
+            Self::Tcp => matches!(service, Self::Tcp),
+        }
+    }
 }
 
 impl Plan {
@@ -235,6 +271,31 @@ impl LogLevel {
         }
     }
 }
+
+impl FromStr for AccessLogSink {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "" => Err("the access log goes to `off`, `-` (standard output) or a file".into()),
+            "off" => Ok(Self::Off),
+            "-" => Ok(Self::Stdout),
+            path => Ok(Self::File(path.into())),
+        }
+    }
+}
+
+impl fmt::Display for AccessLogSink {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Off => f.write_str("off"),
+            Self::Stdout => f.write_str("-"),
+            Self::File(path) => path.display().fmt(f),
+        }
+    }
+}
+
+string_conversions!(AccessLogSink, String);
 
 impl fmt::Display for Protocol {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -5,8 +5,9 @@ use std::net::IpAddr;
 use std::str::FromStr;
 use std::sync::Arc;
 
-use gwproxy_core::net::HostPort;
+use gwproxy_core::net::{HostPort, ListenAddr};
 use ipnet::IpNet;
+use serde::{Deserialize, Serialize};
 
 use super::UpstreamTimeouts;
 
@@ -40,8 +41,9 @@ pub enum PortRule {
     Only(Vec<u16>),
 }
 
-/// A user of a forward proxy.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// A user of a forward proxy; in text `NAME:HASH`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
 pub struct User {
     /// The name, without a colon (RFC 7617 §2).
     pub name: Arc<str>,
@@ -55,7 +57,8 @@ pub struct User {
 pub struct PasswordHash(Arc<str>);
 
 /// A destination in `allow` and `deny`.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
 pub enum Destination {
     /// This host (a name, lower-case, or an address), on one port or any.
     Host {
@@ -83,6 +86,24 @@ pub enum Destination {
 /// Why a user or a destination was refused; `Display` is a sentence.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ForwardParseError(String);
+
+impl Forward {
+    /// Refuses a proxy that strangers could use: one that others can reach, without users
+    /// (reliability T31).
+    ///
+    /// # Errors
+    /// A sentence that says how to mend it.
+    pub fn check(&self, bind: &ListenAddr) -> Result<(), String> {
+        if bind.is_loopback() || !self.users.is_empty() || self.unsafe_open {
+            return Ok(());
+        }
+        Err(format!(
+            "an open forward proxy on {bind} would serve everyone who can reach it; add users \
+             (`--user NAME:HASH`, `users` in a file), bind a loopback address, or say \
+             `--unsafe-open` (`unsafe_open: true`)"
+        ))
+    }
+}
 
 impl PortRule {
     /// Whether CONNECT may ask for this port.
@@ -221,6 +242,23 @@ impl fmt::Display for ForwardParseError {
 }
 
 impl std::error::Error for ForwardParseError {}
+
+// The hash is shown on purpose: this is what a printed configuration carries.
+impl From<User> for String {
+    fn from(user: User) -> Self {
+        format!("{}:{}", user.name, user.hash.expose())
+    }
+}
+
+impl TryFrom<String> for User {
+    type Error = ForwardParseError;
+
+    fn try_from(text: String) -> Result<Self, ForwardParseError> {
+        text.parse()
+    }
+}
+
+super::string_conversions!(Destination, ForwardParseError);
 
 #[cfg(test)]
 mod tests {

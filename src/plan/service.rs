@@ -2,13 +2,18 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::path::PathBuf;
+use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use gwproxy_core::balance::Algorithm;
+use gwproxy_core::net::HostPort;
+use gwproxy_core::tls::ClientSettings;
+use gwproxy_core::units::Weight;
 use gwproxy_core::upstream::NodeAddr;
+use serde::{Deserialize, Serialize};
 
-use super::{Algorithm, BreakerSettings, HealthSettings, LimitSettings, Protocol};
+use super::{BreakerSettings, HealthSettings, LimitSettings, Protocol};
 
 /// The index of a service in [`super::Plan::services`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -34,7 +39,7 @@ pub struct Service {
     /// Timeouts towards its nodes.
     pub timeouts: UpstreamTimeouts,
     /// TLS towards nodes whose scheme has it.
-    pub tls: UpstreamTls,
+    pub tls: ClientSettings,
     /// The `Host` (`:authority`) its nodes see.
     pub upstream_host: HostPolicy,
     /// Nodes tried for one request, the first included. At least 1, default 2 (D34).
@@ -49,14 +54,14 @@ pub struct Node {
     /// Where it is and how to speak to it.
     pub target: Target,
     /// Its share of the traffic in relation to the others'. Default 1; 0 gets no new work.
-    pub weight: u16,
+    pub weight: Weight,
     /// A disabled node is left out of the cluster.
     pub enabled: bool,
     /// Free words about it (zone, version).
     pub metadata: BTreeMap<String, String>,
 }
 
-/// Where a node is.
+/// Where a node is: `scheme://host:port`, `scheme://unix:/path` or `echo:http`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Target {
     /// An echo server of this process, on a loopback port of the system's choice.
@@ -106,8 +111,9 @@ pub enum Scheme {
     Wss,
 }
 
-/// The `Host` that nodes see.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+/// The `Host` that nodes see: in text `preserve`, `node` or a host.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
 pub enum HostPolicy {
     /// This one.
     Fixed(Arc<str>),
@@ -125,23 +131,35 @@ pub struct UpstreamTimeouts {
     pub connect: Duration,
     /// From the request's end to the head of the response. Default 15 s (D07).
     pub response: Duration,
-    /// No byte either way on a stream, tunnel or relay. Default 300 s (D05).
-    pub idle: Duration,
     /// An unused pooled connection. Default 50 s: below what nodes commonly keep (D04).
     pub keep_alive: Duration,
 }
 
-/// TLS towards a node.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct UpstreamTls {
-    /// PEM file with the authorities to trust. None: the system's.
-    pub ca: Option<PathBuf>,
-    /// Takes any certificate: whoever is in between reads and changes everything.
-    pub danger_skip_verify: bool,
-    /// The name asked for and verified. None: the host of the node.
-    pub server_name: Option<Arc<str>>,
-    /// PEM files we show: certificate chain and key.
-    pub client: Option<super::Certificate>,
+/// Why a node or a host policy was refused; `Display` is a sentence.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ServiceParseError {
+    sentence: String,
+    scheme: bool,
+}
+
+impl ServiceParseError {
+    fn new(sentence: String) -> Self {
+        Self { sentence, scheme: false }
+    }
+
+    fn scheme(sentence: String) -> Self {
+        Self { sentence, scheme: true }
+    }
+
+    /// Whether the address reads, but not for this protocol.
+    pub fn is_scheme(&self) -> bool {
+        self.scheme
+    }
+}
+
+impl Service {
+    /// Nodes tried for one request unless told otherwise (reliability D34).
+    pub const MAX_ATTEMPTS: u32 = 2;
 }
 
 impl ServiceId {
@@ -156,7 +174,6 @@ impl Default for UpstreamTimeouts {
         Self {
             connect: Duration::from_secs(2),
             response: Duration::from_secs(15),
-            idle: Duration::from_secs(300),
             keep_alive: Duration::from_secs(50),
         }
     }
@@ -217,6 +234,9 @@ impl Scheme {
 }
 
 impl EchoKind {
+    /// Every kind.
+    pub const ALL: [Self; 4] = [Self::Grpc, Self::Http, Self::Tcp, Self::Ws];
+
     /// As after `echo:`.
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -238,6 +258,128 @@ impl EchoKind {
     }
 }
 
+impl Target {
+    /// Reads a node's address as a service of this protocol has it: a URL of one of its schemes,
+    /// `host:port` or `unix:/path` (the first of its schemes is meant), or `echo:NAME`.
+    ///
+    /// # Errors
+    /// A sentence that names the text and shows what to write.
+    pub fn parse(text: &str, protocol: Protocol) -> Result<Self, ServiceParseError> {
+        if let Some(name) = text.strip_prefix("echo:") {
+            return Self::parse_echo(text, name, protocol);
+        }
+        let schemes = Scheme::of(protocol);
+        let (scheme, rest) = match text.split_once("://") {
+            None => (schemes[0], text),
+            Some((scheme, rest)) => {
+                let known = schemes.iter().find(|one| scheme.eq_ignore_ascii_case(one.as_str()));
+                (*known.ok_or_else(|| wrong_scheme(text, scheme, protocol))?, rest)
+            }
+        };
+        if rest.starts_with("unix:") {
+            let addr = rest.parse().map_err(|_| bad_node(text, "the path is missing", protocol))?;
+            return match &addr {
+                NodeAddr::Unix(path) if !path.is_absolute() => {
+                    Err(bad_node(text, "the path of a socket begins with `/`", protocol))
+                }
+                _ => Ok(Self::Remote { scheme, addr }),
+            };
+        }
+        if rest.contains('@') {
+            let why = "a node has no user and password; send them in a header";
+            return Err(bad_node(text, why, protocol));
+        }
+        // A lone slash is what people copy out of a browser.
+        let host = rest.strip_suffix('/').unwrap_or(rest);
+        if host.contains(['/', '?', '#']) {
+            let why = "a node is scheme://host:port without a path; paths are rewritten by routes";
+            return Err(bad_node(text, why, protocol));
+        }
+        match HostPort::parse(host, scheme.default_port()) {
+            Ok(addr) => Ok(Self::Remote { scheme, addr: NodeAddr::Tcp(addr) }),
+            Err(error) => Err(ServiceParseError::new(error.to_string())),
+        }
+    }
+
+    fn parse_echo(text: &str, name: &str, protocol: Protocol) -> Result<Self, ServiceParseError> {
+        let kind = EchoKind::ALL.into_iter().find(|kind| kind.as_str() == name);
+        let kind = kind.ok_or_else(|| {
+            ServiceParseError::new(format!(
+                "`{text}` is no echo server; there are `echo:http`, `echo:ws`, `echo:tcp` and \
+                 `echo:grpc`"
+            ))
+        })?;
+        if kind.protocol() != protocol {
+            return Err(ServiceParseError::scheme(format!(
+                "`{text}` speaks {}, this service {protocol}",
+                kind.protocol()
+            )));
+        }
+        Ok(Self::Echo(kind))
+    }
+}
+
+fn wrong_scheme(text: &str, scheme: &str, protocol: Protocol) -> ServiceParseError {
+    let known = Scheme::of(protocol).iter().map(|one| format!("`{one}://`"));
+    let known = known.collect::<Vec<_>>().join(", ");
+    let other =
+        [Protocol::Http, Protocol::Ws, Protocol::Tcp, Protocol::Grpc].into_iter().find(|other| {
+            Scheme::of(*other).iter().any(|one| scheme.eq_ignore_ascii_case(one.as_str()))
+        });
+    let hint = match other {
+        Some(other) => format!("; `{scheme}://` is for {other}"),
+        None => String::new(),
+    };
+    ServiceParseError::scheme(format!("`{text}` does not fit {protocol}: nodes are {known}{hint}"))
+}
+
+fn bad_node(text: &str, why: &str, protocol: Protocol) -> ServiceParseError {
+    let scheme = Scheme::of(protocol)[0];
+    ServiceParseError::new(format!(
+        "`{text}` is not a node ({why}); write for example `{scheme}://10.0.0.5:9000`"
+    ))
+}
+
+impl FromStr for HostPolicy {
+    type Err = ServiceParseError;
+
+    fn from_str(text: &str) -> Result<Self, ServiceParseError> {
+        match text {
+            "preserve" | "keep" => return Ok(Self::Preserve),
+            "node" => return Ok(Self::Node),
+            _ => {}
+        }
+        // Any port stands in for a missing one: it is only there to make the host parse.
+        match HostPort::parse(text, Some(1)) {
+            Ok(_) => Ok(Self::Fixed(text.to_ascii_lowercase().into())),
+            Err(_) => Err(ServiceParseError::new(format!(
+                "`{text}` is not a host; write `preserve` (the client's), `node` (the node's own) \
+                 or a host as `example.com`"
+            ))),
+        }
+    }
+}
+
+impl fmt::Display for HostPolicy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Fixed(host) => f.write_str(host),
+            Self::Node => f.write_str("node"),
+            Self::Preserve => f.write_str("preserve"),
+        }
+    }
+}
+
+super::string_conversions!(HostPolicy, ServiceParseError);
+
+impl fmt::Display for ServiceParseError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.sentence)
+    }
+}
+
+impl std::error::Error for ServiceParseError {}
+
 impl fmt::Display for Scheme {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.as_str())
@@ -250,5 +392,65 @@ impl fmt::Display for Target {
             Self::Echo(kind) => write!(f, "echo:{}", kind.as_str()),
             Self::Remote { scheme, addr } => write!(f, "{scheme}://{addr}"),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nodes_print_as_they_are_meant() {
+        for (protocol, text, want) in [
+            (Protocol::Http, "http://a:1", "http://a:1"),
+            (Protocol::Http, "a:1", "http://a:1"),
+            (Protocol::Http, "http://a", "http://a:80"),
+            (Protocol::Http, "HTTPS://A/", "https://a:443"),
+            (Protocol::Http, "h2c://[::1]:9", "h2c://[::1]:9"),
+            (Protocol::Http, "http://unix:/run/a.sock", "http://unix:/run/a.sock"),
+            (Protocol::Http, "unix:/run/a.sock", "http://unix:/run/a.sock"),
+            (Protocol::Http, "echo:http", "echo:http"),
+            (Protocol::Ws, "wss://a", "wss://a:443"),
+            (Protocol::Ws, "http://a", "http://a:80"),
+            (Protocol::Tcp, "a:5432", "tcp://a:5432"),
+            (Protocol::Tcp, "tls://a:5432", "tls://a:5432"),
+            (Protocol::Grpc, "a:50051", "grpc://a:50051"),
+            (Protocol::Grpc, "https://a", "https://a:443"),
+        ] {
+            let target = Target::parse(text, protocol).unwrap();
+            assert_eq!(target.to_string(), want);
+            assert_eq!(Target::parse(want, protocol).unwrap(), target);
+        }
+    }
+
+    #[test]
+    fn what_is_no_node_is_told() {
+        for (protocol, text, part) in [
+            (Protocol::Http, "http://a/path", "without a path"),
+            (Protocol::Http, "http://a?x", "without a path"),
+            (Protocol::Http, "http://u:p@a", "no user and password"),
+            (Protocol::Http, "ws://a", "`ws://` is for ws"),
+            (Protocol::Http, "ftp://a", "`http://`, `https://`, `h2c://`"),
+            (Protocol::Http, "http://a:0", "1 to 65535"),
+            (Protocol::Http, "http://", "the host"),
+            (Protocol::Http, "", "the host"),
+            (Protocol::Http, "unix:x.sock", "begins with `/`"),
+            (Protocol::Http, "echo:ws", "speaks ws, this service http"),
+            (Protocol::Http, "echo:udp", "no echo server"),
+            (Protocol::Tcp, "http://a:80", "`http://` is for http"),
+            (Protocol::Tcp, "a", "port is missing"),
+            (Protocol::Grpc, "ws://a:1", "`grpc://`"),
+        ] {
+            let sentence = Target::parse(text, protocol).unwrap_err().to_string();
+            assert!(sentence.contains(part), "{text}: {sentence}");
+        }
+    }
+
+    #[test]
+    fn host_policies() {
+        for text in ["preserve", "node", "example.com", "example.com:8443"] {
+            assert_eq!(text.parse::<HostPolicy>().unwrap().to_string(), text);
+        }
+        assert!("http://a".parse::<HostPolicy>().is_err());
     }
 }

@@ -1,32 +1,37 @@
 //! Settings of the core as this branch needs them, until the core brings its own.
 
-use std::time::Duration;
+use std::fmt;
+use std::str::FromStr;
 
-/// How a node is picked.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum Algorithm {
-    /// One after the other.
-    #[default]
-    RoundRobin,
+use serde::{Deserialize, Serialize};
+
+macro_rules! as_typed {
+    ($($(#[$doc:meta])* $name:ident)*) => {$(
+        $(#[$doc])*
+        #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+        #[serde(transparent)]
+        pub struct $name {
+            /// As typed.
+            pub text: String,
+        }
+        impl FromStr for $name {
+            type Err = String;
+            fn from_str(text: &str) -> Result<Self, String> {
+                Ok(Self { text: text.into() })
+            }
+        }
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&self.text)
+            }
+        }
+    )*};
 }
-
-/// A rate limit.
-#[derive(Debug, Clone, PartialEq)]
-pub struct LimitSettings {
-    /// As typed.
-    pub text: String,
-}
-
-/// A circuit breaker.
-#[derive(Debug, Clone, PartialEq)]
-pub struct BreakerSettings {
-    /// As typed.
-    pub text: String,
-}
-
-/// An active health check.
-#[derive(Debug, Clone, PartialEq)]
-pub struct HealthSettings {
-    /// Between two probes.
-    pub interval: Duration,
+as_typed! {
+    /// A rate limit.
+    LimitSettings
+    /// A circuit breaker.
+    BreakerSettings
+    /// An active health check.
+    HealthSettings
 }

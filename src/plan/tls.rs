@@ -1,42 +1,29 @@
 //! TLS termination of a listener.
 
-use std::path::PathBuf;
+use gwproxy_core::tls::{CertificatePair, ServerSettings};
 
 /// How a listener terminates TLS.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TlsFront {
-    /// What the listener shows.
-    pub certificates: Certificates,
-    /// PEM file with the authorities that sign client certificates. None: clients are not asked.
-    pub client_ca: Option<PathBuf>,
-    /// Whether a client must show a certificate. Only with [`Self::client_ca`].
-    pub client_auth: ClientAuth,
+    /// Whether the certificate is the one of this user's development authority
+    /// (`gwproxy cert dev`).
+    pub dev: bool,
+    /// Everything else. Its `certificates` are empty if and only if [`Self::dev`].
+    pub settings: ServerSettings,
 }
 
-/// Where a listener's certificates come from.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Certificates {
-    /// The development authority of this user's data directory (`gwproxy cert dev`).
-    Dev,
-    /// Files; chosen by SNI, the first is the default. Never empty.
-    Files(Vec<Certificate>),
-}
+impl TlsFront {
+    /// The development certificate, and nothing asked of clients.
+    pub fn dev() -> Self {
+        Self { dev: true, settings: ServerSettings::default() }
+    }
 
-/// A certificate chain and its key.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Certificate {
-    /// PEM file: the certificate, then its intermediates.
-    pub cert: PathBuf,
-    /// PEM file: the private key.
-    pub key: PathBuf,
-}
-
-/// Whether a client must show a certificate.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum ClientAuth {
-    /// It may; one that does not verify is refused all the same.
-    Optional,
-    /// It must.
-    #[default]
-    Required,
+    /// The settings with the development certificate where that is asked for.
+    pub fn with_dev_certificate(&self, dev: CertificatePair) -> ServerSettings {
+        let mut settings = self.settings.clone();
+        if self.dev {
+            settings.certificates.push(dev);
+        }
+        settings
+    }
 }

@@ -1,0 +1,399 @@
+//! From what was typed to what is true: defaults filled in, references looked up, everything that
+//! contradicts something else told, all of it at once.
+
+use std::collections::HashMap;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use gwproxy_core::net::ListenAddr;
+use gwproxy_core::tls::ServerSettings;
+
+use super::de::{Found, Spanned};
+use super::file::{File, ForwardFile, ListenerFile, ListenerProtocol, RouteFile, TlsFile};
+use super::report::{Code, Diagnostic, Place};
+use super::service;
+use crate::plan::{
+    AccessLog, Action, Forward, GRACE, Listener, ListenerTimeouts, Plan, PortRule, Protocol, Route,
+    Service, ServiceId, TlsFront, UpstreamTimeouts, WebSocket, default_workers,
+};
+
+/// The plan of a file. `found` says what could not be read and was told already; what follows
+/// from that is not told again.
+pub(super) fn check(file: File, found: &mut Found) -> Plan {
+    let mut check = Check { found, services: HashMap::new() };
+    let mut services = Vec::with_capacity(file.services.len());
+    for service in file.services {
+        check.name_service(&service, services.len());
+        services.push(service::lower(service.value, check.found));
+    }
+    let routes = check.routes(file.routes, &services);
+    let listeners = check.listeners(file.listeners, &services, !routes.is_empty());
+    let access_log = file.access_log.unwrap_or_default().0;
+    Plan {
+        workers: file.workers.map_or_else(default_workers, std::num::NonZero::get),
+        listeners,
+        routes,
+        services,
+        admin: file.admin.map(|admin| admin.value.0.bind),
+        access_log: AccessLog {
+            sink: access_log.to,
+            format: access_log.format.unwrap_or_default(),
+        },
+        log: file.log.unwrap_or_default(),
+        grace: file.grace.map_or(GRACE, Duration::from),
+        trusted_proxies: file.trusted_proxies.into_iter().map(|net| net.0).collect(),
+    }
+}
+
+struct Check<'a> {
+    found: &'a mut Found,
+    services: HashMap<String, (usize, Place)>,
+}
+
+impl Check<'_> {
+    fn tell(&mut self, code: Code, place: Place, message: impl Into<String>) {
+        self.found.diagnostics.push(Diagnostic::new(code, place, message));
+    }
+
+    /// Tells what may only seem so because parts of the file could not be read.
+    fn tell_if_whole(&mut self, code: Code, place: Place, message: impl Into<String>) {
+        if !self.found.damaged {
+            self.tell(code, place, message);
+        }
+    }
+
+    fn name_service(&mut self, service: &Spanned<super::file::ServiceFile>, index: usize) {
+        let id = &service.value.id;
+        match self.services.get(id.value.as_str()) {
+            Some((_, first)) => {
+                let line = first.line;
+                self.tell(
+                    Code::DuplicateId,
+                    id.place,
+                    format!("a service `{}` is already on line {line}", id.value.as_str()),
+                );
+            }
+            None => {
+                self.services.insert(id.value.as_str().to_owned(), (index, id.place));
+            }
+        }
+    }
+
+    /// A name that is used once among its kind, and where it was used first.
+    fn unique(&mut self, seen: &mut HashMap<String, Place>, name: &str, place: Place, kind: &str) {
+        match seen.get(name) {
+            Some(first) => {
+                let line = first.line;
+                let sentence = format!("a {kind} `{name}` is already on line {line}");
+                self.tell(Code::DuplicateId, place, sentence);
+            }
+            None => {
+                seen.insert(name.to_owned(), place);
+            }
+        }
+    }
+
+    fn service(&mut self, name: &Spanned<super::file::Name>) -> Option<ServiceId> {
+        let text = name.value.as_str();
+        if let Some((index, _)) = self.services.get(text) {
+            return Some(ServiceId(*index));
+        }
+        // It may be one of those that could not be read.
+        if !self.found.lost {
+            let known = self.services.keys().map(String::as_str);
+            let message = match gwproxy_core::suggest::closest(text, known) {
+                Some(near) => format!("there is no service `{text}`; did you mean `{near}`?"),
+                None => format!("there is no service `{text}`; add it to `services`"),
+            };
+            self.tell(Code::UnknownService, name.place, message);
+        }
+        None
+    }
+
+    fn routes(&mut self, files: Vec<Spanned<RouteFile>>, services: &[Service]) -> Vec<Route> {
+        let mut seen = HashMap::new();
+        let mut routes: Vec<Route> = Vec::with_capacity(files.len());
+        // Only routes of one path can hide each other.
+        let mut by_path: HashMap<String, Vec<(usize, Place)>> = HashMap::new();
+        for (index, Spanned { value: file, place }) in files.into_iter().enumerate() {
+            let (id, id_place) = match &file.id {
+                Some(id) => (id.value.as_str().to_owned(), id.place),
+                None => (format!("route-{}", index + 1), place),
+            };
+            self.unique(&mut seen, &id, id_place, "route");
+            let service = self.service(&file.service);
+            if let Some(target) = service.and_then(|id| services.get(id.0))
+                && target.protocol == Protocol::Tcp
+            {
+                let sentence = format!(
+                    "a route is chosen by host and path, which TCP has not: give `{}` a listener \
+                     of its own (`protocol: tcp`, `service: {}`)",
+                    target.id, target.id
+                );
+                self.tell(Code::WrongProtocol, file.service.place, sentence);
+            }
+            if !file.enabled {
+                continue;
+            }
+            let Some(route) = self.route(file, id, service) else { continue };
+            let same = by_path.entry(route.path.as_str().to_owned()).or_default();
+            // 10 000 routes of one path differ by host; each pair is looked at once.
+            let hidden = same.iter().find(|(at, _)| routes[*at].shadows(&route));
+            if let Some((at, first)) = hidden {
+                let sentence = format!(
+                    "route `{}` is never reached: `{}` on line {} takes all its requests first; \
+                     change its path, hosts or methods, give it a `priority`, or take it out",
+                    route.id, routes[*at].id, first.line
+                );
+                self.tell_if_whole(Code::ShadowedRoute, id_place, sentence);
+            }
+            same.push((routes.len(), id_place));
+            routes.push(route);
+        }
+        routes
+    }
+
+    fn route(&mut self, file: RouteFile, id: String, service: Option<ServiceId>) -> Option<Route> {
+        let rewrite_prefix = match (file.rewrite_prefix, file.strip_prefix) {
+            (Some(prefix), true) => {
+                let sentence = "`strip_prefix` is `rewrite_prefix: /`; keep one of the two";
+                self.tell(Code::Conflict, prefix.place, sentence);
+                None
+            }
+            (Some(prefix), false) => Some(prefix.value),
+            (None, true) => Some(crate::plan::PathPrefix::root()),
+            (None, false) => None,
+        };
+        Some(Route {
+            id: id.into(),
+            hosts: file.hosts,
+            path: file.path,
+            methods: file.methods,
+            rewrite_prefix,
+            priority: file.priority,
+            timeout: file.timeout.map(Duration::from),
+            limiter: file.limiter,
+            service: service?,
+        })
+    }
+
+    fn listeners(
+        &mut self,
+        files: Vec<Spanned<ListenerFile>>,
+        services: &[Service],
+        routed: bool,
+    ) -> Vec<Listener> {
+        if files.is_empty() {
+            let sentence = "nothing is listened on: `listeners` needs at least one, for example \
+                            `- {protocol: http, bind: \":8080\", service: NAME}`";
+            self.tell_if_whole(Code::Empty, Place::START, sentence);
+        }
+        let mut names = HashMap::new();
+        let mut binds: HashMap<ListenAddr, Place> = HashMap::new();
+        let mut listeners = Vec::with_capacity(files.len());
+        for Spanned { value: file, place } in files {
+            let protocol = protocol_of(file.protocol);
+            let (name, name_place) = match &file.name {
+                Some(name) => (name.value.as_str().to_owned(), name.place),
+                None => (format!("{protocol} {}", file.bind.value), file.bind.place),
+            };
+            self.unique(&mut names, &name, name_place, "listener");
+            self.once(&mut binds, &file.bind);
+            let listener = self.listener(file, name.into(), place, services, routed);
+            listeners.extend(listener);
+        }
+        listeners
+    }
+
+    fn once(&mut self, binds: &mut HashMap<ListenAddr, Place>, bind: &Spanned<ListenAddr>) {
+        // Port 0 is another port each time.
+        if matches!(bind.value, ListenAddr::Any(0))
+            || matches!(bind.value, ListenAddr::Tcp(addr) if addr.port() == 0)
+        {
+            return;
+        }
+        match binds.get(&bind.value) {
+            Some(first) => {
+                let sentence = format!(
+                    "`{}` is already listened on by line {}: one address, one listener",
+                    bind.value, first.line
+                );
+                self.tell(Code::DuplicateBind, bind.place, sentence);
+            }
+            None => {
+                binds.insert(bind.value.clone(), bind.place);
+            }
+        }
+    }
+
+    fn listener(
+        &mut self,
+        file: ListenerFile,
+        name: Arc<str>,
+        place: Place,
+        services: &[Service],
+        routed: bool,
+    ) -> Option<Listener> {
+        let protocol = protocol_of(file.protocol);
+        let tls = file.tls.as_ref().map(|tls| self.tls(tls));
+        let action = self.action(&file, protocol, place, services, routed);
+        Some(Listener {
+            name,
+            bind: file.bind.value,
+            protocol,
+            action: action?,
+            tls: tls.flatten(),
+            max_connections: file.max_connections.map_or(Listener::MAX_CONNECTIONS, |n| n.get()),
+            limiter: file.limiter,
+            timeouts: listener_timeouts(file.timeouts.unwrap_or_default()),
+            websocket: match file.websocket.and_then(|websocket| websocket.ping) {
+                None => WebSocket::default(),
+                Some(ping) => WebSocket { ping: (!ping.is_zero()).then_some(ping.get()) },
+            },
+        })
+    }
+
+    fn action(
+        &mut self,
+        file: &ListenerFile,
+        protocol: Protocol,
+        place: Place,
+        services: &[Service],
+        routed: bool,
+    ) -> Option<Action> {
+        let forward = match (&file.forward, file.protocol) {
+            (Some(forward), _) => Some(forward_of(&forward.value)),
+            (None, ListenerProtocol::Forward) => Some(Forward::default()),
+            (None, _) => None,
+        };
+        match (forward, &file.service) {
+            (Some(_), Some(service)) => {
+                let sentence = "a listener is a forward proxy (`forward`) or leads to one \
+                                `service`, never both";
+                self.tell(Code::Conflict, service.place, sentence);
+                None
+            }
+            (Some(forward), None) => {
+                if let Err(sentence) = forward.check(&file.bind.value) {
+                    self.tell_if_whole(Code::Unsafe, file.bind.place, sentence);
+                }
+                Some(Action::Forward(Box::new(forward)))
+            }
+            (None, Some(name)) => {
+                let id = self.service(name)?;
+                let service = services.get(id.0)?;
+                if !protocol.leads_to(service.protocol) {
+                    let sentence = format!(
+                        "a {protocol} listener cannot lead to `{}`, which speaks {}",
+                        service.id, service.protocol
+                    );
+                    self.tell(Code::WrongProtocol, name.place, sentence);
+                }
+                Some(Action::Serve(id))
+            }
+            (None, None) if protocol == Protocol::Tcp => {
+                let sentence =
+                    "a tcp listener needs `service`: TCP has no host or path to route by";
+                self.tell_if_whole(Code::MissingKey, place, sentence);
+                None
+            }
+            (None, None) => {
+                if !routed {
+                    let sentence = "this listener leads nowhere: give it a `service`, or add \
+                                    `routes`, or make it a forward proxy with `forward: {}`";
+                    self.tell_if_whole(Code::MissingKey, place, sentence);
+                }
+                Some(Action::Route)
+            }
+        }
+    }
+
+    fn tls(&mut self, tls: &Spanned<TlsFile>) -> Option<TlsFront> {
+        let Spanned { value: file, place } = tls;
+        if file.dev && !file.certificates.is_empty() {
+            let sentence = "`dev: true` brings its own certificate; take out `certificates` or it";
+            self.tell(Code::Conflict, *place, sentence);
+        }
+        if !file.dev && file.certificates.is_empty() {
+            let sentence = "TLS needs a certificate: `certificates: [{cert: FILE, key: FILE}]`, or \
+                            `dev: true` for development";
+            self.tell_if_whole(Code::MissingKey, *place, sentence);
+        }
+        if let (Some(auth), None) = (&file.client_auth, &file.client_ca) {
+            let sentence = "`client_auth` needs `client_ca`, the file of the authorities that \
+                            sign client certificates";
+            self.tell_if_whole(Code::MissingKey, auth.place, sentence);
+        }
+        for pair in &file.certificates {
+            readable(&pair.value.cert, pair.place, self.found);
+            readable(&pair.value.key, pair.place, self.found);
+        }
+        if let Some(ca) = &file.client_ca {
+            readable(Path::new(&ca.value), ca.place, self.found);
+        }
+        Some(TlsFront {
+            dev: file.dev,
+            settings: ServerSettings {
+                certificates: file.certificates.iter().map(|pair| pair.value.clone()).collect(),
+                client_ca: file.client_ca.as_ref().map(|ca| (&ca.value).into()),
+                client_auth: file.client_auth.map(|auth| auth.value),
+                min_version: file.min_version,
+            },
+        })
+    }
+}
+
+/// Tells a file that cannot be opened. Paths are relative to the working directory, as those of
+/// flags are.
+pub(super) fn readable(path: &Path, place: Place, found: &mut Found) {
+    let Err(error) = std::fs::File::open(path) else { return };
+    let why = match error.kind() {
+        std::io::ErrorKind::NotFound => "there is no such file".into(),
+        std::io::ErrorKind::PermissionDenied => "this user may not read it".into(),
+        _ => error.to_string(),
+    };
+    let sentence = format!("cannot read `{}`: {why}", path.display());
+    found.diagnostics.push(Diagnostic::new(Code::FileUnreadable, place, sentence));
+}
+
+fn protocol_of(protocol: ListenerProtocol) -> Protocol {
+    match protocol {
+        ListenerProtocol::Forward | ListenerProtocol::Http => Protocol::Http,
+        ListenerProtocol::Grpc => Protocol::Grpc,
+        ListenerProtocol::Tcp => Protocol::Tcp,
+        ListenerProtocol::Ws => Protocol::Ws,
+    }
+}
+
+fn forward_of(file: &ForwardFile) -> Forward {
+    let mut timeouts = UpstreamTimeouts::default();
+    if let Some(file) = &file.timeouts {
+        timeouts.connect = file.connect.map_or(timeouts.connect, Duration::from);
+        timeouts.response = file.response.map_or(timeouts.response, Duration::from);
+        timeouts.keep_alive = file.keep_alive.map_or(timeouts.keep_alive, Duration::from);
+    }
+    Forward {
+        users: file.users.clone(),
+        allow: file.allow.clone(),
+        deny: file.deny.clone(),
+        allow_private: file.allow_private,
+        ports: match file.allow_ports.is_empty() {
+            true => PortRule::Usual,
+            false => PortRule::Only(file.allow_ports.iter().map(|port| port.get()).collect()),
+        },
+        unsafe_open: file.unsafe_open,
+        timeouts,
+    }
+}
+
+fn listener_timeouts(file: super::file::ListenerTimeoutsFile) -> ListenerTimeouts {
+    let usual = ListenerTimeouts::default();
+    ListenerTimeouts {
+        handshake: file.handshake.map_or(usual.handshake, Duration::from),
+        header: file.header.map_or(usual.header, Duration::from),
+        body: file.body.map_or(usual.body, Duration::from),
+        keep_alive: file.keep_alive.map_or(usual.keep_alive, Duration::from),
+        idle: file.idle.map_or(usual.idle, Duration::from),
+    }
+}

@@ -1,0 +1,422 @@
+//! The skeleton of the file: what a user types, before anything is looked up. What a setting
+//! means stands beside the code that obeys it; here are only its places.
+//!
+//! Every key is optional unless its type says otherwise; the defaults are those of the plan. The
+//! same structs print a plan ([`super::print`]), so what is printed is what is read.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::num::{NonZeroU16, NonZeroU32, NonZeroUsize};
+use std::str::FromStr;
+
+use gwproxy_core::balance::Algorithm;
+use gwproxy_core::net::ListenAddr;
+use gwproxy_core::tls::{CertificatePair, ClientAuth, ClientSettings, MinVersion};
+use gwproxy_core::units::{Span, Weight};
+use ipnet::IpNet;
+use serde::{Deserialize, Serialize};
+
+use super::de::Spanned;
+use super::short::{Short, Shorthand};
+use crate::plan::{
+    AccessLogFormat, AccessLogSink, BreakerSettings, Destination, HealthSettings, HostPattern,
+    HostPolicy, LimitSettings, LogLevel, Method, PathPrefix, Protocol, User,
+};
+
+/// Keys that are other names of keys, so that a complaint about one is not doubled by the absence
+/// of the other.
+pub(super) const ALIASES: [(&str, &str); 3] =
+    [("limiter_config", "limiter"), ("prefix", "path"), ("service_id", "service")];
+
+/// The whole file.
+#[derive(Debug, Default, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields, expecting = "a map with `listeners`, `routes`, `services`")]
+pub(super) struct File {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) workers: Option<NonZeroUsize>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) log: Option<LogLevel>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) access_log: Option<Short<AccessLogFile>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) grace: Option<Span>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(super) trusted_proxies: Vec<Network>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) admin: Option<Spanned<Short<AdminFile>>>,
+    pub(super) listeners: Vec<Spanned<ListenerFile>>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(super) routes: Vec<Spanned<RouteFile>>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(super) services: Vec<Spanned<ServiceFile>>,
+}
+
+/// `off`, `-`, a path, or a map.
+#[derive(Debug, Default, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct AccessLogFile {
+    pub(super) to: AccessLogSink,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) format: Option<AccessLogFormat>,
+}
+
+/// An address, or a map.
+#[derive(Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct AdminFile {
+    pub(super) bind: ListenAddr,
+}
+
+/// What is listened on.
+#[derive(Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, expecting = "a listener (a map with `protocol`, `bind` …)")]
+pub(super) struct ListenerFile {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) name: Option<Spanned<Name>>,
+    #[serde(default)]
+    pub(super) protocol: ListenerProtocol,
+    pub(super) bind: Spanned<ListenAddr>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) tls: Option<Spanned<TlsFile>>,
+    #[serde(default, alias = "service_id", skip_serializing_if = "Option::is_none")]
+    pub(super) service: Option<Spanned<Name>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) forward: Option<Spanned<ForwardFile>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) max_connections: Option<NonZeroUsize>,
+    #[serde(default, alias = "limiter_config", skip_serializing_if = "Option::is_none")]
+    pub(super) limiter: Option<LimitSettings>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) timeouts: Option<ListenerTimeoutsFile>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) websocket: Option<WebSocketFile>,
+}
+
+/// `forward` is short for `http` with `forward: {}`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum ListenerProtocol {
+    Forward,
+    Grpc,
+    #[default]
+    Http,
+    Tcp,
+    Ws,
+}
+
+#[derive(Debug, Default, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields, expecting = "a map with `certificates` or `dev: true`")]
+pub(super) struct TlsFile {
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub(super) dev: bool,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(super) certificates: Vec<Spanned<CertificatePair>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) client_ca: Option<Spanned<String>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) client_auth: Option<Spanned<ClientAuth>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) min_version: Option<MinVersion>,
+}
+
+#[derive(Debug, Default, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields, expecting = "a map (`{}` for the defaults)")]
+pub(super) struct ForwardFile {
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(super) users: Vec<User>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(super) allow: Vec<Destination>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(super) deny: Vec<Destination>,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub(super) allow_private: bool,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(super) allow_ports: Vec<NonZeroU16>,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub(super) unsafe_open: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) timeouts: Option<UpstreamTimeoutsFile>,
+}
+
+#[derive(Debug, Default, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields, expecting = "a map with `handshake`, `header`, `idle` …")]
+pub(super) struct ListenerTimeoutsFile {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) handshake: Option<Span>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) header: Option<Span>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) body: Option<Span>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) keep_alive: Option<Span>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) idle: Option<Span>,
+}
+
+#[derive(Debug, Default, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields, expecting = "a map with `ping`")]
+pub(super) struct WebSocketFile {
+    /// `0s`: never.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) ping: Option<Span>,
+}
+
+/// Which requests go where.
+#[derive(Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, expecting = "a route (a map with `path`, `service` …)")]
+pub(super) struct RouteFile {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) id: Option<Spanned<Name>>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(super) hosts: Vec<HostPattern>,
+    #[serde(default = "PathPrefix::root", alias = "prefix")]
+    pub(super) path: PathPrefix,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(super) methods: Vec<Method>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) rewrite_prefix: Option<Spanned<PathPrefix>>,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(super) strip_prefix: bool,
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub(super) priority: i32,
+    #[serde(default = "yes", skip_serializing_if = "is_yes")]
+    pub(super) enabled: bool,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) timeout: Option<Span>,
+    #[serde(default, alias = "limiter_config", skip_serializing_if = "Option::is_none")]
+    pub(super) limiter: Option<LimitSettings>,
+    #[serde(alias = "service_id")]
+    pub(super) service: Spanned<Name>,
+}
+
+/// Nodes that answer for the same thing.
+#[derive(Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, expecting = "a service (a map with `id`, `nodes` …)")]
+pub(super) struct ServiceFile {
+    pub(super) id: Spanned<Name>,
+    #[serde(default = "http")]
+    pub(super) protocol: Protocol,
+    pub(super) nodes: Spanned<Vec<Spanned<Short<NodeFile>>>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) load_balancer: Option<Short<LoadBalancerFile>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) health_check: Option<Spanned<HealthSettings>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) breaker: Option<BreakerSettings>,
+    #[serde(default, alias = "limiter_config", skip_serializing_if = "Option::is_none")]
+    pub(super) limiter: Option<LimitSettings>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) timeouts: Option<UpstreamTimeoutsFile>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) tls: Option<Spanned<ClientSettings>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) upstream_host: Option<HostPolicy>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) retry: Option<RetryFile>,
+}
+
+/// An address, or a map.
+#[derive(Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct NodeFile {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) id: Option<Spanned<Name>>,
+    pub(super) address: Spanned<String>,
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub(super) weight: Weight,
+    #[serde(default = "yes", skip_serializing_if = "is_yes")]
+    pub(super) enabled: bool,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub(super) metadata: BTreeMap<String, String>,
+}
+
+/// An algorithm, or a map.
+#[derive(Debug, Default, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct LoadBalancerFile {
+    pub(super) algorithm: Algorithm,
+    /// The gateway document's place for it; only if the service itself has none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) health_check: Option<Spanned<HealthSettings>>,
+}
+
+#[derive(Debug, Default, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields, expecting = "a map with `connect`, `response` …")]
+pub(super) struct UpstreamTimeoutsFile {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) connect: Option<Span>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) response: Option<Span>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) keep_alive: Option<Span>,
+}
+
+#[derive(Debug, Default, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields, expecting = "a map with `max_attempts`")]
+pub(super) struct RetryFile {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) max_attempts: Option<NonZeroU32>,
+}
+
+/// The name of a listener, route, service or node: 1 to 128 characters, none of them a control
+/// character, none at an end a space.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Deserialize, Serialize)]
+#[serde(try_from = "String", into = "String")]
+pub(super) struct Name(String);
+
+/// A network (`10.0.0.0/8`), or one address.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(try_from = "String", into = "String")]
+pub(crate) struct Network(pub(crate) IpNet);
+
+fn yes() -> bool {
+    true
+}
+
+// serde wants a reference.
+#[allow(clippy::trivially_copy_pass_by_ref)]
+fn is_yes(value: &bool) -> bool {
+    *value
+}
+
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
+}
+
+fn http() -> Protocol {
+    Protocol::Http
+}
+
+// === impl Name, Network ===
+
+impl Name {
+    pub(super) fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// A name that the plan already has.
+    pub(super) fn known(name: &str) -> Self {
+        Self(name.into())
+    }
+}
+
+impl TryFrom<String> for Name {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        if text.is_empty() || text.trim() != text || text.chars().any(char::is_control) {
+            return Err(format!(
+                "`{}` is not a name: it needs characters, none invisible, no space at its ends",
+                text.escape_debug()
+            ));
+        }
+        if text.chars().count() > 128 {
+            return Err("a name has at most 128 characters".into());
+        }
+        Ok(Self(text))
+    }
+}
+
+impl From<Name> for String {
+    fn from(name: Name) -> Self {
+        name.0
+    }
+}
+
+impl FromStr for Network {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        if let Ok(ip) = text.parse::<std::net::IpAddr>() {
+            return Ok(Self(ip.to_canonical().into()));
+        }
+        text.parse::<IpNet>().map(|net| Self(net.trunc())).map_err(|_| {
+            format!("`{text}` is not a network; write for example `10.0.0.0/8` or `192.0.2.7`")
+        })
+    }
+}
+
+impl fmt::Display for Network {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.0.prefix_len() == self.0.max_prefix_len() {
+            self.0.addr().fmt(f)
+        } else {
+            self.0.fmt(f)
+        }
+    }
+}
+
+impl TryFrom<String> for Network {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        text.parse()
+    }
+}
+
+impl From<Network> for String {
+    fn from(net: Network) -> Self {
+        net.to_string()
+    }
+}
+
+// === short forms ===
+
+impl Shorthand for AccessLogFile {
+    const EXPECTING: &str = "`off`, `-`, a file, or a map with `to` and `format`";
+
+    fn from_text(text: &str) -> Result<Self, String> {
+        Ok(Self { to: text.parse()?, format: None })
+    }
+
+    fn to_text(&self) -> Option<String> {
+        self.format.is_none().then(|| self.to.to_string())
+    }
+}
+
+impl Shorthand for AdminFile {
+    const EXPECTING: &str = "an address as `127.0.0.1:9000`, or a map with `bind`";
+
+    fn from_text(text: &str) -> Result<Self, String> {
+        text.parse().map(|bind| Self { bind }).map_err(|error| format!("{error}"))
+    }
+
+    fn to_text(&self) -> Option<String> {
+        None
+    }
+}
+
+impl Shorthand for NodeFile {
+    const EXPECTING: &str = "an address as `http://10.0.0.5:9000`, or a map with `address`";
+
+    fn from_text(text: &str) -> Result<Self, String> {
+        Ok(Self {
+            id: None,
+            address: text.to_owned().into(),
+            weight: Weight::default(),
+            enabled: true,
+            metadata: BTreeMap::new(),
+        })
+    }
+
+    fn to_text(&self) -> Option<String> {
+        let plain = self.id.is_none()
+            && self.weight == Weight::default()
+            && self.enabled
+            && self.metadata.is_empty();
+        plain.then(|| self.address.value.clone())
+    }
+}
+
+impl Shorthand for LoadBalancerFile {
+    const EXPECTING: &str = "an algorithm as `round_robin`, or a map with `algorithm`";
+
+    fn from_text(text: &str) -> Result<Self, String> {
+        let algorithm = text.parse().map_err(|error| format!("{error}"))?;
+        Ok(Self { algorithm, health_check: None })
+    }
+
+    fn to_text(&self) -> Option<String> {
+        self.health_check.is_none().then(|| self.algorithm.as_str().to_owned())
+    }
+}

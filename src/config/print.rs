@@ -1,0 +1,206 @@
+//! A plan as the file that means it: the ramp from a one-liner to a gateway.
+//!
+//! Printed is what differs from the defaults, in the spelling the file prefers, through the same
+//! structs that read it. Reading it back gives an equal plan.
+
+use std::time::Duration;
+
+use gwproxy_core::units::Span;
+
+use super::de::Spanned;
+use super::file::{
+    AccessLogFile, AdminFile, File, ForwardFile, ListenerFile, ListenerProtocol,
+    ListenerTimeoutsFile, LoadBalancerFile, Name, Network, NodeFile, RetryFile, RouteFile,
+    ServiceFile, TlsFile, UpstreamTimeoutsFile, WebSocketFile,
+};
+use super::short::Short;
+use crate::plan::{
+    AccessLog, AccessLogFormat, Action, Forward, GRACE, HostPolicy, Listener, ListenerTimeouts,
+    LogLevel, Node, PathPrefix, Plan, PortRule, Protocol, Route, Service, TlsFront,
+    UpstreamTimeouts, WebSocket, default_workers,
+};
+
+/// The YAML of a plan.
+///
+/// # Errors
+/// A sentence, if the plan has a value no file can hold (a path that is not UTF-8).
+pub fn print(plan: &Plan) -> Result<String, String> {
+    let file = File {
+        workers: different(plan.workers, default_workers()).and_then(std::num::NonZero::new),
+        log: different(plan.log, LogLevel::default()),
+        access_log: different(&plan.access_log, &AccessLog::default()).map(access_log),
+        grace: different(plan.grace, GRACE).map(span).transpose()?,
+        trusted_proxies: plan.trusted_proxies.iter().map(|net| Network(*net)).collect(),
+        admin: plan.admin.clone().map(|bind| Short(AdminFile { bind }).into()),
+        listeners: each(&plan.listeners, |one| listener(one, plan))?,
+        routes: each(&plan.routes, |one| route(one, plan))?,
+        services: each(&plan.services, service)?,
+    };
+    serde_saphyr::to_string(&file).map_err(|error| format!("cannot write this as YAML: {error}"))
+}
+
+fn each<T, F>(
+    items: &[T],
+    print: impl Fn(&T) -> Result<F, String>,
+) -> Result<Vec<Spanned<F>>, String> {
+    items.iter().map(|item| print(item).map(Spanned::from)).collect()
+}
+
+fn different<T: PartialEq>(value: T, usual: T) -> Option<T> {
+    (value != usual).then_some(value)
+}
+
+fn span(duration: Duration) -> Result<Span, String> {
+    // Spans are how durations get into a plan, so there is always one that means it.
+    let text = format!("{}us", duration.as_micros());
+    text.parse::<Span>().map_err(|error| error.to_string())
+}
+
+fn time(value: Duration, usual: Duration) -> Result<Option<Span>, String> {
+    different(value, usual).map(span).transpose()
+}
+
+fn access_log(log: &AccessLog) -> Short<AccessLogFile> {
+    Short(AccessLogFile {
+        to: log.sink.clone(),
+        format: different(log.format, AccessLogFormat::default()),
+    })
+}
+
+fn listener(one: &Listener, plan: &Plan) -> Result<ListenerFile, String> {
+    let service = match &one.action {
+        Action::Serve(id) => Some(Name::known(&plan.service(*id).id).into()),
+        Action::Forward(_) | Action::Route => None,
+    };
+    let forward = match &one.action {
+        Action::Forward(rules) => Some(forward(rules)?.into()),
+        Action::Route | Action::Serve(_) => None,
+    };
+    Ok(ListenerFile {
+        name: Some(Name::known(&one.name).into()),
+        protocol: match one.protocol {
+            Protocol::Grpc => ListenerProtocol::Grpc,
+            Protocol::Http => ListenerProtocol::Http,
+            Protocol::Tcp => ListenerProtocol::Tcp,
+            Protocol::Ws => ListenerProtocol::Ws,
+        },
+        bind: one.bind.clone().into(),
+        tls: one.tls.as_ref().map(tls).transpose()?.map(Spanned::from),
+        service,
+        forward,
+        max_connections: different(one.max_connections, Listener::MAX_CONNECTIONS)
+            .and_then(std::num::NonZero::new),
+        limiter: one.limiter.clone(),
+        timeouts: different(&one.timeouts, &ListenerTimeouts::default())
+            .map(listener_timeouts)
+            .transpose()?,
+        websocket: different(&one.websocket, &WebSocket::default()).map(websocket).transpose()?,
+    })
+}
+
+fn tls(front: &TlsFront) -> Result<TlsFile, String> {
+    let settings = &front.settings;
+    let client_ca = settings.client_ca.as_ref().map(|path| {
+        let text = path.to_str().map(|text| text.to_owned().into());
+        text.ok_or_else(|| format!("the path `{}` is not UTF-8", path.display()))
+    });
+    Ok(TlsFile {
+        dev: front.dev,
+        certificates: settings.certificates.iter().cloned().map(Spanned::from).collect(),
+        client_ca: client_ca.transpose()?,
+        client_auth: settings.client_auth.map(Spanned::from),
+        min_version: settings.min_version,
+    })
+}
+
+fn forward(rules: &Forward) -> Result<ForwardFile, String> {
+    Ok(ForwardFile {
+        users: rules.users.clone(),
+        allow: rules.allow.clone(),
+        deny: rules.deny.clone(),
+        allow_private: rules.allow_private,
+        allow_ports: match &rules.ports {
+            PortRule::Usual => Vec::new(),
+            PortRule::Only(ports) => {
+                ports.iter().filter_map(|port| std::num::NonZero::new(*port)).collect()
+            }
+        },
+        unsafe_open: rules.unsafe_open,
+        timeouts: upstream_timeouts(&rules.timeouts)?,
+    })
+}
+
+fn listener_timeouts(one: &ListenerTimeouts) -> Result<ListenerTimeoutsFile, String> {
+    let usual = ListenerTimeouts::default();
+    Ok(ListenerTimeoutsFile {
+        handshake: time(one.handshake, usual.handshake)?,
+        header: time(one.header, usual.header)?,
+        body: time(one.body, usual.body)?,
+        keep_alive: time(one.keep_alive, usual.keep_alive)?,
+        idle: time(one.idle, usual.idle)?,
+    })
+}
+
+fn websocket(one: &WebSocket) -> Result<WebSocketFile, String> {
+    Ok(WebSocketFile { ping: Some(span(one.ping.unwrap_or_default())?) })
+}
+
+fn upstream_timeouts(one: &UpstreamTimeouts) -> Result<Option<UpstreamTimeoutsFile>, String> {
+    let usual = UpstreamTimeouts::default();
+    if *one == usual {
+        return Ok(None);
+    }
+    Ok(Some(UpstreamTimeoutsFile {
+        connect: time(one.connect, usual.connect)?,
+        response: time(one.response, usual.response)?,
+        keep_alive: time(one.keep_alive, usual.keep_alive)?,
+    }))
+}
+
+fn route(one: &Route, plan: &Plan) -> Result<RouteFile, String> {
+    let strip = one.rewrite_prefix.as_ref() == Some(&PathPrefix::root());
+    Ok(RouteFile {
+        id: Some(Name::known(&one.id).into()),
+        hosts: one.hosts.clone(),
+        path: one.path.clone(),
+        methods: one.methods.clone(),
+        rewrite_prefix: one.rewrite_prefix.clone().filter(|_| !strip).map(Spanned::from),
+        strip_prefix: strip,
+        priority: one.priority,
+        enabled: true,
+        timeout: one.timeout.map(span).transpose()?,
+        limiter: one.limiter.clone(),
+        service: Name::known(&plan.service(one.service).id).into(),
+    })
+}
+
+fn service(one: &Service) -> Result<ServiceFile, String> {
+    let nodes: Vec<_> = one.nodes.iter().map(|one| node(one).into()).collect();
+    let balancer = different(one.load_balancer, gwproxy_core::balance::Algorithm::default());
+    Ok(ServiceFile {
+        id: Name::known(&one.id).into(),
+        protocol: one.protocol,
+        nodes: nodes.into(),
+        load_balancer: balancer
+            .map(|algorithm| Short(LoadBalancerFile { algorithm, health_check: None })),
+        health_check: one.health_check.clone().map(Spanned::from),
+        breaker: one.breaker.clone(),
+        limiter: one.limiter.clone(),
+        timeouts: upstream_timeouts(&one.timeouts)?,
+        tls: different(one.tls.clone(), Default::default()).map(Spanned::from),
+        upstream_host: different(one.upstream_host.clone(), HostPolicy::default()),
+        retry: different(one.max_attempts, Service::MAX_ATTEMPTS)
+            .map(|attempts| RetryFile { max_attempts: std::num::NonZero::new(attempts) }),
+    })
+}
+
+fn node(one: &Node) -> Short<NodeFile> {
+    let address = one.target.to_string();
+    Short(NodeFile {
+        id: (*one.id != *address).then(|| Name::known(&one.id).into()),
+        address: address.into(),
+        weight: one.weight,
+        enabled: one.enabled,
+        metadata: one.metadata.clone(),
+    })
+}

@@ -1,0 +1,110 @@
+//! A service of the file made true.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use super::check::readable;
+use super::de::{Found, Spanned};
+use super::file::{NodeFile, ServiceFile, UpstreamTimeoutsFile};
+use super::report::{Code, Diagnostic, Place};
+use super::short::Short;
+use crate::plan::{Node, Protocol, Service, Target, UpstreamTimeouts};
+
+/// Makes the service, telling what is wrong with it on the way.
+pub(super) fn lower(file: ServiceFile, found: &mut Found) -> Service {
+    let nodes_place = file.nodes.place;
+    let mut seen = HashMap::new();
+    let mut nodes = Vec::with_capacity(file.nodes.value.len());
+    let mut listed = 0;
+    for Spanned { value: Short(node), place } in file.nodes.value {
+        listed += 1;
+        nodes.extend(lower_node(node, place, file.protocol, &mut seen, found));
+    }
+    if listed == 0 && !found.damaged {
+        let sentence = format!("service `{}` has no nodes", file.id.value.as_str());
+        found.diagnostics.push(Diagnostic::new(Code::Empty, nodes_place, sentence));
+    }
+    if let Some(tls) = &file.tls {
+        if let Err(sentence) = tls.value.check() {
+            found.diagnostics.push(Diagnostic::new(Code::Conflict, tls.place, sentence));
+        }
+        let pair = tls.value.certificate.iter().flat_map(|pair| [&pair.cert, &pair.key]);
+        for path in tls.value.ca.iter().chain(pair) {
+            readable(path, tls.place, found);
+        }
+    }
+    let (algorithm, checked) = match file.load_balancer {
+        Some(Short(balancer)) => (balancer.algorithm, balancer.health_check),
+        None => Default::default(),
+    };
+    if let (Some(twice), Some(_)) = (&checked, &file.health_check) {
+        let sentence = "this service has two health checks; keep one";
+        found.diagnostics.push(Diagnostic::new(Code::Conflict, twice.place, sentence));
+    }
+    Service {
+        id: file.id.value.as_str().into(),
+        protocol: file.protocol,
+        nodes,
+        load_balancer: algorithm,
+        health_check: file.health_check.or(checked).map(|check| check.value),
+        breaker: file.breaker,
+        limiter: file.limiter,
+        timeouts: timeouts(file.timeouts),
+        tls: file.tls.map(|tls| tls.value).unwrap_or_default(),
+        upstream_host: file.upstream_host.unwrap_or_default(),
+        max_attempts: file
+            .retry
+            .and_then(|retry| retry.max_attempts)
+            .map_or(Service::MAX_ATTEMPTS, std::num::NonZero::get),
+    }
+}
+
+fn lower_node(
+    file: NodeFile,
+    place: Place,
+    protocol: Protocol,
+    seen: &mut HashMap<String, Place>,
+    found: &mut Found,
+) -> Option<Node> {
+    // The short form is its address.
+    let address_place = match file.address.place {
+        Place::FILE => place,
+        address => address,
+    };
+    let target = match Target::parse(&file.address.value, protocol) {
+        Ok(target) => target,
+        Err(error) => {
+            let code = if error.is_scheme() { Code::WrongProtocol } else { Code::InvalidValue };
+            found.diagnostics.push(Diagnostic::new(code, address_place, error.to_string()));
+            return None;
+        }
+    };
+    let (id, id_place) = match &file.id {
+        Some(id) => (id.value.as_str().to_owned(), id.place),
+        None => (target.to_string(), address_place),
+    };
+    if let Some(first) = seen.insert(id.clone(), id_place) {
+        let sentence = format!(
+            "a node `{id}` is already on line {}; to send it more, give it a `weight`",
+            first.line
+        );
+        found.diagnostics.push(Diagnostic::new(Code::DuplicateId, id_place, sentence));
+    }
+    Some(Node {
+        id: id.into(),
+        target,
+        weight: file.weight,
+        enabled: file.enabled,
+        metadata: file.metadata,
+    })
+}
+
+fn timeouts(file: Option<UpstreamTimeoutsFile>) -> UpstreamTimeouts {
+    let usual = UpstreamTimeouts::default();
+    let Some(file) = file else { return usual };
+    UpstreamTimeouts {
+        connect: file.connect.map_or(usual.connect, Duration::from),
+        response: file.response.map_or(usual.response, Duration::from),
+        keep_alive: file.keep_alive.map_or(usual.keep_alive, Duration::from),
+    }
+}
