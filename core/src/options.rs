@@ -1,0 +1,111 @@
+//! The short form of a setting on the command line: `HEAD,key=value,key=value`.
+
+use crate::suggest::closest;
+
+/// Keys with their values, in the order given.
+pub(crate) type Pairs<'a> = Vec<(&'a str, &'a str)>;
+
+/// Takes `text` apart: what stands before the first comma, and the pairs after it.
+///
+/// # Errors
+/// A sentence, if a part is no pair, a key is not `known` or comes twice.
+pub(crate) fn split<'a>(text: &'a str, known: &[&str]) -> Result<(&'a str, Pairs<'a>), String> {
+    let mut parts = text.split(',').map(str::trim);
+    let head = parts.next().unwrap_or_default();
+    let mut pairs = Pairs::new();
+    for part in parts {
+        let Some((key, value)) = part.split_once('=') else {
+            return Err(format!("`{part}` in `{text}` is not `key=value`"));
+        };
+        let (key, value) = (key.trim(), value.trim());
+        if !known.contains(&key) {
+            let hint = match closest(key, known.iter().copied()) {
+                Some(near) => format!("did you mean `{near}`? "),
+                None => String::new(),
+            };
+            let known = known.join(", ");
+            return Err(format!("`{key}` in `{text}` is not known; {hint}known: {known}"));
+        }
+        if pairs.iter().any(|(other, _)| *other == key) {
+            return Err(format!("`{key}` comes twice in `{text}`"));
+        }
+        pairs.push((key, value));
+    }
+    Ok((head, pairs))
+}
+
+/// A whole number above 0.
+///
+/// # Errors
+/// A sentence that names the key.
+pub(crate) fn positive(key: &str, value: &str) -> Result<std::num::NonZeroU32, String> {
+    // `NonZeroU32::from_str` takes a leading plus sign; a count has none.
+    let number = if value.starts_with('+') { None } else { value.parse().ok() };
+    number.ok_or_else(|| {
+        format!("`{key}={value}`: `{value}` is not a whole number from 1 to 4294967295")
+    })
+}
+
+/// Any quantity that parses, its error with the key in front.
+///
+/// # Errors
+/// As the quantity's own, with the key.
+pub(crate) fn quantity<T>(key: &str, value: &str) -> Result<T, String>
+where
+    T: std::str::FromStr<Err: std::fmt::Display>,
+{
+    value.parse().map_err(|error| format!("`{key}={value}`: {error}"))
+}
+
+/// Lets a settings struct read from its short form as text or from a map, by way of a twin
+/// struct with the same fields that derives `Deserialize`. Unlike an untagged enum it keeps the
+/// place and the words of the error.
+macro_rules! deserialize_text_or_map {
+    ($type:ident, $map:ident, $expecting:literal) => {
+        impl<'de> serde::Deserialize<'de> for $type {
+            fn deserialize<D: serde::Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+                struct TextOrMap;
+                impl<'de> serde::de::Visitor<'de> for TextOrMap {
+                    type Value = $type;
+                    fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                        f.write_str($expecting)
+                    }
+                    fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<$type, E> {
+                        text.parse().map_err(E::custom)
+                    }
+                    fn visit_map<A>(self, map: A) -> Result<$type, A::Error>
+                    where
+                        A: serde::de::MapAccess<'de>,
+                    {
+                        use serde::de::value::MapAccessDeserializer;
+                        let map = $map::deserialize(MapAccessDeserializer::new(map))?;
+                        $type::try_from(map).map_err(serde::de::Error::custom)
+                    }
+                }
+                from.deserialize_any(TextOrMap)
+            }
+        }
+    };
+}
+pub(crate) use deserialize_text_or_map;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pairs_and_their_errors() {
+        let known = ["burst", "by"];
+        assert_eq!(split("100/s", &known), Ok(("100/s", vec![])));
+        assert_eq!(
+            split("1/s, burst = 5,by=header:x", &known),
+            Ok(("1/s", vec![("burst", "5"), ("by", "header:x")]))
+        );
+        let error = |text| split(text, &known).unwrap_err();
+        assert_eq!(error("1/s,x"), "`x` in `1/s,x` is not `key=value`");
+        assert!(error("1/s,bust=1").contains("did you mean `burst`? known: burst, by"));
+        assert!(error("1/s,by=a,by=b").contains("`by` comes twice"));
+        assert!(positive("burst", "0").unwrap_err().contains("`burst=0`"));
+        assert!(positive("burst", "+1").is_err());
+    }
+}
