@@ -4,6 +4,7 @@
 //! the end of an exchange is an [`upstream::Outcome`].
 
 pub mod balance;
+pub mod breaker;
 mod clock;
 pub mod error;
 pub mod key;

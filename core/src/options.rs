@@ -57,11 +57,12 @@ where
     value.parse().map_err(|error| format!("`{key}={value}`: {error}"))
 }
 
-/// Lets a settings struct read from its short form as text or from a map, by way of a twin
-/// struct with the same fields that derives `Deserialize`. Unlike an untagged enum it keeps the
-/// place and the words of the error.
-macro_rules! deserialize_text_or_map {
-    ($type:ident, $map:ident, $expecting:literal) => {
+/// Lets a settings struct read from its short form as text or from a map. The struct derives
+/// serde's traits with `#[serde(remote = "Self")]`, which makes them plain functions that the
+/// traits implemented here call. Unlike an untagged enum this keeps the place and the words of
+/// the error.
+macro_rules! serde_text_or_map {
+    ($type:ident, $expecting:literal) => {
         impl<'de> serde::Deserialize<'de> for $type {
             fn deserialize<D: serde::Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
                 struct TextOrMap;
@@ -77,17 +78,22 @@ macro_rules! deserialize_text_or_map {
                     where
                         A: serde::de::MapAccess<'de>,
                     {
-                        use serde::de::value::MapAccessDeserializer;
-                        let map = $map::deserialize(MapAccessDeserializer::new(map))?;
-                        $type::try_from(map).map_err(serde::de::Error::custom)
+                        // The inherent function, which the derive made.
+                        $type::deserialize(serde::de::value::MapAccessDeserializer::new(map))
                     }
                 }
                 from.deserialize_any(TextOrMap)
             }
         }
+        impl serde::Serialize for $type {
+            fn serialize<S: serde::Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+                // The inherent function, which the derive made.
+                $type::serialize(self, to)
+            }
+        }
     };
 }
-pub(crate) use deserialize_text_or_map;
+pub(crate) use serde_text_or_map;
 
 #[cfg(test)]
 mod tests {

@@ -21,18 +21,20 @@ pub use keyed::Table;
 pub use token_bucket::{Quota, TokenBucket};
 
 /// What a limiter obeys. In text: `100/s,burst=50,by=ip`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(remote = "Self", deny_unknown_fields)]
 pub struct LimitSettings {
     /// How many in the long run.
     pub rate: Rate,
     /// How many at once after a pause. Default: the rate's count, so one unit of time's worth.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub burst: Option<NonZeroU32>,
     /// What tells one client from another. Default `ip`.
+    #[serde(default = "default_by")]
     pub by: By,
     /// The number of keys a limiter has room for; those beyond share their limit with others.
     /// Default 100 000, some 4 MiB when full.
-    #[serde(skip_serializing_if = "is_default_max_keys")]
+    #[serde(default = "default_max_keys", skip_serializing_if = "is_default_max_keys")]
     pub max_keys: NonZeroU32,
 }
 
@@ -120,30 +122,7 @@ impl Decision {
 
 // === the ways in and out of flags and files ===
 
-/// The map form, as a file has it.
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct LimitMap {
-    rate: Rate,
-    burst: Option<NonZeroU32>,
-    by: Option<By>,
-    max_keys: Option<NonZeroU32>,
-}
-
-impl TryFrom<LimitMap> for LimitSettings {
-    type Error = LimitError;
-
-    fn try_from(map: LimitMap) -> Result<Self, LimitError> {
-        Ok(Self {
-            rate: map.rate,
-            burst: map.burst,
-            by: map.by.unwrap_or(By::Ip),
-            max_keys: map.max_keys.unwrap_or(MAX_KEYS),
-        })
-    }
-}
-
-options::deserialize_text_or_map!(LimitSettings, LimitMap, "a limit as `100/s,burst=50,by=ip`");
+options::serde_text_or_map!(LimitSettings, "a limit as `100/s,burst=50,by=ip`");
 
 impl LimitSettings {
     fn read(text: &str) -> Result<Self, String> {
@@ -181,6 +160,14 @@ impl fmt::Display for LimitSettings {
         }
         Ok(())
     }
+}
+
+const fn default_by() -> By {
+    By::Ip
+}
+
+const fn default_max_keys() -> NonZeroU32 {
+    MAX_KEYS
 }
 
 // serde hands a reference.
