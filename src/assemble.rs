@@ -3,7 +3,6 @@
 mod services;
 mod tls;
 
-use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
@@ -13,16 +12,17 @@ use gwproxy_core::net::ListenAddr;
 use gwproxy_core::net::accept::{Listener, Serve};
 use gwproxy_core::net::listen::{Bound, BoundSocket, bind};
 use gwproxy_core::telemetry::{AccessLog, Metrics};
-use gwproxy_core::worker::{Phase, Worker, Workers};
+use gwproxy_core::worker::{Phase, Workers};
 use gwproxy_http::reverse::Reverse;
 use gwproxy_http::serve::{Server, Settings, Timeouts};
 use gwproxy_http::upstream::Upstream;
+use gwproxy_ws::WebSocket;
 use tokio::sync::watch;
 
 use crate::gateway::limit::Limit;
-use crate::gateway::router::{self, Router};
+use crate::gateway::router::Router;
 use crate::gateway::{Gateway, Only, Shared, Table, Target};
-use crate::plan::{self, Action, HostPattern, Plan, Protocol};
+use crate::plan::{self, AccessLogFormat, AccessLogSink, Action, Plan, Protocol};
 
 /// A process at work.
 #[derive(Debug)]
@@ -54,6 +54,7 @@ struct Blueprint {
     listeners: Vec<Part>,
     metrics: Arc<Metrics>,
     trusted: Arc<[ipnet::IpNet]>,
+    log_format: AccessLogFormat,
 }
 
 /// One listener of the blueprint.
@@ -92,10 +93,10 @@ pub async fn start(plan: &Plan) -> Result<Running, String> {
             limit: limit(listener.limiter.as_ref())?,
         });
     }
-    let log = match &plan.access_log {
-        plan::AccessLog::Off => None,
-        plan::AccessLog::Stdout => Some(AccessLog::open(None)?),
-        plan::AccessLog::File(path) => Some(AccessLog::open(Some(path))?),
+    let log = match &plan.access_log.sink {
+        AccessLogSink::Off => None,
+        AccessLogSink::Stdout => Some(AccessLog::open(None)?),
+        AccessLogSink::File(path) => Some(AccessLog::open(Some(path))?),
     };
     let mut names: Vec<Arc<str>> = services.iter().map(|service| Arc::clone(&service.id)).collect();
     names.push("-".into());
@@ -106,12 +107,14 @@ pub async fn start(plan: &Plan) -> Result<Running, String> {
             tokio::spawn(tls.watch());
         }
     }
-    let router = Router::new(plan.routes.iter().map(route).collect::<Result<_, _>>()?);
+    let limits = plan.routes.iter().map(|route| limit(route.limiter.as_ref()));
+    let router = Router::new(plan.routes.clone(), limits.collect::<Result<_, _>>()?);
     let blueprint = Blueprint {
         table: Arc::new(ArcSwap::from_pointee(Table { router, services })),
         listeners: parts,
         metrics: Arc::clone(&metrics),
         trusted: plan.trusted_proxies.clone().into(),
+        log_format: plan.access_log.format,
     };
     let workers = start_workers(plan.workers, blueprint, sockets, log.as_ref())?;
     Ok(Running { workers, listeners: announced, metrics, log, stop })
@@ -146,14 +149,11 @@ fn start_workers(
     let log = log.map(AccessLog::handle);
     Workers::start(count, move |worker| {
         let shared = Rc::new(Shared {
-            reverse: Rc::new(Reverse::new(
-                Upstream::new(Rc::clone(&worker)),
-                Arc::clone(&blueprint.trusted),
-            )),
-            metrics: blueprint.metrics.cells(worker.index).unwrap_or_default(),
-            log: log.as_ref().map(gwproxy_core::telemetry::access_log::Handle::lines),
+            metrics: blueprint.metrics.cells(worker.index),
+            log: log.as_ref().map(|log| (log.lines(), blueprint.log_format)),
             trusted: Arc::clone(&blueprint.trusted),
         });
+        let upstream = Upstream::new(Rc::clone(&worker));
         for (number, part) in blueprint.listeners.iter().enumerate() {
             let socket = match sockets.lock() {
                 Ok(mut sockets) => sockets
@@ -163,7 +163,7 @@ fn start_workers(
                 Err(_) => None,
             };
             let Some(socket) = socket else { continue };
-            let serve = part.serve(&blueprint, &shared, &worker);
+            let serve = part.serve(&blueprint, &shared, &upstream);
             if let Err(error) = worker.listen(socket, Arc::clone(&part.listener), serve) {
                 tracing::error!(listener = %part.plan.name, %error, "a worker cannot listen");
             }
@@ -178,13 +178,16 @@ impl Part {
         &self,
         blueprint: &Blueprint,
         shared: &Rc<Shared>,
-        worker: &Rc<Worker>,
+        upstream: &Rc<Upstream>,
     ) -> Rc<dyn Serve> {
         let target = match &self.plan.action {
             Action::Serve(service) => Target::Serve(service.index()),
             Action::Route => Target::Route,
             Action::Forward(_) => todo_forward(),
         };
+        let upgrade = Rc::new(WebSocket::new(self.websocket()));
+        let trusted = Arc::clone(&blueprint.trusted);
+        let reverse = Reverse::new(Rc::clone(upstream), upgrade, trusted);
         let only = match self.plan.protocol {
             Protocol::Grpc => Only::Grpc,
             Protocol::Ws => Only::WebSocket,
@@ -193,6 +196,7 @@ impl Part {
         let gateway = Gateway::new(
             Arc::clone(&blueprint.table),
             Rc::clone(shared),
+            Rc::new(reverse),
             Arc::clone(&self.plan.name),
             target,
             only,
@@ -207,29 +211,16 @@ impl Part {
             },
             ..Settings::default()
         };
-        Rc::new(Server::new(gateway, Rc::clone(worker), settings))
+        Rc::new(Server::new(gateway, Rc::clone(upstream.worker()), settings))
     }
-}
 
-fn route(route: &plan::Route) -> Result<router::Route, String> {
-    let hosts = route.hosts.iter().map(|host| match host {
-        HostPattern::Exact(name) => router::Host::Exact(Arc::clone(name)),
-        HostPattern::Suffix(suffix) => router::Host::Suffix(Arc::clone(suffix)),
-    });
-    let methods = route.methods.iter().map(|method| {
-        http::Method::from_bytes(method.as_bytes())
-            .map_err(|_| format!("route `{}`: `{method}` is not a method", route.id))
-    });
-    Ok(router::Route {
-        id: Arc::clone(&route.id),
-        hosts: hosts.collect(),
-        path: Arc::clone(&route.path),
-        methods: methods.collect::<Result<_, _>>()?,
-        rewrite: route.rewrite_prefix.clone(),
-        timeout: route.timeout,
-        limit: limit(route.limiter.as_ref())?,
-        service: route.service.index(),
-    })
+    fn websocket(&self) -> gwproxy_ws::Settings {
+        gwproxy_ws::Settings {
+            ping: self.plan.websocket.ping.unwrap_or_default().into(),
+            idle_timeout: self.plan.timeouts.idle.into(),
+            ..gwproxy_ws::Settings::default()
+        }
+    }
 }
 
 fn limit(settings: Option<&plan::LimitSettings>) -> Result<Option<Arc<Limit>>, String> {

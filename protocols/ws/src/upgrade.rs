@@ -77,16 +77,23 @@ impl<H> Only<H> {
 
 impl<H: Handle> Handle for Only<H> {
     async fn handle(self: Rc<Self>, request: Request, client: Rc<Client>) -> Response {
-        let (version, fields) = (request.version(), request.headers());
-        match handshake::check(request.method(), request.uri(), version, fields) {
-            Ok(()) => Rc::clone(&self.inner).handle(request, client).await,
-            Err(reject) => answer(reject, version),
+        match refusal(&request) {
+            None => Rc::clone(&self.inner).handle(request, client).await,
+            Some(response) => response,
         }
     }
 
     fn reject(&self, reject: &head::Reject, client: &Client) -> Response {
         self.inner.reject(reject, client)
     }
+}
+
+/// The answer to a request that is no handshake, mostly 426; none for one that is.
+pub fn refusal(request: &Request) -> Option<Response> {
+    let version = request.version();
+    handshake::check(request.method(), request.uri(), version, request.headers())
+        .err()
+        .map(|reject| answer(reject, version))
 }
 
 /// The response that tells a client why its request is no handshake.
