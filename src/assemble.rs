@@ -8,10 +8,12 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 
 use arc_swap::ArcSwap;
+use gwproxy_core::limit::LimitSettings;
 use gwproxy_core::net::ListenAddr;
 use gwproxy_core::net::accept::{Listener, Serve};
 use gwproxy_core::net::listen::{Bound, BoundSocket, bind};
 use gwproxy_core::telemetry::{AccessLog, Metrics};
+use gwproxy_core::units::Span;
 use gwproxy_core::worker::{Phase, Workers};
 use gwproxy_http::reverse::Reverse;
 use gwproxy_http::serve::{Server, Settings, Timeouts};
@@ -107,8 +109,7 @@ pub async fn start(plan: &Plan) -> Result<Running, String> {
             tokio::spawn(tls.watch());
         }
     }
-    let limits = plan.routes.iter().map(|route| limit(route.limiter.as_ref()));
-    let router = Router::new(plan.routes.clone(), limits.collect::<Result<_, _>>()?);
+    let router = Router::new(&plan.routes)?;
     let blueprint = Blueprint {
         table: Arc::new(ArcSwap::from_pointee(Table { router, services })),
         listeners: parts,
@@ -183,7 +184,7 @@ impl Part {
         let target = match &self.plan.action {
             Action::Serve(service) => Target::Serve(service.index()),
             Action::Route => Target::Route,
-            Action::Forward(_) => todo_forward(),
+            Action::Forward(_) => Target::Route,
         };
         let upgrade = Rc::new(WebSocket::new(self.websocket()));
         let trusted = Arc::clone(&blueprint.trusted);
@@ -216,13 +217,13 @@ impl Part {
 
     fn websocket(&self) -> gwproxy_ws::Settings {
         gwproxy_ws::Settings {
-            ping: self.plan.websocket.ping.unwrap_or_default().into(),
-            idle_timeout: self.plan.timeouts.idle.into(),
+            ping: Span::new(self.plan.websocket.ping.unwrap_or_default()),
+            idle_timeout: Span::new(self.plan.timeouts.idle),
             ..gwproxy_ws::Settings::default()
         }
     }
 }
 
-fn limit(settings: Option<&plan::LimitSettings>) -> Result<Option<Arc<Limit>>, String> {
+fn limit(settings: Option<&LimitSettings>) -> Result<Option<Arc<Limit>>, String> {
     settings.map(|settings| Limit::new(settings.clone()).map(Arc::new)).transpose()
 }

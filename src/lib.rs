@@ -5,4 +5,6 @@ pub mod config;
 pub mod devcert;
 pub mod echo;
 pub mod gateway;
+pub mod health;
 pub mod plan;
+pub mod process;

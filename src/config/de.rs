@@ -337,7 +337,7 @@ macro_rules! deserialize_by_look {
         fn $method<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, DeError> {
             match &self.0.value {
                 Value::Scalar(scalar) if !scalar.plain => {
-                    let plain = Scalar { text: scalar.text.clone(), plain: true };
+                    let plain = Scalar { text: scalar.text.clone(), plain: true, told: false };
                     match look(&plain) {
                         Look::Bool(value) => visitor.visit_bool(value),
                         Look::Float(value) => visitor.visit_f64(value),

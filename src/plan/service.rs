@@ -7,13 +7,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use gwproxy_core::balance::Algorithm;
+use gwproxy_core::breaker::BreakerSettings;
+use gwproxy_core::limit::LimitSettings;
 use gwproxy_core::net::HostPort;
 use gwproxy_core::tls::ClientSettings;
 use gwproxy_core::units::Weight;
 use gwproxy_core::upstream::NodeAddr;
 use serde::{Deserialize, Serialize};
 
-use super::{BreakerSettings, HealthSettings, LimitSettings, Protocol};
+pub use crate::echo::Kind as EchoKind;
+
+use super::{HealthSettings, Protocol};
 
 /// The index of a service in [`super::Plan::services`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -73,19 +77,6 @@ pub enum Target {
         /// Where it is.
         addr: NodeAddr,
     },
-}
-
-/// What an echo server speaks.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum EchoKind {
-    /// gRPC with an echo service, health and reflection.
-    Grpc,
-    /// HTTP/1.1 and HTTP/2, reporting what it received.
-    Http,
-    /// Bytes as they come.
-    Tcp,
-    /// WebSocket messages as they come.
-    Ws,
 }
 
 /// How to speak to a node.
@@ -233,28 +224,13 @@ impl Scheme {
     }
 }
 
-impl EchoKind {
-    /// Every kind.
-    pub const ALL: [Self; 4] = [Self::Grpc, Self::Http, Self::Tcp, Self::Ws];
-
-    /// As after `echo:`.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Grpc => "grpc",
-            Self::Http => "http",
-            Self::Tcp => "tcp",
-            Self::Ws => "ws",
-        }
-    }
-
-    /// The protocol of a service with such a node.
-    pub const fn protocol(self) -> Protocol {
-        match self {
-            Self::Grpc => Protocol::Grpc,
-            Self::Http => Protocol::Http,
-            Self::Tcp => Protocol::Tcp,
-            Self::Ws => Protocol::Ws,
-        }
+/// The protocol of a service with such a node.
+const fn spoken_by(kind: EchoKind) -> Protocol {
+    match kind {
+        EchoKind::Grpc => Protocol::Grpc,
+        EchoKind::Http => Protocol::Http,
+        EchoKind::Tcp => Protocol::Tcp,
+        EchoKind::Ws => Protocol::Ws,
     }
 }
 
@@ -309,10 +285,10 @@ impl Target {
                  `echo:grpc`"
             ))
         })?;
-        if kind.protocol() != protocol {
+        if spoken_by(kind) != protocol {
             return Err(ServiceParseError::scheme(format!(
                 "`{text}` speaks {}, this service {protocol}",
-                kind.protocol()
+                spoken_by(kind)
             )));
         }
         Ok(Self::Echo(kind))

@@ -132,7 +132,11 @@ impl Upstream {
                     Err(failed) => failed,
                 };
             lease.settle(outcome_of(&error), Instant::now());
-            match request.or(copy).filter(|_| !is_last && may_try_again(&error, replayable)) {
+            let may = !is_last
+                && may_try_again(&error, replayable)
+                // A try that reached no node added no load; others are paid from the budget.
+                && (error.is_unsent() || cluster.may_retry(Instant::now()));
+            match request.or(copy).filter(|_| may) {
                 Some(again) => next = again,
                 None => return Err(error),
             }

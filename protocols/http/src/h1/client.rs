@@ -183,7 +183,14 @@ pub(crate) async fn exchange(
                         conn.deadline.arm(limit.first_byte);
                     }
                 }
-                Poll::Ready(Ok(head)) => return Poll::Ready(Ok(head)),
+                Poll::Ready(Ok(head)) => {
+                    // A node that answers well before it has the content still wants it; one that
+                    // refuses does not (RFC 9110 §10.1.1).
+                    if head.parts.status.as_u16() < 400 {
+                        upload.go_on();
+                    }
+                    return Poll::Ready(Ok(head));
+                }
                 Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
                 Poll::Pending => {
                     ready!(conn.deadline.poll_expired(cx));
