@@ -15,7 +15,9 @@ use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use gwproxy_core::limit::LimitSettings;
 use gwproxy_core::net::ListenAddr;
+use gwproxy_core::units::Size;
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
@@ -38,12 +40,12 @@ macro_rules! string_conversions {
 use string_conversions;
 
 pub use forward::{Destination, Forward, ForwardParseError, PasswordHash, PortRule, User};
-pub use route::{HostPattern, Method, PathPrefix, Route, RouteParseError, find};
+pub use route::{HostPattern, Method, PathPrefix, Route, RouteParseError, in_order};
 pub use service::{
     EchoKind, HostPolicy, Node, Scheme, Service, ServiceId, ServiceParseError, Target,
     UpstreamTimeouts,
 };
-pub use settings::{BreakerSettings, HealthSettings, LimitSettings};
+pub use settings::HealthSettings;
 pub use tls::TlsFront;
 
 /// Time for open exchanges to finish after SIGTERM (reliability D39).
@@ -56,7 +58,7 @@ pub struct Plan {
     pub workers: usize,
     /// What is listened on, in the order of the file. Never empty.
     pub listeners: Vec<Listener>,
-    /// Every route, in the order of the file; [`find`] chooses.
+    /// Every route, in the order of the file; [`in_order`] says which is tried first.
     pub routes: Vec<Route>,
     /// Every service; [`ServiceId`] indexes it.
     pub services: Vec<Service>,
@@ -141,6 +143,8 @@ pub struct ListenerTimeouts {
 pub struct WebSocket {
     /// Silence after which the proxy pings. Default 30 s; none: never.
     pub ping: Option<Duration>,
+    /// Payload bytes of one message over all its frames. Default 16 MiB; 0: any number.
+    pub max_message: Size,
 }
 
 /// The log of requests and connections.
@@ -157,9 +161,9 @@ pub struct AccessLog {
 #[serde(rename_all = "snake_case")]
 pub enum AccessLogFormat {
     /// The combined format of Apache and nginx.
-    #[default]
     Combined,
     /// One JSON object.
+    #[default]
     Json,
 }
 
@@ -205,6 +209,11 @@ impl Listener {
     pub const MAX_CONNECTIONS: usize = 10_000;
 }
 
+impl WebSocket {
+    /// The largest message unless told otherwise, as `gwproxy_ws` has it.
+    pub const MAX_MESSAGE: Size = Size::bytes(16 << 20);
+}
+
 impl Protocol {
     /// Whether a listener of this protocol can lead to a service of another.
     pub const fn leads_to(self, service: Self) -> bool {
@@ -242,7 +251,7 @@ impl Default for ListenerTimeouts {
 
 impl Default for WebSocket {
     fn default() -> Self {
-        Self { ping: Some(Duration::from_secs(30)) }
+        Self { ping: Some(Duration::from_secs(30)), max_message: Self::MAX_MESSAGE }
     }
 }
 
@@ -259,6 +268,10 @@ impl Protocol {
 }
 
 impl LogLevel {
+    /// Every level, the quietest first.
+    pub const ALL: [Self; 6] =
+        [Self::Off, Self::Error, Self::Warn, Self::Info, Self::Debug, Self::Trace];
+
     /// The name in flags and files; also a directive of `tracing_subscriber`'s filter.
     pub const fn as_str(self) -> &'static str {
         match self {

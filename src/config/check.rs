@@ -247,10 +247,7 @@ impl Check<'_> {
             max_connections: file.max_connections.map_or(Listener::MAX_CONNECTIONS, |n| n.get()),
             limiter: file.limiter,
             timeouts: listener_timeouts(file.timeouts.unwrap_or_default()),
-            websocket: match file.websocket.and_then(|websocket| websocket.ping) {
-                None => WebSocket::default(),
-                Some(ping) => WebSocket { ping: (!ping.is_zero()).then_some(ping.get()) },
-            },
+            websocket: websocket(&file.websocket.unwrap_or_default()),
         })
     }
 
@@ -285,7 +282,7 @@ impl Check<'_> {
                 let service = services.get(id.0)?;
                 if !protocol.leads_to(service.protocol) {
                     let sentence = format!(
-                        "a {protocol} listener cannot lead to `{}`, which speaks {}",
+                        "this {protocol} listener cannot lead to `{}`, which speaks {}",
                         service.id, service.protocol
                     );
                     self.tell(Code::WrongProtocol, name.place, sentence);
@@ -384,6 +381,14 @@ fn forward_of(file: &ForwardFile) -> Forward {
         },
         unsafe_open: file.unsafe_open,
         timeouts,
+    }
+}
+
+fn websocket(file: &super::file::WebSocketFile) -> WebSocket {
+    let usual = WebSocket::default();
+    WebSocket {
+        ping: file.ping.map_or(usual.ping, |ping| (!ping.is_zero()).then_some(ping.get())),
+        max_message: file.max_message.unwrap_or(usual.max_message),
     }
 }
 

@@ -10,17 +10,19 @@ use std::num::{NonZeroU16, NonZeroU32, NonZeroUsize};
 use std::str::FromStr;
 
 use gwproxy_core::balance::Algorithm;
+use gwproxy_core::breaker::BreakerSettings;
+use gwproxy_core::limit::LimitSettings;
 use gwproxy_core::net::ListenAddr;
 use gwproxy_core::tls::{CertificatePair, ClientAuth, ClientSettings, MinVersion};
-use gwproxy_core::units::{Span, Weight};
+use gwproxy_core::units::{Size, Span, Weight};
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 use super::de::Spanned;
 use super::short::{Short, Shorthand};
 use crate::plan::{
-    AccessLogFormat, AccessLogSink, BreakerSettings, Destination, HealthSettings, HostPattern,
-    HostPolicy, LimitSettings, LogLevel, Method, PathPrefix, Protocol, User,
+    AccessLogFormat, AccessLogSink, Destination, HealthSettings, HostPattern, HostPolicy, LogLevel,
+    Method, PathPrefix, Protocol, User,
 };
 
 /// Keys that are other names of keys, so that a complaint about one is not doubled by the absence
@@ -154,11 +156,14 @@ pub(super) struct ListenerTimeoutsFile {
 }
 
 #[derive(Debug, Default, Deserialize, Serialize)]
-#[serde(default, deny_unknown_fields, expecting = "a map with `ping`")]
+#[serde(default, deny_unknown_fields, expecting = "a map with `ping` or `max_message`")]
 pub(super) struct WebSocketFile {
     /// `0s`: never.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) ping: Option<Span>,
+    /// `0`: any size.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) max_message: Option<Size>,
 }
 
 /// Which requests go where.

@@ -142,7 +142,13 @@ fn listener_timeouts(one: &ListenerTimeouts) -> Result<ListenerTimeoutsFile, Str
 }
 
 fn websocket(one: &WebSocket) -> Result<WebSocketFile, String> {
-    Ok(WebSocketFile { ping: Some(span(one.ping.unwrap_or_default())?) })
+    let usual = WebSocket::default();
+    Ok(WebSocketFile {
+        ping: different(one.ping, usual.ping)
+            .map(|ping| span(ping.unwrap_or_default()))
+            .transpose()?,
+        max_message: different(one.max_message, usual.max_message),
+    })
 }
 
 fn upstream_timeouts(one: &UpstreamTimeouts) -> Result<Option<UpstreamTimeoutsFile>, String> {

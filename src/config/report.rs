@@ -79,6 +79,30 @@ pub struct Report {
     diagnostics: Vec<Diagnostic>,
 }
 
+impl Code {
+    /// Every code, in alphabetical order.
+    pub const ALL: [Self; 18] = [
+        Self::Conflict,
+        Self::DuplicateBind,
+        Self::DuplicateId,
+        Self::DuplicateKey,
+        Self::Empty,
+        Self::EnvUnset,
+        Self::FileUnreadable,
+        Self::InvalidValue,
+        Self::MissingKey,
+        Self::ShadowedRoute,
+        Self::TooLarge,
+        Self::UnknownKey,
+        Self::UnknownService,
+        Self::UnknownValue,
+        Self::Unsafe,
+        Self::WrongProtocol,
+        Self::WrongType,
+        Self::YamlSyntax,
+    ];
+}
+
 impl Place {
     /// The first character of the file.
     pub const START: Self = Self { line: 1, column: 1, width: 1 };

@@ -1,1 +1,227 @@
-//! tests
+//! The file, read and printed: golden pairs, every key, hostile input.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::plan::{Action, HostPolicy, Protocol};
+
+fn env(name: &str) -> Option<String> {
+    match name {
+        "PORT" => Some("9000".into()),
+        "SECRET" => Some("hunter2: {".into()),
+        "EMPTY" => Some(String::new()),
+        _ => None,
+    }
+}
+
+fn files(directory: &str, extension: &str) -> Vec<PathBuf> {
+    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join(directory);
+    let entries = std::fs::read_dir(&directory).unwrap();
+    let mut files: Vec<_> = entries
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| path.extension().is_some_and(|found| found == extension))
+        .collect();
+    files.sort();
+    files
+}
+
+fn read_at(path: &Path) -> Result<Plan, Report> {
+    let name = path.file_name().unwrap().to_str().unwrap();
+    read(&std::fs::read_to_string(path).unwrap(), name, &env)
+}
+
+/// `name.yaml` must give exactly `name.txt`. With `GWPROXY_BLESS=1` the texts are written instead,
+/// to be read before they are committed.
+#[test]
+fn wrong_files_are_told_as_they_were() {
+    let files = files("tests/config/invalid", "yaml");
+    assert!(files.len() >= 25, "{} files", files.len());
+    for path in files {
+        let told = read_at(&path).map(|_| ()).expect_err(&path.display().to_string()).to_string();
+        let golden = path.with_extension("txt");
+        if std::env::var_os("GWPROXY_BLESS").is_some() {
+            std::fs::write(&golden, &told).unwrap();
+        }
+        let want = std::fs::read_to_string(&golden).unwrap_or_default();
+        assert_eq!(told, want, "{}", path.display());
+    }
+}
+
+#[test]
+fn right_files_load_and_print_to_the_same_plan() {
+    let mut files = files("tests/config/valid", "yaml");
+    assert!(files.len() >= 3, "{} files", files.len());
+    let examples = self::files("examples", "yaml");
+    assert!(examples.len() >= 8, "{} examples", examples.len());
+    files.extend(examples);
+    for path in files {
+        let plan = read_at(&path).unwrap_or_else(|report| panic!("{report}"));
+        let printed = print(&plan).unwrap();
+        let again = read(&printed, "printed.yaml", &env)
+            .unwrap_or_else(|report| panic!("{}: {report}\n{printed}", path.display()));
+        assert_eq!(plan, again, "{}\n{printed}", path.display());
+    }
+}
+
+#[test]
+fn every_code_of_a_report_is_told_by_some_file() {
+    let mut seen = std::collections::HashSet::new();
+    for path in files("tests/config/invalid", "yaml") {
+        let report = read_at(&path).unwrap_err();
+        seen.extend(report.diagnostics().iter().map(|one| one.code));
+    }
+    for code in Code::ALL {
+        // A file past the size limit is too large to keep as a fixture; it is tested below.
+        assert!(code == Code::TooLarge || seen.contains(&code), "{code:?} is told by no file");
+    }
+}
+
+#[test]
+fn every_key_reaches_the_plan() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/config/valid/every-key.yaml");
+    let plan = read_at(&path).unwrap_or_else(|report| panic!("{report}"));
+    assert_eq!((plan.workers, plan.grace), (3, Duration::from_secs(10)));
+    assert_eq!(plan.admin.as_ref().unwrap().to_string(), "127.0.0.1:9090");
+    assert_eq!(plan.trusted_proxies.len(), 2);
+    let [web, proxy, raw] = &plan.listeners[..] else { panic!("{:?}", plan.listeners) };
+    assert_eq!((web.protocol, &web.action), (Protocol::Http, &Action::Route));
+    assert_eq!(web.max_connections, 500);
+    assert_eq!(web.timeouts.header, Duration::from_secs(7));
+    assert_eq!(web.websocket.ping, Some(Duration::from_secs(20)));
+    assert_eq!(web.tls.as_ref().unwrap().settings.certificates.len(), 1);
+    let Action::Forward(forward) = &proxy.action else { panic!("{:?}", proxy.action) };
+    assert_eq!((forward.users.len(), forward.allow.len(), forward.deny.len()), (1, 2, 1));
+    assert_eq!(forward.timeouts.connect, Duration::from_secs(1));
+    assert!(matches!(raw.action, Action::Serve(id) if id.index() == 1));
+    assert_eq!(plan.routes.len(), 2, "a disabled route is left out");
+    assert_eq!(plan.routes[0].rewrite_prefix.as_ref().unwrap().as_str(), "/v2");
+    assert_eq!(plan.routes[1].rewrite_prefix.as_ref().unwrap().as_str(), "/");
+    assert_eq!(plan.routes[0].limiter.as_ref().unwrap().to_string(), "5/min,burst=10,by=ip");
+    let app = &plan.services[0];
+    assert_eq!(app.nodes[0].metadata["zone"], "a");
+    assert_eq!(app.nodes[0].weight.get(), 3);
+    assert!(!app.nodes[1].enabled);
+    assert_eq!(app.nodes[2].target.to_string(), "http://10.0.0.3:9000");
+    assert_eq!(app.upstream_host, HostPolicy::Fixed("internal.example".into()));
+    assert_eq!((app.max_attempts, app.timeouts.response), (4, Duration::from_secs(9)));
+    assert!(app.tls.ca.is_some() && app.breaker.is_some() && app.health_check.is_some());
+
+    // A key of the skeleton that this file does not use is a key without a test.
+    let text = std::fs::read_to_string(&path).unwrap();
+    let skeleton = include_str!("file.rs");
+    let keys: Vec<_> = skeleton
+        .lines()
+        .filter_map(|line| line.trim().strip_prefix("pub(super) ")?.split_once(": "))
+        .map(|(key, _)| key)
+        .filter(|key| key.bytes().all(|b| b.is_ascii_lowercase() || b == b'_'))
+        .collect();
+    assert!(keys.len() > 50, "{keys:?}");
+    for key in keys {
+        assert!(text.contains(&format!("{key}:")), "`{key}` is not in {}", path.display());
+    }
+}
+
+#[test]
+fn json_is_one_array_of_places() {
+    let report = read("listeners:\n  - binf: :80\n", "a.yaml", &env).unwrap_err();
+    let json: serde_json::Value = serde_json::from_str(&report.to_json()).unwrap();
+    let [one] = &json.as_array().unwrap()[..] else { panic!("{json}") };
+    assert_eq!(
+        (&one["file"], &one["line"], &one["column"]),
+        (&"a.yaml".into(), &2.into(), &5.into())
+    );
+    assert_eq!(one["code"], "unknown_key");
+    assert_eq!(one["message"], "there is no key `binf` here; did you mean `bind`?");
+}
+
+#[test]
+fn the_environment_is_a_value_and_never_structure() {
+    let text = "listeners: [{bind: ':80', service: a}]\nservices: [{id: a, nodes: ['b:1'], \
+                upstream_host: '${SECRET}'}]\n";
+    let report = read(text, "a.yaml", &env).unwrap_err().to_string();
+    assert!(report.contains("is not a host"), "{report}");
+    let text = "max: 1\nlisteners:\n  - bind: 127.0.0.1:${PORT}\n    service: a\n    \
+                max_connections: ${PORT}\nservices: [{id: a, nodes: ['b:1']}]\n";
+    let plan = read(&text["max: 1\n".len()..], "a.yaml", &env).unwrap();
+    assert_eq!(plan.listeners[0].bind.to_string(), "127.0.0.1:9000");
+    assert_eq!(plan.listeners[0].max_connections, 9000);
+}
+
+#[test]
+fn secrets_of_a_line_are_not_shown() {
+    let text = "listeners:\n  - protocol: forward\n    bind: 127.0.0.1:1\n    forward:\n      \
+                users: ['ann:hunter2']\n";
+    let report = read(text, "a.yaml", &env).unwrap_err();
+    assert!(report.to_string().contains("hash-password"), "{report}");
+    for shown in [report.to_string(), report.to_json()] {
+        assert!(!shown.contains("hunter2"), "{shown}");
+    }
+}
+
+#[test]
+fn files_that_cannot_be_read_are_told() {
+    for (path, part) in [("no/such.yaml", "no such file"), ("/", "is a directory")] {
+        let report = load(Path::new(path)).unwrap_err().to_string();
+        assert!(report.starts_with(path) && report.contains(part), "{report}");
+    }
+}
+
+#[test]
+fn bounds_hold() {
+    let told = |text: &str| read(text, "a.yaml", &env).unwrap_err().diagnostics()[0].code;
+    assert_eq!(told(&"#".repeat((16 << 20) + 1)), Code::TooLarge);
+    assert_eq!(told(&"[".repeat(10_000)), Code::YamlSyntax);
+    let mut bomb = "a0: &a0 [1, 1, 1, 1, 1, 1, 1, 1, 1, 1]\n".to_owned();
+    for i in 1..9 {
+        let alias = format!("*a{}", i - 1);
+        bomb += &format!("a{i}: &a{i} [{}]\n", vec![alias; 10].join(", "));
+    }
+    assert_eq!(told(&bomb), Code::TooLarge);
+    assert_eq!(told("a: &a [*a]\n"), Code::YamlSyntax);
+    // As many errors as there are told, not one more each time the file is read.
+    let many: String = (0..200).map(|i| format!("key{i}: 1\n")).collect();
+    assert_eq!(read(&many, "a.yaml", &env).unwrap_err().diagnostics().len(), 50);
+}
+
+#[test]
+fn what_editors_leave_in_a_file_is_taken() {
+    let text = "\u{feff}listeners:\r\n  - bind: :80\r\n    service: a\r\nservices:\r\n  - id: a\r\n    \
+                nodes: [b:1]\r\n";
+    assert!(read(text, "a.yaml", &env).is_ok());
+    assert_eq!(read("", "a.yaml", &env).unwrap_err().diagnostics()[0].code, Code::Empty);
+}
+
+proptest! {
+    #[test]
+    fn no_text_panics(text in "\\PC{0,200}") {
+        let _ = read(&text, "a.yaml", &env);
+    }
+
+    /// Wrong values in right places go deeper than noise.
+    #[test]
+    fn no_value_panics(
+        line in 0_usize..200,
+        value in prop_oneof![
+            Just("[]".to_owned()), Just("{}".to_owned()), Just("~".to_owned()),
+            Just("-1".to_owned()), Just("1e400".to_owned()), Just("${NONE}".to_owned()),
+            Just("'${'".to_owned()), Just("&a *a".to_owned()), Just("!x y".to_owned()),
+            Just("<<".to_owned()), "[a-z0-9:/*.$-]{0,20}",
+        ],
+    ) {
+        let mut lines: Vec<_> =
+            include_str!("../../tests/config/valid/every-key.yaml").lines().collect();
+        let at = line % lines.len();
+        let changed = match lines[at].split_once(": ") {
+            Some((key, _)) => format!("{key}: {value}"),
+            None => value,
+        };
+        lines[at] = &changed;
+        if let Err(report) = read(&lines.join("\n"), "a.yaml", &env) {
+            prop_assert!(!report.diagnostics().is_empty());
+            let _ = (report.to_string(), report.to_json());
+        }
+    }
+}

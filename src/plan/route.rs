@@ -1,14 +1,15 @@
 //! Which requests go to which service.
 
-use std::cmp::Ordering;
+use std::cmp::Reverse;
 use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use gwproxy_core::limit::LimitSettings;
 use serde::{Deserialize, Serialize};
 
-use super::{LimitSettings, ServiceId};
+use super::ServiceId;
 
 /// Which requests go where.
 #[derive(Debug, Clone, PartialEq)]
@@ -39,7 +40,7 @@ pub struct Route {
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub enum HostPattern {
-    /// This name or address, lower-case.
+    /// This name or address, lower-case, an IPv6 address without brackets.
     Exact(Arc<str>),
     /// Any name ending in this (`.example.com`), lower-case, with at least one label before it.
     Suffix(Arc<str>),
@@ -60,48 +61,30 @@ pub struct Method(Arc<str>);
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RouteParseError(String);
 
-/// How well a route takes a request; the greater wins. The order is part of the contract:
-/// priority, an exact host, the longer wildcard, any host, the longer path, named methods.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-struct Rank {
-    priority: i32,
-    host: usize,
-    path: usize,
-    method: bool,
-}
-
-/// The route that takes a request: the best by priority, then host (an exact one before the
-/// longest wildcard before any), then the longest path, then one that names the method; the first
-/// in the file among equals.
+/// The routes in the order in which a request tries them, once for each of their hosts (`None`:
+/// any): the first that takes it is the narrowest one.
 ///
-/// `host` is lower-case and without port; `path` is canonical and without query.
-pub fn find<'a>(routes: &'a [Route], host: &str, path: &str, method: &str) -> Option<&'a Route> {
-    let mut best: Option<(Rank, &Route)> = None;
+/// The order is part of the contract: the higher `priority`, an exact host before the longest
+/// wildcard before any, the longer path, named methods, the order of the file.
+pub fn in_order(routes: &[Route]) -> Vec<(Option<&HostPattern>, &Route)> {
+    let mut tried = Vec::with_capacity(routes.len());
     for route in routes {
-        let Some(rank) = route.rank(host, path, method) else { continue };
-        if best.is_none_or(|(top, _)| rank.cmp(&top) == Ordering::Greater) {
-            best = Some((rank, route));
+        // A route of several hosts is as narrow as the host that takes the request.
+        tried.extend(route.hosts.iter().map(|host| (Some(host), route)));
+        if route.hosts.is_empty() {
+            tried.push((None, route));
         }
     }
-    best.map(|(_, route)| route)
+    // Stable: equals stay in the order of the file.
+    tried.sort_by_key(|(host, route)| {
+        let host = host.map_or(0, HostPattern::narrowness);
+        let path = route.path.as_str().len();
+        Reverse((route.priority, host, path, !route.methods.is_empty()))
+    });
+    tried
 }
 
 impl Route {
-    fn rank(&self, host: &str, path: &str, method: &str) -> Option<Rank> {
-        if !self.path.takes(path) {
-            return None;
-        }
-        let method = match self.methods.is_empty() {
-            true => false,
-            false => self.methods.iter().any(|one| &*one.0 == method).then_some(true)?,
-        };
-        let host = match self.hosts.is_empty() {
-            true => 0,
-            false => self.hosts.iter().filter_map(|one| one.rank(host)).max()?,
-        };
-        Some(Rank { priority: self.priority, host, path: self.path.as_str().len(), method })
-    }
-
     /// Whether every request `later` takes is taken by this route first, given that this one
     /// stands before it.
     pub(crate) fn shadows(&self, later: &Self) -> bool {
@@ -115,13 +98,19 @@ impl Route {
 }
 
 impl HostPattern {
-    /// Greater than 0 if it takes this host; greater for a narrower pattern.
-    fn rank(&self, host: &str) -> Option<usize> {
+    /// Greater for a narrower pattern, above 0.
+    fn narrowness(&self) -> usize {
         match self {
-            Self::Exact(name) => (**name == *host).then_some(usize::MAX),
-            Self::Suffix(suffix) => {
-                (host.len() > suffix.len() && host.ends_with(&**suffix)).then_some(suffix.len())
-            }
+            Self::Exact(_) => usize::MAX,
+            Self::Suffix(suffix) => suffix.len(),
+        }
+    }
+
+    /// Whether it takes this host: lower-case, without port and brackets.
+    pub fn takes(&self, host: &str) -> bool {
+        match self {
+            Self::Exact(name) => **name == *host,
+            Self::Suffix(suffix) => host.len() > suffix.len() && host.ends_with(&**suffix),
         }
     }
 }
@@ -144,8 +133,7 @@ impl FromStr for HostPattern {
                  `*.example.com` for every name below it"
             )));
         }
-        // Hosts come from the wire with the brackets of RFC 3986 §3.2.2.
-        let name = if v6 { format!("[{inner}]") } else { name.into() }.to_ascii_lowercase();
+        let name = if v6 { inner } else { name }.to_ascii_lowercase();
         Ok(match wildcard {
             true => Self::Suffix(format!(".{name}").into()),
             false => Self::Exact(name.into()),
@@ -305,8 +293,15 @@ mod tests {
             route("late", &[], "/api", &[]),
         ];
         routes.push(Route { priority: 9, ..route("first", &[], "/api/now", &[]) });
+        let tried = in_order(&routes);
         let found = |host: &str, path: &str, method: &str| {
-            find(&routes, host, path, method).map(|route| &*route.id)
+            let takes = |(pattern, route): &&(Option<&HostPattern>, &Route)| {
+                pattern.is_none_or(|pattern| pattern.takes(host))
+                    && route.path.takes(path)
+                    && (route.methods.is_empty()
+                        || route.methods.iter().any(|one| one.as_str() == method))
+            };
+            tried.iter().find(takes).map(|(_, route)| &*route.id)
         };
         assert_eq!(found("x", "/", "GET"), Some("any"));
         assert_eq!(found("x", "/apix", "GET"), Some("any"));
@@ -318,7 +313,7 @@ mod tests {
         assert_eq!(found("x.b.example.com", "/", "GET"), Some("deep"));
         assert_eq!(found("example.com", "/", "GET"), Some("any"));
         assert_eq!(found("a.example.com", "/api/now", "GET"), Some("first"));
-        assert_eq!(find(&routes[1..2], "x", "/other", "GET"), None);
+        assert_eq!(tried.len(), routes.len() + 1);
     }
 
     #[test]
@@ -363,9 +358,10 @@ mod tests {
 
     #[test]
     fn hosts_and_methods() {
-        for text in ["example.com", "*.example.com", "10.0.0.1", "[::1]", "localhost"] {
+        for text in ["example.com", "*.example.com", "10.0.0.1", "::1", "localhost"] {
             assert_eq!(text.parse::<HostPattern>().unwrap().to_string(), text);
         }
+        assert_eq!("[::1]".parse::<HostPattern>().unwrap().to_string(), "::1");
         assert_eq!("Example.COM".parse::<HostPattern>().unwrap().to_string(), "example.com");
         for bad in ["", "*", "*.", "a.*", "a:80", "http://a", "a/b", "a..b", ".a", "*.*.a"] {
             assert!(bad.parse::<HostPattern>().is_err(), "{bad}");

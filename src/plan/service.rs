@@ -7,13 +7,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use gwproxy_core::balance::Algorithm;
+use gwproxy_core::breaker::BreakerSettings;
+use gwproxy_core::limit::LimitSettings;
 use gwproxy_core::net::HostPort;
 use gwproxy_core::tls::ClientSettings;
 use gwproxy_core::units::Weight;
 use gwproxy_core::upstream::NodeAddr;
 use serde::{Deserialize, Serialize};
 
-use super::{BreakerSettings, HealthSettings, LimitSettings, Protocol};
+use super::{HealthSettings, Protocol};
 
 /// The index of a service in [`super::Plan::services`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -237,14 +239,9 @@ impl EchoKind {
     /// Every kind.
     pub const ALL: [Self; 4] = [Self::Grpc, Self::Http, Self::Tcp, Self::Ws];
 
-    /// As after `echo:`.
+    /// As after `echo:`, and the name of its protocol.
     pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Grpc => "grpc",
-            Self::Http => "http",
-            Self::Tcp => "tcp",
-            Self::Ws => "ws",
-        }
+        self.protocol().as_str()
     }
 
     /// The protocol of a service with such a node.
@@ -285,9 +282,11 @@ impl Target {
                 _ => Ok(Self::Remote { scheme, addr }),
             };
         }
-        if rest.contains('@') {
+        if let Some((_, host)) = rest.rsplit_once('@') {
+            // What stands before the `@` is a secret: it is not repeated.
+            let text = format!("{scheme}://…@{host}");
             let why = "a node has no user and password; send them in a header";
-            return Err(bad_node(text, why, protocol));
+            return Err(bad_node(&text, why, protocol));
         }
         // A lone slash is what people copy out of a browser.
         let host = rest.strip_suffix('/').unwrap_or(rest);
@@ -428,7 +427,7 @@ mod tests {
         for (protocol, text, part) in [
             (Protocol::Http, "http://a/path", "without a path"),
             (Protocol::Http, "http://a?x", "without a path"),
-            (Protocol::Http, "http://u:p@a", "no user and password"),
+            (Protocol::Http, "http://u:p@a", "`http://…@a` is not a node (a node has no user"),
             (Protocol::Http, "ws://a", "`ws://` is for ws"),
             (Protocol::Http, "ftp://a", "`http://`, `https://`, `h2c://`"),
             (Protocol::Http, "http://a:0", "1 to 65535"),

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 macro_rules! as_typed {
     ($($(#[$doc:meta])* $name:ident)*) => {$(
         $(#[$doc])*
-        #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+        #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
         #[serde(transparent)]
         pub struct $name {
             /// As typed.
@@ -28,10 +28,6 @@ macro_rules! as_typed {
     )*};
 }
 as_typed! {
-    /// A rate limit.
-    LimitSettings
-    /// A circuit breaker.
-    BreakerSettings
     /// An active health check.
     HealthSettings
 }
