@@ -1,6 +1,10 @@
 //! The short form of a setting on the command line: `HEAD,key=value,key=value`.
 
+use serde::Deserialize;
+use serde::de::{Deserializer, Error};
+
 use crate::suggest::closest;
+use crate::units::Span;
 
 /// Keys with their values, in the order given.
 pub(crate) type Pairs<'a> = Vec<(&'a str, &'a str)>;
@@ -55,6 +59,27 @@ where
     T: std::str::FromStr<Err: std::fmt::Display>,
 {
     value.parse().map_err(|error| format!("`{key}={value}`: {error}"))
+}
+
+/// A length of time above 0.
+///
+/// # Errors
+/// A sentence that names the key.
+pub(crate) fn time(key: &str, value: &str) -> Result<Span, String> {
+    let span: Span = quantity(key, value)?;
+    if span.is_zero() {
+        return Err(format!("`{key}={value}`: it must be longer than 0"));
+    }
+    Ok(span)
+}
+
+/// [`time`] for a field of a map.
+pub(crate) fn above_zero<'de, D: Deserializer<'de>>(from: D) -> Result<Span, D::Error> {
+    let span = Span::deserialize(from)?;
+    if span.is_zero() {
+        return Err(D::Error::custom(format!("`{span}`: it must be longer than 0")));
+    }
+    Ok(span)
 }
 
 /// Lets a settings struct read from its short form as text or from a map. The struct derives

@@ -8,7 +8,7 @@ mod size;
 mod span;
 
 use std::fmt;
-use std::num::NonZeroU32;
+use std::num::{NonZeroU16, NonZeroU32};
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -34,6 +34,10 @@ pub struct Percent(u16);
 /// A node's share of the traffic in relation to the others': 0 to 65535; 0 drains it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Weight(u16);
+
+/// A small count: a whole number from 1 to 1000.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Few(NonZeroU16);
 
 /// Why a quantity was refused. `Display` is one sentence: the value, what is wrong, what to write.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -192,6 +196,42 @@ impl fmt::Display for Weight {
     }
 }
 
+// === impl Few ===
+
+impl Few {
+    /// A count, for defaults; 0 becomes 1 and more than 1000 becomes 1000.
+    pub const fn new(count: u16) -> Self {
+        match NonZeroU16::new(if count > 1000 { 1000 } else { count }) {
+            Some(count) => Self(count),
+            None => Self(NonZeroU16::MIN),
+        }
+    }
+
+    /// The number.
+    pub const fn get(self) -> u16 {
+        self.0.get()
+    }
+}
+
+impl FromStr for Few {
+    type Err = UnitError;
+
+    fn from_str(text: &str) -> Result<Self, UnitError> {
+        let number = decimal(text.trim(), 1).filter(|_| !text.contains('.'));
+        match number {
+            // The match bounds it.
+            Some(count @ 1..=1000) => Ok(Self::new(count as u16)),
+            _ => Err(UnitError(format!("`{text}` is not a whole number from 1 to 1000"))),
+        }
+    }
+}
+
+impl fmt::Display for Few {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
 /// `12`, `1.5` or `.5` times `scale`; none if it does not read, overflows or leaves a fraction.
 fn decimal(number: &str, scale: u128) -> Option<u128> {
     let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
@@ -266,6 +306,7 @@ serde_by_text!(Span, "a duration as `5s`");
 serde_by_text!(Size, "a size as `64KiB`");
 serde_by_text!(Rate, "a rate as `100/s`");
 serde_by_text!(Percent, "a percentage as `50%`");
+serde_by_text!(Few, "a whole number from 1 to 1000");
 serde_by_text!(Weight, "a whole number from 0 to 65535");
 
 macro_rules! serialize_as_text {
@@ -278,6 +319,12 @@ macro_rules! serialize_as_text {
     )*};
 }
 serialize_as_text!(Span Rate Percent);
+
+impl Serialize for Few {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.get().serialize(serializer)
+    }
+}
 
 impl Serialize for Weight {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {

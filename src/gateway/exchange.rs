@@ -13,11 +13,12 @@ use gwproxy_core::telemetry::json;
 use gwproxy_core::{Code, Error};
 use gwproxy_http::body::OnEnd;
 use gwproxy_http::{Client, Request, Response};
-use http::header::{HeaderName, USER_AGENT};
+use http::header::{HeaderName, REFERER, USER_AGENT};
 use http::{HeaderValue, Method, StatusCode, Version};
 
 use super::Shared;
 use super::router::host_of;
+use crate::plan::AccessLogFormat;
 
 /// Bytes of a client's text that go into one field of a log line.
 const FIELD_BYTES_MAX: usize = 2048;
@@ -70,6 +71,7 @@ struct Asked {
     host: String,
     target: String,
     version: Version,
+    referer: Option<HeaderValue>,
     user_agent: Option<HeaderValue>,
 }
 
@@ -178,6 +180,7 @@ impl Asked {
             host: cut(host_of(request)).to_owned(),
             target: cut(target).to_owned(),
             version: request.version(),
+            referer: request.headers().get(REFERER).cloned(),
             user_agent: request.headers().get(USER_AGENT).cloned(),
         }
     }
@@ -188,8 +191,12 @@ impl OnEnd for Record {
         let error = self.error.or(error);
         let took = self.started.elapsed();
         self.shared.metrics.record(self.service, self.status.as_u16(), error, bytes, took);
-        if let Some(log) = &self.shared.log {
-            log.add(|out| self.write(out, bytes, error, took));
+        match &self.shared.log {
+            None => {}
+            Some((log, AccessLogFormat::Json)) => {
+                log.add(|out| self.write_json(out, bytes, error, took));
+            }
+            Some((log, AccessLogFormat::Combined)) => log.add(|out| self.write_combined(out, bytes)),
         }
     }
 }
@@ -211,8 +218,33 @@ impl Record {
         }
     }
 
-    /// One line of JSON.
-    fn write(&self, out: &mut Vec<u8>, bytes: u64, error: Option<Code>, took: Duration) {
+    /// The combined format of Apache and nginx.
+    fn write_combined(&self, out: &mut Vec<u8>, bytes: u64) {
+        use std::io::Write as _;
+        let _ = match self.client_ip {
+            Some(ip) => write!(out, "{ip} - - ["),
+            None => write!(out, "{} - - [", self.remote),
+        };
+        let _ = write!(out, "{}] ", jiff::Zoned::now().strftime("%d/%b/%Y:%H:%M:%S %z"));
+        match &self.asked {
+            Some(asked) => {
+                let line = format!("{} {} {:?}", asked.method, asked.target, asked.version);
+                json::push_str(out, line.as_bytes());
+            }
+            None => out.extend_from_slice(b"\"-\""),
+        }
+        let _ = write!(out, " {} {bytes} ", self.status.as_u16());
+        let asked = self.asked.as_ref();
+        for field in [asked.and_then(|a| a.referer.as_ref()), asked.and_then(|a| a.user_agent.as_ref())] {
+            let text = field.map_or(&b"-"[..], HeaderValue::as_bytes);
+            json::push_str(out, text.get(..FIELD_BYTES_MAX).unwrap_or(text));
+            out.push(b' ');
+        }
+        out.pop();
+    }
+
+    /// One JSON object.
+    fn write_json(&self, out: &mut Vec<u8>, bytes: u64, error: Option<Code>, took: Duration) {
         use std::io::Write as _;
         let from = out.len();
         let _ = write!(out, "{{\"time\":\"{:.3}\"", jiff::Timestamp::now());

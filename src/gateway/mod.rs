@@ -17,17 +17,17 @@ use gwproxy_core::{Code, Error};
 use gwproxy_grpc::reverse::Grpc;
 use gwproxy_http::h1::head::Reject;
 use gwproxy_http::rescue::{Problem, Rescue, rejected};
-use gwproxy_http::reverse::{Reverse, wants_websocket};
+use gwproxy_http::reverse::Reverse;
 use gwproxy_http::upstream::{Host, Terms};
 use gwproxy_http::wire::forwarded;
-use gwproxy_http::{Body, Client, Handle, Request, Response};
-use http::header::{CONTENT_TYPE, UPGRADE};
-use http::{HeaderValue, StatusCode};
+use gwproxy_http::{Client, Handle, Request, Response};
 use ipnet::IpNet;
 
 use exchange::Exchange;
 use limit::{Limit, Source};
 use router::{Router, Taken};
+
+use crate::plan::AccessLogFormat;
 
 /// What requests are decided by: immutable, swapped as a whole.
 #[derive(Debug)]
@@ -78,12 +78,10 @@ pub enum Only {
 /// What all listeners of a worker share.
 #[derive(Debug)]
 pub struct Shared {
-    /// Where requests go.
-    pub reverse: Rc<Reverse>,
     /// The metrics of the worker.
     pub metrics: Arc<Cells>,
     /// The access log, if any.
-    pub log: Option<Rc<Lines>>,
+    pub log: Option<(Rc<Lines>, AccessLogFormat)>,
     /// Whose forwarding fields are believed.
     pub trusted: Arc<[IpNet]>,
 }
@@ -93,6 +91,7 @@ pub struct Shared {
 pub struct Gateway {
     table: RefCell<Cache<Arc<ArcSwap<Table>>, Arc<Table>>>,
     shared: Rc<Shared>,
+    reverse: Rc<Reverse>,
     listener: Arc<str>,
     target: Target,
     only: Only,
@@ -104,13 +103,14 @@ impl Gateway {
     pub fn new(
         table: Arc<ArcSwap<Table>>,
         shared: Rc<Shared>,
+        reverse: Rc<Reverse>,
         listener: Arc<str>,
         target: Target,
         only: Only,
         limit: Option<Arc<Limit>>,
     ) -> Rc<Self> {
         let table = RefCell::new(Cache::new(table));
-        Rc::new(Self { table, shared, listener, target, only, limit })
+        Rc::new(Self { table, shared, reverse, listener, target, only, limit })
     }
 
     /// The way of a request: limits, route, service, and back.
@@ -123,21 +123,23 @@ impl Gateway {
         // One load: the request keeps the table it began with.
         let table = Arc::clone(self.table.borrow_mut().load());
         let now = Instant::now();
-        if self.only == Only::WebSocket && !wants_websocket(&request) {
-            return Ok(upgrade_required());
+        if self.only == Only::WebSocket
+            && let Some(refusal) = gwproxy_ws::upgrade::refusal(&request)
+        {
+            return Ok(refusal);
         }
         check(self.limit.as_ref(), &request, exchange, now)?;
         let service = match self.target {
             Target::Serve(service) => service,
             Target::Route => {
-                let Taken { route, path } = table.router.route(&request)?;
-                check(route.limit.as_ref(), &request, exchange, now)?;
+                let Taken { route, limit, path } = table.router.route(&request)?;
+                check(limit, &request, exchange, now)?;
                 exchange.route = Some(Arc::clone(&route.id));
                 exchange.timeout = route.timeout;
                 if let Some(path) = path {
                     router::rewrite(&mut request, path)?;
                 }
-                route.service
+                route.service.index()
             }
         };
         let Some(service) = table.services.get(service).inspect(|_| exchange.service = service)
@@ -152,7 +154,7 @@ impl Gateway {
         });
         let first_byte = exchange.timeout.unwrap_or(service.response_timeout);
         let terms = Terms { first_byte, key, host: service.host.clone(), ..Terms::default() };
-        let reverse = &self.shared.reverse;
+        let reverse = &self.reverse;
         if exchange.is_grpc || self.only == Only::Grpc {
             Grpc::new(reverse).forward(request, client, &service.cluster, &terms).await
         } else {
@@ -165,13 +167,8 @@ impl Handle for Gateway {
     async fn handle(self: Rc<Self>, request: Request, client: Rc<Client>) -> Response {
         let client_ip =
             forwarded::client_ip(request.headers(), client.peer.remote, &self.shared.trusted);
-        let mut exchange = Exchange::begin(
-            &request,
-            &client,
-            client_ip,
-            Arc::clone(&self.listener),
-            &self.shared,
-        );
+        let mut exchange =
+            Exchange::begin(&request, &client, client_ip, Arc::clone(&self.listener), &self.shared);
         let rescue = gwproxy_grpc::rescue_for(request.headers());
         let (mut response, error) = match self.run(request, &client, &mut exchange).await {
             Ok(response) => (response, None),
@@ -206,15 +203,4 @@ fn check(
         Some(limit) => limit.check(request, exchange, now),
         None => Ok(()),
     }
-}
-
-/// RFC 9110 §15.5.22: what this listener speaks instead.
-fn upgrade_required() -> Response {
-    let text = "This address speaks WebSocket only: connect with a ws:// or wss:// client.\n";
-    let mut response = Response::new(Body::full(text));
-    *response.status_mut() = StatusCode::UPGRADE_REQUIRED;
-    let headers = response.headers_mut();
-    headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
-    response
 }

@@ -19,7 +19,7 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::clock;
-pub use settings::{BreakerError, BreakerSettings, Few};
+pub use settings::{BreakerError, BreakerSettings};
 use window::{Counts, Window};
 
 /// Where a breaker is.

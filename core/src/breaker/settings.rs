@@ -1,15 +1,14 @@
 //! What a breaker obeys, and its short form `50%,window=10s,min=20,open=5s`.
 
 use std::fmt;
-use std::num::{NonZeroU16, NonZeroU32};
+use std::num::NonZeroU32;
 use std::str::FromStr;
 
-use serde::de::{Deserializer, Error};
 use serde::{Deserialize, Serialize};
 
 use super::window::Counts;
 use crate::options;
-use crate::units::{Percent, Span, UnitError};
+use crate::units::{Few, Percent, Span, UnitError};
 
 /// What a breaker obeys. The keys of a file are the field names (opossum's, in `snake_case`); the
 /// short form is `50%,window=10s,min=20,open=5s,probes=1,consecutive=5`.
@@ -21,31 +20,26 @@ pub struct BreakerSettings {
     /// … but not before so many calls finished in the window. Default 20. Short form `min`.
     pub volume_threshold: NonZeroU32,
     /// The length of the window, above 0. Default 10 s. Short form `window`.
-    #[serde(deserialize_with = "above_zero")]
+    #[serde(deserialize_with = "options::above_zero")]
     pub rolling_count_timeout: Span,
     /// In how many steps the window forgets. Default 10. Short form `buckets`.
     pub rolling_count_buckets: Few,
     /// How long it stays open before it lets probes through, above 0. Default 5 s. Short form
     /// `open`.
-    #[serde(deserialize_with = "above_zero")]
+    #[serde(deserialize_with = "options::above_zero")]
     pub reset_timeout: Span,
     /// Probes let through when half-open; all must succeed to close it. Default 1. Short form
     /// `probes`.
     pub half_open_probes: Few,
     /// How long probes may take, above 0; then others take their place. Default 30 s. Short form
     /// `probe_timeout`.
-    #[serde(deserialize_with = "above_zero")]
+    #[serde(deserialize_with = "options::above_zero")]
     pub half_open_timeout: Span,
     /// Opens also after so many failures in a row, whatever the share. Default none. Short form
     /// `consecutive`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub consecutive_failures: Option<NonZeroU32>,
 }
-
-/// A whole number from 1 to 1000.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(try_from = "u64", into = "u64")]
-pub struct Few(NonZeroU16);
 
 /// Why a breaker's settings were refused; `Display` is one sentence.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -69,11 +63,11 @@ impl BreakerSettings {
         };
         for (key, value) in pairs {
             match key {
-                "window" => settings.rolling_count_timeout = time(key, value)?,
+                "window" => settings.rolling_count_timeout = options::time(key, value)?,
                 "min" => settings.volume_threshold = options::positive(key, value)?,
-                "open" => settings.reset_timeout = time(key, value)?,
+                "open" => settings.reset_timeout = options::time(key, value)?,
                 "probes" => settings.half_open_probes = options::quantity(key, value)?,
-                "probe_timeout" => settings.half_open_timeout = time(key, value)?,
+                "probe_timeout" => settings.half_open_timeout = options::time(key, value)?,
                 "consecutive" => {
                     settings.consecutive_failures = Some(options::positive(key, value)?);
                 }
@@ -91,41 +85,13 @@ impl Default for BreakerSettings {
             error_threshold_percentage: Percent::whole(50),
             volume_threshold: CALLS,
             rolling_count_timeout: Span::secs(10),
-            rolling_count_buckets: Few::TEN,
+            rolling_count_buckets: Few::new(10),
             reset_timeout: Span::secs(5),
-            half_open_probes: Few::ONE,
+            half_open_probes: Few::new(1),
             half_open_timeout: Span::secs(30),
             consecutive_failures: None,
         }
     }
-}
-
-impl Few {
-    /// 1.
-    pub const ONE: Self = Self(NonZeroU16::new(1).unwrap());
-    /// 10.
-    pub const TEN: Self = Self(NonZeroU16::new(10).unwrap());
-
-    /// The number.
-    pub const fn get(self) -> u16 {
-        self.0.get()
-    }
-}
-
-fn time(key: &str, value: &str) -> Result<Span, String> {
-    let span: Span = options::quantity(key, value)?;
-    if span.is_zero() {
-        return Err(format!("`{key}={value}`: it must be longer than 0"));
-    }
-    Ok(span)
-}
-
-fn above_zero<'de, D: Deserializer<'de>>(from: D) -> Result<Span, D::Error> {
-    let span = Span::deserialize(from)?;
-    if span.is_zero() {
-        return Err(D::Error::custom(format!("`{span}`: it must be longer than 0")));
-    }
-    Ok(span)
 }
 
 options::serde_text_or_map!(BreakerSettings, "a breaker as `50%,window=10s,min=20,open=5s`");
@@ -145,7 +111,7 @@ impl fmt::Display for BreakerSettings {
         write!(f, ",window={}", self.rolling_count_timeout)?;
         write!(f, ",min={},open={}", self.volume_threshold, self.reset_timeout)?;
         if self.half_open_probes != usual.half_open_probes {
-            write!(f, ",probes={}", self.half_open_probes.get())?;
+            write!(f, ",probes={}", self.half_open_probes)?;
         }
         if self.half_open_timeout != usual.half_open_timeout {
             write!(f, ",probe_timeout={}", self.half_open_timeout)?;
@@ -154,36 +120,9 @@ impl fmt::Display for BreakerSettings {
             write!(f, ",consecutive={consecutive}")?;
         }
         if self.rolling_count_buckets != usual.rolling_count_buckets {
-            write!(f, ",buckets={}", self.rolling_count_buckets.get())?;
+            write!(f, ",buckets={}", self.rolling_count_buckets)?;
         }
         Ok(())
-    }
-}
-
-impl TryFrom<u64> for Few {
-    type Error = BreakerError;
-
-    fn try_from(number: u64) -> Result<Self, BreakerError> {
-        let few = u16::try_from(number).ok().filter(|number| *number <= 1000);
-        let sentence = || BreakerError(format!("`{number}` is not a whole number from 1 to 1000"));
-        few.and_then(NonZeroU16::new).map(Self).ok_or_else(sentence)
-    }
-}
-
-impl From<Few> for u64 {
-    fn from(few: Few) -> Self {
-        Self::from(few.get())
-    }
-}
-
-impl FromStr for Few {
-    type Err = BreakerError;
-
-    fn from_str(text: &str) -> Result<Self, BreakerError> {
-        let digits = !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
-        let number = if digits { text.parse::<u64>().ok() } else { None };
-        let sentence = || BreakerError(format!("`{text}` is not a whole number from 1 to 1000"));
-        number.ok_or_else(sentence)?.try_into()
     }
 }
 

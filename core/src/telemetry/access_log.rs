@@ -8,7 +8,8 @@ use std::path::Path;
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 /// Bytes a worker gathers before it hands them to the writer.
@@ -20,17 +21,27 @@ const FLUSH: Duration = Duration::from_millis(200);
 /// Bytes of one line; what a client can make longer is cut by the writer of the line.
 pub const LINE_BYTES_MAX: usize = 8 * 1024;
 
-/// The log, seen from the process.
-#[derive(Debug, Clone)]
+/// The log, seen from the process. Its drop waits until what workers handed on is written; they
+/// must be gone by then.
+#[derive(Debug)]
 pub struct AccessLog {
-    sender: SyncSender<Vec<u8>>,
+    sender: Option<SyncSender<Vec<u8>>>,
+    dropped: Arc<AtomicU64>,
+    writer: Option<JoinHandle<()>>,
+}
+
+/// A way to the log that can be sent to a worker.
+#[derive(Debug, Clone)]
+pub struct Handle {
+    sender: Option<SyncSender<Vec<u8>>>,
     dropped: Arc<AtomicU64>,
 }
 
 /// The log, seen from a worker.
 #[derive(Debug)]
 pub struct Lines {
-    log: AccessLog,
+    sender: Option<SyncSender<Vec<u8>>>,
+    dropped: Arc<AtomicU64>,
     buffer: RefCell<Vec<u8>>,
 }
 
@@ -54,23 +65,34 @@ impl AccessLog {
             }
         };
         let (sender, receiver) = sync_channel(BATCHES_MAX);
-        std::thread::Builder::new()
+        let writer = std::thread::Builder::new()
             .name("access-log".into())
             .spawn(move || write_all(&receiver, out))
             .map_err(|error| format!("cannot start the access log's thread: {error}"))?;
-        Ok(Self { sender, dropped: Arc::default() })
+        Ok(Self { sender: Some(sender), dropped: Arc::default(), writer: Some(writer) })
     }
 
-    /// A worker's end. A task on the worker hands the lines on at least every 200 ms.
-    pub fn lines(&self) -> Rc<Lines> {
-        let lines = Rc::new(Lines { log: self.clone(), buffer: RefCell::default() });
-        tokio::task::spawn_local(flush_often(Rc::downgrade(&lines)));
-        lines
+    /// What opens a worker's end, on the worker.
+    pub fn handle(&self) -> Handle {
+        Handle { sender: self.sender.clone(), dropped: Arc::clone(&self.dropped) }
     }
 
     /// Lines lost because the writer could not keep up.
     pub fn dropped(&self) -> u64 {
         self.dropped.load(Ordering::Relaxed)
+    }
+}
+
+impl Handle {
+    /// A worker's end. A task on the worker hands the lines on at least every 200 ms.
+    pub fn lines(&self) -> Rc<Lines> {
+        let lines = Rc::new(Lines {
+            sender: self.sender.clone(),
+            dropped: Arc::clone(&self.dropped),
+            buffer: RefCell::default(),
+        });
+        tokio::task::spawn_local(flush_often(Rc::downgrade(&lines)));
+        lines
     }
 }
 
@@ -90,11 +112,21 @@ impl Lines {
             return;
         }
         let batch = std::mem::replace(buffer, Vec::with_capacity(BATCH_BYTES + LINE_BYTES_MAX));
-        if let Err(error) = self.log.sender.try_send(batch) {
-            let (std::sync::mpsc::TrySendError::Full(lost)
-            | std::sync::mpsc::TrySendError::Disconnected(lost)) = error;
+        let Some(sender) = &self.sender else { return };
+        if let Err(TrySendError::Full(lost) | TrySendError::Disconnected(lost)) =
+            sender.try_send(batch)
+        {
             let lines = lost.iter().filter(|&&byte| byte == b'\n').count();
-            self.log.dropped.fetch_add(lines as u64, Ordering::Relaxed);
+            self.dropped.fetch_add(lines as u64, Ordering::Relaxed);
+        }
+    }
+}
+
+impl Drop for AccessLog {
+    fn drop(&mut self) {
+        self.sender = None;
+        if let Some(writer) = self.writer.take() {
+            let _ = writer.join();
         }
     }
 }
@@ -144,17 +176,14 @@ mod tests {
             .build_local(tokio::runtime::LocalOptions::default())
             .unwrap();
         runtime.block_on(async {
-            let lines = log.lines();
+            let lines = log.handle().lines();
             for n in 0..3 {
                 lines.add(|out| out.extend_from_slice(format!("line {n}").as_bytes()));
             }
         });
         drop(runtime);
-        let written = || std::fs::read_to_string(&path).unwrap();
-        while written().lines().count() < 3 {
-            std::thread::yield_now();
-        }
-        assert_eq!(written(), "line 0\nline 1\nline 2\n");
+        drop(log);
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "line 0\nline 1\nline 2\n");
         std::fs::remove_file(&path).unwrap();
     }
 

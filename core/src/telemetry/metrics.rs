@@ -43,9 +43,9 @@ impl Metrics {
         Self { names, workers }
     }
 
-    /// A worker's cells.
-    pub fn cells(&self, worker: usize) -> Option<Arc<Cells>> {
-        self.workers.get(worker).cloned()
+    /// A worker's cells; for a worker beyond the count, cells that nobody sums.
+    pub fn cells(&self, worker: usize) -> Arc<Cells> {
+        self.workers.get(worker).cloned().unwrap_or_else(|| Arc::new(Cells { services: [].into() }))
     }
 
     /// The Prometheus text exposition (version 0.0.4).
@@ -157,7 +157,7 @@ mod tests {
     fn workers_are_summed() {
         let metrics = Metrics::new(2, vec!["api".into(), "-".into()]);
         for worker in 0..2 {
-            let cells = metrics.cells(worker).unwrap();
+            let cells = metrics.cells(worker);
             cells.record(0, 200, None, 10, Duration::from_millis(2));
             cells.record(9, 502, Some(Code::UpstreamRefused), 1, Duration::from_secs(20));
         }

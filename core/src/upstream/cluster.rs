@@ -5,10 +5,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
+use tokio::sync::watch;
 
 use super::{Endpoint, Lease, Tried};
 use crate::balance::{Algorithm, Balancer};
+use crate::breaker::{Breaker, BreakerSettings, Open};
 use crate::key::By;
+use crate::retry::{Budget, BudgetSettings};
 use crate::{Code, Error};
 
 /// What a service obeys.
@@ -20,6 +23,10 @@ pub struct ClusterSettings {
     pub balance: Algorithm,
     /// What `consistent_hash` goes by. Default the client's address.
     pub hash_by: By,
+    /// When the service is left alone. Default none: never.
+    pub breaker: Option<BreakerSettings>,
+    /// How many retries it may get. Default 20 % of the first tries and 10 a second.
+    pub retry_budget: BudgetSettings,
     /// For one connect including TLS. Default 2 s.
     pub connect_timeout: Duration,
     /// Nodes tried for one request at most, the first one included. Default 3.
@@ -34,6 +41,10 @@ pub struct Cluster {
     settings: ClusterSettings,
     /// One version of the list of nodes with what is prepared for it, never changed in place.
     balancer: ArcSwap<Balancer>,
+    breaker: Option<Arc<Breaker>>,
+    retries: Budget,
+    /// Tells that the list of nodes changed, and by its end that the service is gone.
+    changes: watch::Sender<()>,
 }
 
 static NEXT_ID: AtomicU64 = AtomicU64::new(1);
@@ -45,6 +56,8 @@ impl ClusterSettings {
             name: name.into(),
             balance: Algorithm::default(),
             hash_by: By::Ip,
+            breaker: None,
+            retry_budget: BudgetSettings::default(),
             connect_timeout: Duration::from_secs(2),
             max_attempts: 3,
         }
@@ -58,6 +71,12 @@ impl Cluster {
         Arc::new(Self {
             id: NEXT_ID.fetch_add(1, Ordering::Relaxed),
             balancer: ArcSwap::from_pointee(Balancer::new(settings.balance, endpoints)),
+            breaker: settings
+                .breaker
+                .clone()
+                .map(|breaker| Breaker::new(Arc::clone(&settings.name), breaker)),
+            retries: Budget::new(settings.retry_budget),
+            changes: watch::Sender::new(()),
             settings,
         })
     }
@@ -77,6 +96,16 @@ impl Cluster {
         Arc::clone(self.balancer.load().endpoints())
     }
 
+    /// Its breaker, if it has one.
+    pub fn breaker(&self) -> Option<&Arc<Breaker>> {
+        self.breaker.as_ref()
+    }
+
+    /// Wakes when the list of nodes changed; ends when the service is dropped.
+    pub fn changes(&self) -> watch::Receiver<()> {
+        self.changes.subscribe()
+    }
+
     /// What the choice of a node wants to know of the request; [`Self::acquire`] gets its key
     /// ([`key::of_ip`](crate::key::of_ip), [`key::stable`](crate::key::stable)).
     pub fn needs_key(&self) -> Option<&By> {
@@ -88,41 +117,72 @@ impl Cluster {
     }
 
     /// Replaces the list of nodes. A node that is in the old and in the new list (same name,
-    /// scheme, address and TLS) stays the same [`Endpoint`]: its health, its exchanges under way
-    /// and its pooled connections carry over, with the new weight.
+    /// scheme, address, metadata and TLS) stays the same [`Endpoint`]: its health, its exchanges
+    /// under way and its pooled connections carry over, with the new weight.
+    ///
+    /// For one caller at a time, the control plane.
     pub fn update(&self, endpoints: Vec<Endpoint>) {
-        let old = self.endpoints();
-        let keep = |new: Endpoint| match old.iter().find(|old| old.is_same_node(&new)) {
-            Some(old) => {
+        let mut known: Vec<_> = self.endpoints().iter().map(Arc::clone).collect();
+        let keep = |new: Endpoint| match known.iter().position(|old| old.is_same_node(&new)) {
+            Some(index) => {
+                // Taken out, so that a node listed twice stays two.
+                let old = known.swap_remove(index);
                 old.set_weight(new.weight());
-                Arc::clone(old)
+                old
             }
             None => Arc::new(new),
         };
         let endpoints = endpoints.into_iter().map(keep).collect();
         self.balancer.store(Arc::new(Balancer::new(self.settings.balance, endpoints)));
+        self.changes.send_replace(());
     }
 
     /// Chooses a node for one exchange. Nodes that are unhealthy, of weight 0 or in `tried` are
     /// never chosen; nodes that lately refused connections only when there is no other.
     ///
     /// # Errors
-    /// [`Code::NoHealthyNode`].
+    /// [`Code::NoHealthyNode`], or [`Code::BreakerOpen`] with the time to wait. Both are unsent.
     pub fn acquire(
         self: &Arc<Self>,
         now: Instant,
         key: Option<u64>,
         tried: &Tried,
     ) -> Result<Lease, Error> {
+        if tried.is_empty() {
+            self.retries.deposit(now);
+        }
+        let permit = match &self.breaker {
+            None => None,
+            Some(breaker) => Some(breaker.try_acquire(now).map_err(|open| self.is_open(open))?),
+        };
         let balancer = self.balancer.load();
         let offered = |node: &Endpoint| node.is_healthy() && !tried.contains(node.id);
         let node = balancer
             .pick(key, |node| offered(node) && !node.is_avoided(now))
             .or_else(|| balancer.pick(key, offered));
         match node {
-            Some(node) => Ok(Lease::new(Arc::clone(self), Arc::clone(node), now)),
+            Some(node) => Ok(Lease::new(Arc::clone(self), Arc::clone(node), permit, now)),
             None => Err(self.no_node(balancer.endpoints(), tried)),
         }
+    }
+
+    /// Whether the retry budget allows one more try of a request that a node has seen; it is paid
+    /// for then. A try that no byte of reached a node ([`Error::is_unsent`]) added no load, so
+    /// the next one needs no budget.
+    pub fn may_retry(&self, now: Instant) -> bool {
+        self.retries.withdraw(now)
+    }
+
+    #[cold]
+    fn is_open(&self, open: Open) -> Error {
+        // To the tenth of a second above: "in 0s" would be an invitation.
+        let tenths = open.retry_after.as_millis().div_ceil(100);
+        let (name, whole, tenth) = (self.name(), tenths / 10, tenths % 10);
+        let sentence = format!(
+            "the service `{name}` failed too often and its breaker is open; next try in \
+             {whole}.{tenth}s"
+        );
+        Error::new(Code::BreakerOpen, sentence).unsent().retry_in(open.retry_after)
     }
 
     #[cold]

@@ -97,12 +97,14 @@ impl Endpoint {
 
     /// Whether `other` describes the same node: same name, scheme, address, metadata and TLS.
     pub(crate) fn is_same_node(&self, other: &Self) -> bool {
-        let same_tls = match (&self.tls, &other.tls) {
-            (None, None) => true,
-            (Some(mine), Some(its)) => Arc::ptr_eq(mine, its),
-            _ => false,
-        };
-        same_tls
+        let same_tls =
+            |mine: &Option<Arc<ClientTls>>, its: &Option<Arc<ClientTls>>| match (mine, its) {
+                (None, None) => true,
+                (Some(mine), Some(its)) => Arc::ptr_eq(mine, its),
+                _ => false,
+            };
+        same_tls(&self.tls, &other.tls)
+            && same_tls(&self.tls_exclusive, &other.tls_exclusive)
             && self.name == other.name
             && self.scheme == other.scheme
             && self.addr == other.addr

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::{Cluster, Endpoint};
+use crate::breaker::Permit;
 
 /// How an exchange with a node ended, as far as the node is concerned.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,6 +28,7 @@ pub enum Outcome {
 pub struct Lease {
     cluster: Arc<Cluster>,
     endpoint: Arc<Endpoint>,
+    permit: Option<Permit>,
     started: Instant,
     settled: bool,
 }
@@ -40,9 +42,14 @@ pub struct Tried {
 }
 
 impl Lease {
-    pub(super) fn new(cluster: Arc<Cluster>, endpoint: Arc<Endpoint>, now: Instant) -> Self {
+    pub(super) fn new(
+        cluster: Arc<Cluster>,
+        endpoint: Arc<Endpoint>,
+        permit: Option<Permit>,
+        now: Instant,
+    ) -> Self {
         endpoint.enter();
-        Self { cluster, endpoint, started: now, settled: false }
+        Self { cluster, endpoint, permit, started: now, settled: false }
     }
 
     /// The node.
@@ -72,6 +79,12 @@ impl Lease {
             Outcome::ConnectFailed => self.endpoint.note_connect_failure(now),
             // A node that answers, even badly, is reachable.
             Outcome::Failure | Outcome::Success => self.endpoint.note_reachable(),
+        }
+        let Some(permit) = self.permit.take() else { return };
+        match outcome {
+            Outcome::Cancelled => drop(permit),
+            Outcome::ConnectFailed | Outcome::Failure => permit.report(false, now),
+            Outcome::Success => permit.report(true, now),
         }
     }
 }

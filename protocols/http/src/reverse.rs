@@ -97,7 +97,7 @@ impl Reverse {
                 "the node switched to a protocol that was not asked for (RFC 9110 §7.8)",
             ));
         }
-        self.upgrade.check_response(asked, &parts)?;
+        let agreed = self.upgrade.check_response(asked, &parts)?;
         hop::strip_response(&mut parts.headers);
         parts.headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
         let (upgrade, worker) = (Rc::clone(&self.upgrade), Rc::clone(self.upstream.worker()));
@@ -105,7 +105,7 @@ impl Reverse {
             Box::pin(async move {
                 // The lease and the log entry end with the tunnel.
                 let _attached = body;
-                upgrade.carry(client, upstream, worker).await;
+                upgrade.carry(client, upstream, agreed, worker).await;
             })
         }));
         Ok(Response::from_parts(parts, tunnel))

@@ -52,15 +52,24 @@ pub trait Upgrade: 'static {
         &self,
         request: &http::request::Parts,
         response: &http::response::Parts,
-    ) -> Result<(), Error>;
+    ) -> Result<Agreed, Error>;
 
     /// Carries both ends until they are done.
     fn carry(
         self: Rc<Self>,
         client: Upgraded,
         upstream: Upgraded,
+        agreed: Agreed,
         worker: Rc<Worker>,
     ) -> LocalFuture<()>;
+}
+
+/// What both ends agreed on, as far as carrying them depends on it. It outlives the heads, which
+/// a tunnel should not keep for hours.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Agreed {
+    /// `Sec-WebSocket-Extensions` names any (RFC 6455 §9.1).
+    pub extensions: bool,
 }
 
 /// Carries bytes and looks at none of them.
@@ -103,14 +112,15 @@ impl Upgrade for RawTunnel {
         &self,
         _request: &http::request::Parts,
         _response: &http::response::Parts,
-    ) -> Result<(), Error> {
-        Ok(())
+    ) -> Result<Agreed, Error> {
+        Ok(Agreed::default())
     }
 
     fn carry(
         self: Rc<Self>,
         client: Upgraded,
         upstream: Upgraded,
+        _agreed: Agreed,
         worker: Rc<Worker>,
     ) -> LocalFuture<()> {
         Box::pin(async move {

@@ -103,8 +103,6 @@ mod tests {
     use super::*;
     use crate::frames::{Frames, Item, Limits};
 
-    const OFF: Limits = Limits { frame_bytes: 0, fragments: 0, message_bytes: 0 };
-
     // P62: RFC 6455 §7.4.1, §7.4.2 (the cases of Autobahn 7.7 and 7.9).
     #[test]
     fn p62_codes_that_may_be_sent() {
@@ -121,7 +119,7 @@ mod tests {
         let long = "é".repeat(100);
         for sender in [Sender::Client, Sender::Server] {
             let close = close_frame(sender, Some(1001), &long);
-            let mut frames = Frames::new(sender, false, OFF);
+            let mut frames = Frames::new(sender, false, Limits::OFF);
             let Ok(Some(Item::Control(header))) = frames.next(&close) else { panic!("no frame") };
             assert_eq!(header.mask.is_some(), sender == Sender::Client);
             let payload = header.control_payload(&close);

@@ -10,6 +10,9 @@
 
 mod violation;
 
+use gwproxy_core::units::Size;
+use serde::Deserialize;
+
 use crate::close;
 
 pub use violation::Violation;
@@ -33,14 +36,21 @@ pub enum Sender {
 }
 
 /// What one direction may carry. 0 switches a limit off.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+///
+/// The proxy holds no message, so these protect the endpoints and not its own memory. The
+/// defaults lie above what common libraries accept by default (1 MiB in Python `websockets`,
+/// 16 MiB a frame in tungstenite), so that a proxy in between is not the narrowest place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
 pub struct Limits {
-    /// Payload bytes of one data frame.
-    pub frame_bytes: u64,
-    /// Frames of one message; empty ones count.
+    /// Payload bytes of one data frame. Default 0: only the message counts, for many senders
+    /// never fragment.
+    pub frame: Size,
+    /// Frames of one message; empty ones count. Default 1024.
     pub fragments: u32,
     /// Payload bytes of one message over all its frames, as on the wire (before inflation).
-    pub message_bytes: u64,
+    /// Default 16 MiB.
+    pub message: Size,
 }
 
 /// Frame types (§11.8).
@@ -115,6 +125,17 @@ pub struct Frames {
 struct Message {
     bytes: u64,
     frames: u32,
+}
+
+impl Limits {
+    /// No limits.
+    pub const OFF: Self = Self { frame: Size::bytes(0), fragments: 0, message: Size::bytes(0) };
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { frame: Size::bytes(0), fragments: 1024, message: Size::bytes(16 << 20) }
+    }
 }
 
 impl Frames {
@@ -230,10 +251,10 @@ impl Frames {
         let mut message = self.message.unwrap_or(Message { bytes: 0, frames: 0 });
         message.bytes = message.bytes.saturating_add(header.payload_bytes);
         message.frames = message.frames.saturating_add(1);
-        if over(header.payload_bytes, self.limits.frame_bytes) {
+        if over(header.payload_bytes, self.limits.frame.get()) {
             return Err(Violation::FrameTooBig);
         }
-        if over(message.bytes, self.limits.message_bytes) {
+        if over(message.bytes, self.limits.message.get()) {
             return Err(Violation::MessageTooBig);
         }
         if over(message.frames.into(), self.limits.fragments.into()) {

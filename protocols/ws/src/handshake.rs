@@ -12,7 +12,7 @@ use base64::alphabet;
 use base64::engine::{GeneralPurpose, GeneralPurposeConfig, general_purpose::STANDARD};
 use gwproxy_core::{Code, Error};
 use http::header::{self, AsHeaderName, HeaderName};
-use http::{HeaderMap, Method, StatusCode, Version, request, response};
+use http::{HeaderMap, Method, StatusCode, Uri, Version, request, response};
 
 /// Appended to the key before hashing (§1.3).
 const GUID: &[u8] = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
@@ -92,17 +92,14 @@ impl Reject {
     }
 
     /// Fields that the answer must carry: RFC 9110 §15.5.6 and §15.5.22, RFC 6455 §4.2.2 and §4.4.
+    /// The Connection field that goes with Upgrade is the connection's own business.
     pub fn fields(self) -> &'static [(HeaderName, &'static str)] {
         match self {
             Self::Method => &[(header::ALLOW, "GET")],
-            Self::NoUpgrade | Self::OtherUpgrade => {
-                &[(header::UPGRADE, "websocket"), (header::CONNECTION, "Upgrade")]
+            Self::NoUpgrade | Self::OtherUpgrade => &[(header::UPGRADE, "websocket")],
+            Self::WebSocketVersion => {
+                &[(header::SEC_WEBSOCKET_VERSION, VERSION), (header::UPGRADE, "websocket")]
             }
-            Self::WebSocketVersion => &[
-                (header::SEC_WEBSOCKET_VERSION, VERSION),
-                (header::UPGRADE, "websocket"),
-                (header::CONNECTION, "Upgrade"),
-            ],
             _ => &[],
         }
     }
@@ -116,29 +113,36 @@ impl fmt::Display for Reject {
 
 impl std::error::Error for Reject {}
 
-/// Whether a request asks for WebSocket at all, rightly or wrongly.
-pub fn is_upgrade(request: &request::Parts) -> bool {
-    has_token(&request.headers, header::UPGRADE, "websocket")
-}
-
 /// Checks a client's handshake (§4.2.1).
 ///
 /// # Errors
 /// The first thing that is wrong, beginning with what tells most.
 pub fn check_request(request: &request::Parts) -> Result<(), Reject> {
-    let fields = &request.headers;
-    if !is_upgrade(request) {
+    check(&request.method, &request.uri, request.version, &request.headers)
+}
+
+/// Checks a client's handshake by the parts of its head.
+///
+/// # Errors
+/// As [`check_request`].
+pub fn check(
+    method: &Method,
+    uri: &Uri,
+    version: Version,
+    fields: &HeaderMap,
+) -> Result<(), Reject> {
+    if !has_token(fields, header::UPGRADE, "websocket") {
         let asks = fields.contains_key(header::UPGRADE);
         return Err(if asks { Reject::OtherUpgrade } else { Reject::NoUpgrade });
     }
-    if request.method != Method::GET {
+    if *method != Method::GET {
         return Err(Reject::Method);
     }
     // "HTTP/1.1 or higher", but HTTP/2 has no Upgrade: there it is extended CONNECT (RFC 8441).
-    if request.version != Version::HTTP_11 {
+    if version != Version::HTTP_11 {
         return Err(Reject::HttpVersion);
     }
-    if !fields.contains_key(header::HOST) && request.uri.authority().is_none() {
+    if !fields.contains_key(header::HOST) && uri.authority().is_none() {
         return Err(Reject::Host);
     }
     if !has_token(fields, header::CONNECTION, "upgrade") {

@@ -9,6 +9,8 @@ pub mod frames;
 pub mod handshake;
 pub mod relay;
 pub mod settings;
+pub mod upgrade;
 
 pub use relay::{End, Opening, Report, Side, relay};
 pub use settings::Settings;
+pub use upgrade::{Only, WebSocket};

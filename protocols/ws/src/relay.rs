@@ -250,7 +250,7 @@ impl<'a> Pair<'a> {
         }
         self.end = Some(end);
         self.closing_since = Instant::now();
-        self.deadline.arm(self.settings.close_timeout);
+        self.deadline.arm(self.settings.close_timeout.get());
         true
     }
 
@@ -277,7 +277,7 @@ impl<'a> Pair<'a> {
             // grace period of the process bounds that.
             Some(End::Drained) if self.moved > self.closing_since && self.owes_close() => {
                 self.closing_since = now;
-                self.deadline.arm(self.settings.close_timeout);
+                self.deadline.arm(self.settings.close_timeout.get());
                 None
             }
             Some(_) => self.end.take(),

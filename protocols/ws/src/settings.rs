@@ -1,23 +1,25 @@
 //! What a user may set about WebSocket connections.
 
-use std::time::Duration;
+use gwproxy_core::units::Span;
+use serde::Deserialize;
 
 use crate::frames::Limits;
 
-/// WebSocket settings.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// WebSocket settings. Every key may be left out.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
 pub struct Settings {
     /// A side that sent nothing for this long gets a ping. Default 30 s; 0 sends none.
-    pub ping_interval: Duration,
+    pub ping: Span,
     /// How long a pinged side may stay silent before the connection is closed. Any byte counts.
     /// Default 30 s.
-    pub pong_timeout: Duration,
-    /// The connection is closed when no byte moved in either direction for this long; answered
-    /// pings count as movement. Default 300 s; 0 never closes.
-    pub idle_timeout: Duration,
+    pub pong_timeout: Span,
+    /// The connection is closed when no byte moved in either direction for this long; pings and
+    /// their answers count. Default 300 s; 0 never closes.
+    pub idle_timeout: Span,
     /// How long both sides may take for the close handshake and the end of TCP once one of them,
     /// or the proxy, began it. Default 5 s.
-    pub close_timeout: Duration,
+    pub close_timeout: Span,
     /// What each direction may carry.
     pub limits: Limits,
 }
@@ -25,23 +27,29 @@ pub struct Settings {
 impl Default for Settings {
     fn default() -> Self {
         Self {
-            ping_interval: Duration::from_secs(30),
-            pong_timeout: Duration::from_secs(30),
-            idle_timeout: Duration::from_mins(5),
-            close_timeout: Duration::from_secs(5),
+            ping: Span::secs(30),
+            pong_timeout: Span::secs(30),
+            idle_timeout: Span::secs(300),
+            close_timeout: Span::secs(5),
             limits: Limits::default(),
         }
     }
 }
 
-impl Default for Limits {
-    /// Messages of 16 MiB in at most 1024 frames, frames bounded by their message alone.
-    ///
-    /// The proxy holds no message, so these protect the endpoints and not its own memory; they
-    /// lie above what common libraries accept by default (1 MiB in Python `websockets`, 16 MiB a
-    /// frame in tungstenite) so that a proxy in between does not become the narrowest place. A
-    /// frame limit of its own would break the many senders that never fragment.
-    fn default() -> Self {
-        Self { frame_bytes: 0, fragments: 1024, message_bytes: 16 * 1024 * 1024 }
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn settings_read_from_text_and_refuse_what_they_do_not_know() {
+        let text = r#"{"ping": "0s", "limits": {"message": "1MiB", "frame": "256KiB"}}"#;
+        let settings: Settings = serde_json::from_str(text).unwrap();
+        assert!(settings.ping.is_zero());
+        assert_eq!(settings.pong_timeout, Span::secs(30));
+        assert_eq!(settings.limits.message.get(), 1 << 20);
+        assert_eq!(settings.limits.fragments, 1024);
+        for wrong in [r#"{"pings": "1s"}"#, r#"{"ping": 30}"#, r#"{"limits": {"mesage": 1}}"#] {
+            serde_json::from_str::<Settings>(wrong).unwrap_err();
+        }
     }
 }

@@ -120,3 +120,85 @@ fn hash_balancers_say_what_they_go_by() {
     assert_eq!(with(Algorithm::ConsistentHash), Some(By::Cookie("sid".into())));
     assert_eq!(with(Algorithm::RoundRobin), None);
 }
+
+#[test]
+fn an_update_keeps_twins_apart() {
+    let cluster = cluster(vec![node("a", 1), node("a", 1)]);
+    cluster.update(vec![node("a", 1), node("a", 1), node("a", 1)]);
+    let mut ids: Vec<_> = cluster.endpoints().iter().map(|e| e.id).collect();
+    ids.sort_unstable();
+    ids.dedup();
+    assert_eq!(ids.len(), 3);
+}
+
+fn with_breaker(text: &str, nodes: Vec<Endpoint>) -> Arc<Cluster> {
+    let breaker = Some(text.parse().unwrap());
+    Cluster::new(ClusterSettings { breaker, ..ClusterSettings::new("orders") }, nodes)
+}
+
+#[test]
+fn failures_open_the_breaker_and_the_error_says_when_to_come_back() {
+    let cluster = with_breaker("50%,min=4,open=5s", vec![node("a", 1)]);
+    let now = Instant::now();
+    for outcome in [Outcome::Success, Outcome::Cancelled, Outcome::Failure, Outcome::Failure] {
+        cluster.acquire(now, None, &Tried::new()).unwrap().settle(outcome, now);
+    }
+    // Dropped without a word: the client went away.
+    drop(cluster.acquire(now, None, &Tried::new()).unwrap());
+    cluster.acquire(now, None, &Tried::new()).unwrap().settle(Outcome::ConnectFailed, now);
+    let error = cluster.acquire(now, None, &Tried::new()).unwrap_err();
+    assert_eq!(error.code(), Code::BreakerOpen);
+    assert_eq!(error.retry_after(), Some(Duration::from_secs(5)));
+    assert!(error.is_unsent());
+    assert_eq!(
+        error.sentence(),
+        "the service `orders` failed too often and its breaker is open; next try in 5.0s"
+    );
+    let later = now + Duration::from_secs(5);
+    cluster.acquire(later, None, &Tried::new()).unwrap().settle(Outcome::Success, later);
+    assert!(cluster.acquire(later, None, &Tried::new()).is_ok());
+}
+
+#[test]
+fn a_probe_that_finds_no_node_or_no_client_gives_its_place_back() {
+    let cluster = with_breaker("50%,min=1,open=1s", vec![node("a", 1)]);
+    let now = Instant::now();
+    cluster.acquire(now, None, &Tried::new()).unwrap().settle(Outcome::Failure, now);
+    let later = now + Duration::from_secs(1);
+    cluster.endpoints()[0].set_healthy(false);
+    for _ in 0..3 {
+        let error = cluster.acquire(later, None, &Tried::new()).unwrap_err();
+        assert_eq!(error.code(), Code::NoHealthyNode);
+    }
+    cluster.endpoints()[0].set_healthy(true);
+    for _ in 0..3 {
+        drop(cluster.acquire(later, None, &Tried::new()).unwrap());
+    }
+    let probe = cluster.acquire(later, None, &Tried::new()).unwrap();
+    assert!(cluster.acquire(later, None, &Tried::new()).is_err());
+    drop(probe);
+}
+
+#[test]
+fn only_the_first_report_counts() {
+    let cluster = with_breaker("50%,min=100", vec![node("a", 1)]);
+    let now = Instant::now();
+    let mut lease = cluster.acquire(now, None, &Tried::new()).unwrap();
+    lease.settle(Outcome::Failure, now);
+    lease.settle(Outcome::Success, now);
+    assert_eq!(cluster.breaker().unwrap().counts(now), (1, 1));
+}
+
+#[test]
+fn first_tries_pay_for_retries() {
+    let cluster = cluster(vec![node("a", 1), node("b", 1)]);
+    let now = Instant::now();
+    assert_eq!((0..1_000).filter(|_| cluster.may_retry(now)).count(), 100);
+    let mut tried = Tried::new();
+    tried.insert(cluster.endpoints()[0].id);
+    for _ in 0..10 {
+        drop(cluster.acquire(now, None, &Tried::new()).unwrap());
+        drop(cluster.acquire(now, None, &tried).unwrap());
+    }
+    assert_eq!((0..1_000).filter(|_| cluster.may_retry(now)).count(), 2);
+}

@@ -13,7 +13,7 @@ use gwproxy_core::net::Stream;
 use gwproxy_core::timer::Deadline;
 use gwproxy_core::worker::Worker;
 use gwproxy_core::{Code, Error};
-use http::header::CONNECTION;
+use http::header::{CONNECTION, UPGRADE};
 use http::{Method, StatusCode, Version};
 use http_body::{Body as _, Frame};
 use tokio::io::{AsyncRead, AsyncWriteExt, ReadBuf};
@@ -274,7 +274,13 @@ impl Conn {
         };
         let framing = framing_of(&response, asked);
         let keep = keep && framing != ResponseFraming::UntilClose;
-        let connection = if keep { None } else { Some("close") };
+        // RFC 9110 §7.8: who sends Upgrade (a 426) names it in Connection.
+        let connection = match (keep, response.headers().contains_key(UPGRADE)) {
+            (true, false) => None,
+            (true, true) => Some("upgrade"),
+            (false, false) => Some("close"),
+            (false, true) => Some("close, upgrade"),
+        };
         self.queue_head(&response, framing, connection);
         let has_body = framing != ResponseFraming::AsGiven;
         let mut body = response.into_body();

@@ -4,7 +4,6 @@ use proptest::prelude::*;
 
 use super::*;
 
-const OFF: Limits = Limits { frame_bytes: 0, fragments: 0, message_bytes: 0 };
 const FIN: u8 = 0x80;
 const MASKED: u8 = 0x80;
 
@@ -93,16 +92,16 @@ fn frame(first: u8, payload: &[u8], key: Option<[u8; 4]>) -> Vec<u8> {
 #[test]
 fn the_examples_of_the_rfc() {
     let hello = [0x81, 0x05, 0x48, 0x65, 0x6c, 0x6c, 0x6f];
-    assert_eq!(verdict(Sender::Server, false, OFF, &hello), None);
+    assert_eq!(verdict(Sender::Server, false, Limits::OFF, &hello), None);
     let masked = [0x81, 0x85, 0x37, 0xfa, 0x21, 0x3d, 0x7f, 0x9f, 0x4d, 0x51, 0x58];
-    assert_eq!(verdict(Sender::Client, false, OFF, &masked), None);
+    assert_eq!(verdict(Sender::Client, false, Limits::OFF, &masked), None);
     let fragmented = [0x01, 0x03, 0x48, 0x65, 0x6c, 0x80, 0x02, 0x6c, 0x6f];
-    let mut frames = Frames::new(Sender::Server, false, OFF);
+    let mut frames = Frames::new(Sender::Server, false, Limits::OFF);
     let seen = events(&mut frames, [&fragmented[..]]);
     assert_eq!(seen.iter().filter(|event| **event == Event::End).count(), 2);
     assert_eq!(frames.messages(), 1);
     let pong = [0x8a, 0x85, 0x37, 0xfa, 0x21, 0x3d, 0x7f, 0x9f, 0x4d, 0x51, 0x58];
-    let mut frames = Frames::new(Sender::Client, false, OFF);
+    let mut frames = Frames::new(Sender::Client, false, Limits::OFF);
     let expected = vec![Event::Control(Opcode::Pong, b"Hello".to_vec())];
     assert_eq!(events(&mut frames, [&pong[..]]), expected);
 }
@@ -113,10 +112,10 @@ fn p61_masking_is_what_the_role_requires() {
     let (client, server) = (Sender::Client, Sender::Server);
     let open = frame(FIN | 1, b"x", None);
     let masked = frame(FIN | 1, b"x", Some([1, 2, 3, 4]));
-    assert_eq!(verdict(client, false, OFF, &open), Some(Violation::Unmasked));
-    assert_eq!(verdict(server, false, OFF, &masked), Some(Violation::Masked));
-    assert_eq!(verdict(client, false, OFF, &masked), None);
-    assert_eq!(verdict(server, false, OFF, &open), None);
+    assert_eq!(verdict(client, false, Limits::OFF, &open), Some(Violation::Unmasked));
+    assert_eq!(verdict(server, false, Limits::OFF, &masked), Some(Violation::Masked));
+    assert_eq!(verdict(client, false, Limits::OFF, &masked), None);
+    assert_eq!(verdict(server, false, Limits::OFF, &open), None);
 }
 
 // P62, T57: RFC 6455 §5.2, §5.4, §5.5, told as early as the bytes allow.
@@ -148,7 +147,11 @@ fn p62_t57_every_violation_by_name() {
         (&[FIN | 8, 3, 3, 0xe8, 0xff], Violation::CloseReason),
     ];
     for (bytes, violation) in cases {
-        assert_eq!(verdict(Sender::Server, false, OFF, bytes), Some(*violation), "{bytes:x?}");
+        assert_eq!(
+            verdict(Sender::Server, false, Limits::OFF, bytes),
+            Some(*violation),
+            "{bytes:x?}"
+        );
         let expected = if *violation == Violation::CloseReason { 1007 } else { 1002 };
         assert_eq!(violation.close_code(), expected, "{violation}");
     }
@@ -165,16 +168,16 @@ fn legal_at_the_edge() {
         &[0x01, 0, FIN | 9, 0, 0x00, 0, FIN, 0, FIN | 2, 0],
     ];
     for bytes in cases {
-        assert_eq!(verdict(Sender::Server, false, OFF, bytes), None, "{bytes:x?}");
+        assert_eq!(verdict(Sender::Server, false, Limits::OFF, bytes), None, "{bytes:x?}");
     }
     // T56: with an extension RSV bits are its own affair, and nobody here inflates anything.
-    assert_eq!(verdict(Sender::Server, true, OFF, &[FIN | 0x41, 0]), None);
+    assert_eq!(verdict(Sender::Server, true, Limits::OFF, &[FIN | 0x41, 0]), None);
 }
 
 // T55: empty fragments count; a flood of small ones ends at the limits.
 #[test]
 fn t55_fragments_and_sizes_are_bounded() {
-    let limits = Limits { frame_bytes: 200, fragments: 1024, message_bytes: 1000 };
+    let limits = Limits { frame: Size::bytes(200), fragments: 1024, message: Size::bytes(1000) };
     let flood = |payload: &[u8], frames: usize| {
         let first = frame(0x02, payload, None);
         [first, frame(0x00, payload, None).repeat(frames - 1)].concat()
@@ -232,7 +235,7 @@ proptest! {
         sizes in prop::collection::vec(1..40usize, 1..8),
         extensions in any::<bool>(),
     ) {
-        let limits = Limits { frame_bytes: 65_536, fragments: 5, message_bytes: 100_000 };
+        let limits = Limits { frame: Size::bytes(65_536), fragments: 5, message: Size::bytes(100_000) };
         let whole = events(&mut Frames::new(sender, extensions, limits), [&bytes[..]]);
         let bytewise = events(&mut Frames::new(sender, extensions, limits), bytes.chunks(1));
         prop_assert_eq!(&whole, &bytewise);

@@ -19,9 +19,9 @@ pub enum Violation {
     ControlFragmented,
     /// A control frame of more than 125 bytes (§5.5).
     ControlTooLong,
-    /// More frames in a message than [`Limits::fragments`].
+    /// More frames in a message than [`super::Limits::fragments`].
     FragmentsExceeded,
-    /// A frame longer than [`Limits::frame_bytes`].
+    /// A frame longer than [`super::Limits::frame`].
     FrameTooBig,
     /// A 64-bit length with its top bit set (§5.2).
     LengthOverflow,
@@ -31,7 +31,7 @@ pub enum Violation {
     Masked,
     /// A new message before the last one ended (§5.4).
     MessageInterrupted,
-    /// A message longer than [`Limits::message_bytes`].
+    /// A message longer than [`super::Limits::message`].
     MessageTooBig,
     /// RSV bits without an extension that gives them a meaning (§5.2).
     ReservedBits,

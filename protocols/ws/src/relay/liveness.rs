@@ -5,7 +5,6 @@ use tokio::time::Instant;
 use super::direction::Movement;
 use super::{End, Pair, Side};
 use crate::close;
-use crate::settings::Settings;
 
 /// When a side was last known to live.
 #[derive(Debug, Clone, Copy)]
@@ -34,7 +33,7 @@ impl Pair<'_> {
 
     /// Pings the silent, closes on the dead, and arms the deadline for the next look.
     pub(super) fn check_liveness(&mut self, now: Instant) {
-        let Settings { ping_interval, idle_timeout, .. } = *self.settings;
+        let idle_timeout = self.settings.idle_timeout.get();
         let mut next: Option<Instant> = None;
         let mut look_again = |at: Instant| next = Some(next.map_or(at, |next| next.min(at)));
         if !idle_timeout.is_zero() {
@@ -46,7 +45,7 @@ impl Pair<'_> {
             }
             look_again(self.moved + idle_timeout);
         }
-        if !ping_interval.is_zero() {
+        if !self.settings.ping.is_zero() {
             for side in [Side::Client, Side::Upstream] {
                 let Some(at) = self.watch(side, now) else {
                     self.give_up(side);
@@ -63,7 +62,7 @@ impl Pair<'_> {
 
     /// Pings a side that has been silent; says when to look again, `None` when it is dead.
     fn watch(&mut self, side: Side, now: Instant) -> Option<Instant> {
-        let Settings { ping_interval, pong_timeout, .. } = *self.settings;
+        let pong_timeout = self.settings.pong_timeout.get();
         let blocked = self.from(side).is_blocked();
         let watch = match side {
             Side::Client => &mut self.client,
@@ -77,7 +76,7 @@ impl Pair<'_> {
             let dead = pinged + pong_timeout;
             return (now < dead).then_some(dead);
         }
-        let due = watch.heard + ping_interval;
+        let due = watch.heard + self.settings.ping.get();
         if now < due {
             return Some(due);
         }

@@ -8,6 +8,7 @@ mod violations;
 
 use std::time::Duration;
 
+use gwproxy_core::units::{Size, Span};
 use gwproxy_core::worker::Phase;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
 use tokio::sync::watch;
@@ -69,8 +70,7 @@ fn close_frame(sender: Sender, code: u16) -> Vec<u8> {
 
 /// Reads one control frame of `sender` from the wire: its type and its payload.
 async fn read_control(from: &mut DuplexStream, sender: Sender) -> (Opcode, Vec<u8>) {
-    let off = Limits { frame_bytes: 0, fragments: 0, message_bytes: 0 };
-    let mut frames = Frames::new(sender, false, off);
+    let mut frames = Frames::new(sender, false, Limits::OFF);
     let mut bytes = Vec::new();
     loop {
         match frames.next(&bytes).unwrap() {

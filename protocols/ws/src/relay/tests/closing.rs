@@ -64,7 +64,7 @@ async fn a_close_without_answer_ends_after_the_close_timeout() {
         start.elapsed()
     })
     .await;
-    let limit = Settings::default().close_timeout;
+    let limit = Settings::default().close_timeout.get();
     assert!(took >= limit && took < limit + Duration::from_secs(1), "{took:?}");
     assert!(!report.clean);
     assert_eq!((report.client_close, report.upstream_close), (Some(4000), None));

@@ -171,7 +171,7 @@ async fn a_ping_waits_for_the_frame_boundary() {
 
 #[tokio::test(start_paused = true)]
 async fn without_pings_an_idle_connection_is_closed() {
-    let settings = Settings { ping_interval: Duration::ZERO, ..Settings::default() };
+    let settings = Settings { ping: Span::default(), ..Settings::default() };
     let (report, took) = relayed(Opening::default(), settings, async |mut ends| {
         tokio::time::sleep(200 * SECOND).await;
         let start = Instant::now();
@@ -191,8 +191,8 @@ async fn without_pings_an_idle_connection_is_closed() {
 
 #[tokio::test(start_paused = true)]
 async fn with_everything_off_silence_is_fine() {
-    let zero = Duration::ZERO;
-    let settings = Settings { ping_interval: zero, idle_timeout: zero, ..Settings::default() };
+    let zero = Span::default();
+    let settings = Settings { ping: zero, idle_timeout: zero, ..Settings::default() };
     relayed(Opening::default(), settings, async |mut ends| {
         tokio::time::sleep(2_000 * SECOND).await;
         let data = frame(Sender::Server, 0x81, b"still here");

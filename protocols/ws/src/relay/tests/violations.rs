@@ -79,7 +79,7 @@ async fn t57_violations_close_both_sides() {
 // T55: RFC 6455 §10.4. A flood of fragments stops at the limits, wherever it comes from.
 #[tokio::test(start_paused = true)]
 async fn t55_floods_of_fragments_are_cut() {
-    let limits = Limits { frame_bytes: 0, fragments: 8, message_bytes: 1000 };
+    let limits = Limits { frame: Size::bytes(0), fragments: 8, message: Size::bytes(1000) };
     for side in [Side::Client, Side::Upstream] {
         let sender = if side == Side::Client { Sender::Client } else { Sender::Server };
         for payload in [&b""[..], b"x"] {
@@ -114,13 +114,13 @@ async fn t55_floods_of_fragments_are_cut() {
 
 #[tokio::test(start_paused = true)]
 async fn messages_over_the_limit_never_begin() {
-    let limits = Limits { frame_bytes: 0, fragments: 0, message_bytes: 100_000 };
+    let limits = Limits { frame: Size::bytes(0), fragments: 0, message: Size::bytes(100_000) };
     let bad = frame(Sender::Client, 0x82, &vec![0; 100_001]).get(..14).unwrap().to_vec();
     let (report, codes) = refuse(Side::Client, bad, limits).await;
     assert_eq!(codes, (1009, 1009));
     assert!(matches!(report.end, End::Violated(Side::Client, Violation::MessageTooBig)));
 
-    let limits = Limits { frame_bytes: 99_999, fragments: 0, message_bytes: 0 };
+    let limits = Limits { frame: Size::bytes(99_999), fragments: 0, message: Size::bytes(0) };
     let bad = frame(Sender::Server, 0x82, &vec![0; 100_000]).get(..10).unwrap().to_vec();
     let (report, codes) = refuse(Side::Upstream, bad, limits).await;
     assert_eq!(codes, (1009, 1009));

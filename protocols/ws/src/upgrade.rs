@@ -1,0 +1,113 @@
+//! How WebSocket meets HTTP: the handshake's judge, the carrier of what follows, and a door that
+//! lets nothing else in.
+
+use std::rc::Rc;
+
+use gwproxy_core::Error;
+use gwproxy_core::worker::{LocalFuture, Worker};
+use gwproxy_http::h1::head;
+use gwproxy_http::tunnel::{Agreed, Upgrade, Upgraded};
+use gwproxy_http::{Client, Handle, Request, Response, rescue};
+use http::header::HeaderValue;
+use http::{Version, request, response};
+
+use crate::handshake::{self, Reject};
+use crate::relay::{Opening, relay};
+use crate::settings::Settings;
+
+/// WebSocket for an HTTP listener: checks handshakes and carries frames.
+#[derive(Debug, Clone, Default)]
+pub struct WebSocket {
+    settings: Settings,
+}
+
+/// Lets WebSocket handshakes through to `inner` and answers everything else, mostly with 426.
+#[derive(Debug)]
+pub struct Only<H> {
+    inner: Rc<H>,
+}
+
+impl WebSocket {
+    /// Connections are held to `settings`.
+    pub fn new(settings: Settings) -> Self {
+        Self { settings }
+    }
+}
+
+impl Upgrade for WebSocket {
+    fn check_request(&self, parts: &request::Parts) -> Result<(), Box<Response>> {
+        handshake::check_request(parts).map_err(|reject| Box::new(answer(reject, parts.version)))
+    }
+
+    fn check_response(
+        &self,
+        request: &request::Parts,
+        response: &response::Parts,
+    ) -> Result<Agreed, Error> {
+        handshake::check_response(request, response)?;
+        Ok(Agreed { extensions: handshake::has_extensions(response) })
+    }
+
+    fn carry(
+        self: Rc<Self>,
+        client: Upgraded,
+        upstream: Upgraded,
+        agreed: Agreed,
+        worker: Rc<Worker>,
+    ) -> LocalFuture<()> {
+        let opening = Opening {
+            early_from_client: client.early,
+            early_from_upstream: upstream.early,
+            extensions: agreed.extensions,
+        };
+        let (client, upstream) = (client.io, upstream.io);
+        Box::pin(async move {
+            let report = relay(client, upstream, opening, &worker, &self.settings).await;
+            tracing::debug!(?report, "WebSocket connection ended");
+        })
+    }
+}
+
+impl<H> Only<H> {
+    /// A door in front of `inner`.
+    pub fn new(inner: Rc<H>) -> Self {
+        Self { inner }
+    }
+}
+
+impl<H: Handle> Handle for Only<H> {
+    async fn handle(self: Rc<Self>, request: Request, client: Rc<Client>) -> Response {
+        match refusal(&request) {
+            None => Rc::clone(&self.inner).handle(request, client).await,
+            Some(response) => response,
+        }
+    }
+
+    fn reject(&self, reject: &head::Reject, client: &Client) -> Response {
+        self.inner.reject(reject, client)
+    }
+}
+
+/// The answer to a request that is no handshake, mostly 426; none for one that is.
+pub fn refusal(request: &Request) -> Option<Response> {
+    let version = request.version();
+    handshake::check(request.method(), request.uri(), version, request.headers())
+        .err()
+        .map(|reject| answer(reject, version))
+}
+
+/// The response that tells a client why its request is no handshake.
+fn answer(reject: Reject, version: Version) -> Response {
+    let (status, reason) = (reject.status(), reject.sentence());
+    let mut response = rescue::rejected(&head::Reject { status, reason });
+    for (name, value) in reject.fields() {
+        // RFC 9113 §8.2.2: HTTP/2 has no Upgrade.
+        if version < Version::HTTP_2 || *name != http::header::UPGRADE {
+            response.headers_mut().insert(name, HeaderValue::from_static(value));
+        }
+    }
+    response
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,228 @@
+//! Plan → running listeners: the only place where every room meets.
+
+mod services;
+mod tls;
+
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
+
+use arc_swap::ArcSwap;
+use gwproxy_core::net::ListenAddr;
+use gwproxy_core::net::accept::{Listener, Serve};
+use gwproxy_core::net::listen::{Bound, BoundSocket, bind};
+use gwproxy_core::telemetry::{AccessLog, Metrics};
+use gwproxy_core::worker::{Phase, Workers};
+use gwproxy_http::reverse::Reverse;
+use gwproxy_http::serve::{Server, Settings, Timeouts};
+use gwproxy_http::upstream::Upstream;
+use gwproxy_ws::WebSocket;
+use tokio::sync::watch;
+
+use crate::gateway::limit::Limit;
+use crate::gateway::router::Router;
+use crate::gateway::{Gateway, Only, Shared, Table, Target};
+use crate::plan::{self, AccessLogFormat, AccessLogSink, Action, Plan, Protocol};
+
+/// A process at work.
+#[derive(Debug)]
+pub struct Running {
+    /// The data plane.
+    pub workers: Workers,
+    /// What is listened on, with the ports the system chose.
+    pub listeners: Vec<Announced>,
+    /// Every number the process counts.
+    pub metrics: Arc<Metrics>,
+    // Dropped last: it waits for the lines the workers handed on.
+    log: Option<AccessLog>,
+    /// Ends what runs on the control runtime.
+    stop: watch::Sender<bool>,
+}
+
+/// A listener, as told to the user.
+#[derive(Debug, Clone)]
+pub struct Announced {
+    /// The plan's listener.
+    pub plan: plan::Listener,
+    /// Where it listens.
+    pub addr: ListenAddr,
+}
+
+/// What every worker needs to begin; it crosses threads.
+struct Blueprint {
+    table: Arc<ArcSwap<Table>>,
+    listeners: Vec<Part>,
+    metrics: Arc<Metrics>,
+    trusted: Arc<[ipnet::IpNet]>,
+    log_format: AccessLogFormat,
+}
+
+/// One listener of the blueprint.
+struct Part {
+    plan: plan::Listener,
+    listener: Arc<Listener>,
+    limit: Option<Arc<Limit>>,
+}
+
+/// Starts everything the plan says. Runs on the control runtime, which must stay alive: health
+/// checks, certificate watches and echo servers live there.
+///
+/// # Errors
+/// One sentence: what failed, where, and how to mend it. Nothing is left running.
+pub async fn start(plan: &Plan) -> Result<Running, String> {
+    let (stop, stopped) = watch::channel(false);
+    let dev = tls::dev_certificate(plan)?;
+    let services = services::build(plan, &stopped).await?;
+    let mut parts = Vec::with_capacity(plan.listeners.len());
+    let mut sockets = Vec::with_capacity(plan.listeners.len());
+    let mut announced = Vec::with_capacity(plan.listeners.len());
+    for listener in &plan.listeners {
+        let tls = tls::front(listener, dev.as_ref())?;
+        let Bound { addr, sockets: bound } = bind(&listener.bind, plan.workers)?;
+        announced.push(Announced { plan: listener.clone(), addr });
+        sockets.push(bound);
+        parts.push(Part {
+            plan: listener.clone(),
+            listener: Arc::new(Listener {
+                name: listener.name.to_string(),
+                tls,
+                handshake_timeout: listener.timeouts.handshake,
+                max_connections: listener.max_connections,
+                connections: AtomicUsize::new(0),
+            }),
+            limit: limit(listener.limiter.as_ref())?,
+        });
+    }
+    let log = match &plan.access_log.sink {
+        AccessLogSink::Off => None,
+        AccessLogSink::Stdout => Some(AccessLog::open(None)?),
+        AccessLogSink::File(path) => Some(AccessLog::open(Some(path))?),
+    };
+    let mut names: Vec<Arc<str>> = services.iter().map(|service| Arc::clone(&service.id)).collect();
+    names.push("-".into());
+    let metrics = Arc::new(Metrics::new(plan.workers, names));
+    services::watch_health(plan, &services);
+    for part in &parts {
+        if let Some(tls) = &part.listener.tls {
+            tokio::spawn(tls.watch());
+        }
+    }
+    let limits = plan.routes.iter().map(|route| limit(route.limiter.as_ref()));
+    let router = Router::new(plan.routes.clone(), limits.collect::<Result<_, _>>()?);
+    let blueprint = Blueprint {
+        table: Arc::new(ArcSwap::from_pointee(Table { router, services })),
+        listeners: parts,
+        metrics: Arc::clone(&metrics),
+        trusted: plan.trusted_proxies.clone().into(),
+        log_format: plan.access_log.format,
+    };
+    let workers = start_workers(plan.workers, blueprint, sockets, log.as_ref())?;
+    Ok(Running { workers, listeners: announced, metrics, log, stop })
+}
+
+impl Running {
+    /// Ends every connection now and waits until the last log line is written.
+    pub fn stop(self) {
+        self.workers.stop();
+        self.stop.send_replace(true);
+        drop(self.log);
+    }
+
+    /// No new connections; open exchanges finish.
+    pub fn drain(&self) {
+        self.workers.enter(Phase::Draining);
+    }
+}
+
+/// Each worker takes its own socket of every listener out of these.
+type Sockets = std::sync::Mutex<Vec<Vec<Option<BoundSocket>>>>;
+
+fn start_workers(
+    count: usize,
+    blueprint: Blueprint,
+    sockets: Vec<Vec<BoundSocket>>,
+    log: Option<&AccessLog>,
+) -> Result<Workers, String> {
+    let sockets: Vec<Vec<_>> =
+        sockets.into_iter().map(|each| each.into_iter().map(Some).collect()).collect();
+    let sockets = Sockets::new(sockets);
+    let log = log.map(AccessLog::handle);
+    Workers::start(count, move |worker| {
+        let shared = Rc::new(Shared {
+            metrics: blueprint.metrics.cells(worker.index),
+            log: log.as_ref().map(|log| (log.lines(), blueprint.log_format)),
+            trusted: Arc::clone(&blueprint.trusted),
+        });
+        let upstream = Upstream::new(Rc::clone(&worker));
+        for (number, part) in blueprint.listeners.iter().enumerate() {
+            let socket = match sockets.lock() {
+                Ok(mut sockets) => sockets
+                    .get_mut(number)
+                    .and_then(|each| each.get_mut(worker.index))
+                    .and_then(Option::take),
+                Err(_) => None,
+            };
+            let Some(socket) = socket else { continue };
+            let serve = part.serve(&blueprint, &shared, &upstream);
+            if let Err(error) = worker.listen(socket, Arc::clone(&part.listener), serve) {
+                tracing::error!(listener = %part.plan.name, %error, "a worker cannot listen");
+            }
+        }
+    })
+    .map_err(|error| format!("cannot start the worker threads: {error}"))
+}
+
+impl Part {
+    /// What this listener does with a connection, on one worker.
+    fn serve(
+        &self,
+        blueprint: &Blueprint,
+        shared: &Rc<Shared>,
+        upstream: &Rc<Upstream>,
+    ) -> Rc<dyn Serve> {
+        let target = match &self.plan.action {
+            Action::Serve(service) => Target::Serve(service.index()),
+            Action::Route => Target::Route,
+            Action::Forward(_) => todo_forward(),
+        };
+        let upgrade = Rc::new(WebSocket::new(self.websocket()));
+        let trusted = Arc::clone(&blueprint.trusted);
+        let reverse = Reverse::new(Rc::clone(upstream), upgrade, trusted);
+        let only = match self.plan.protocol {
+            Protocol::Grpc => Only::Grpc,
+            Protocol::Ws => Only::WebSocket,
+            Protocol::Http | Protocol::Tcp => Only::Any,
+        };
+        let gateway = Gateway::new(
+            Arc::clone(&blueprint.table),
+            Rc::clone(shared),
+            Rc::new(reverse),
+            Arc::clone(&self.plan.name),
+            target,
+            only,
+            self.limit.clone(),
+        );
+        let timeouts = &self.plan.timeouts;
+        let settings = Settings {
+            timeouts: Timeouts {
+                head: timeouts.header,
+                body: timeouts.body,
+                keep_alive: timeouts.keep_alive,
+            },
+            ..Settings::default()
+        };
+        Rc::new(Server::new(gateway, Rc::clone(upstream.worker()), settings))
+    }
+
+    fn websocket(&self) -> gwproxy_ws::Settings {
+        gwproxy_ws::Settings {
+            ping: self.plan.websocket.ping.unwrap_or_default().into(),
+            idle_timeout: self.plan.timeouts.idle.into(),
+            ..gwproxy_ws::Settings::default()
+        }
+    }
+}
+
+fn limit(settings: Option<&plan::LimitSettings>) -> Result<Option<Arc<Limit>>, String> {
+    settings.map(|settings| Limit::new(settings.clone()).map(Arc::new)).transpose()
+}

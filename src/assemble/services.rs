@@ -1,0 +1,156 @@
+//! Services: nodes, TLS towards them, balancer, breaker, health.
+
+use std::net::{Ipv4Addr, TcpListener};
+use std::sync::Arc;
+
+use gwproxy_core::net::HostPort;
+use gwproxy_core::upstream::{Cluster, ClusterSettings, Endpoint, NodeAddr};
+use gwproxy_http::upstream::Host;
+use http::HeaderValue;
+use tokio::sync::watch;
+
+use super::limit;
+use super::tls::Offers;
+use crate::echo;
+use crate::gateway::Service;
+use crate::gateway::limit::Source;
+use crate::plan::{self, EchoKind, HostPolicy, Node, Plan, Scheme, Target};
+
+/// Makes every service of the plan, with its echo nodes running.
+pub(super) async fn build(
+    plan: &Plan,
+    stopped: &watch::Receiver<bool>,
+) -> Result<Vec<Service>, String> {
+    let mut services = Vec::with_capacity(plan.services.len());
+    for service in &plan.services {
+        services.push(build_one(service, stopped).await?);
+    }
+    Ok(services)
+}
+
+async fn build_one(
+    service: &plan::Service,
+    stopped: &watch::Receiver<bool>,
+) -> Result<Service, String> {
+    let schemes: Vec<Scheme> = service
+        .nodes
+        .iter()
+        .filter_map(|node| match node.target {
+            Target::Remote { scheme, .. } => Some(scheme),
+            Target::Echo(_) => None,
+        })
+        .collect();
+    let offers = Offers::new(service, &schemes)?;
+    let mut endpoints = Vec::with_capacity(service.nodes.len());
+    for node in service.nodes.iter().filter(|node| node.enabled) {
+        endpoints.push(endpoint(node, &offers, stopped)?);
+    }
+    check_names(service, &endpoints).await?;
+    let settings = ClusterSettings {
+        balance: service.load_balancer,
+        breaker: service.breaker.clone(),
+        connect_timeout: service.timeouts.connect,
+        max_attempts: service.max_attempts,
+        ..ClusterSettings::new(Arc::clone(&service.id))
+    };
+    let cluster = Cluster::new(settings, endpoints);
+    let key = cluster.needs_key().map(Source::new).transpose()?;
+    Ok(Service {
+        id: Arc::clone(&service.id),
+        cluster,
+        limit: limit(service.limiter.as_ref())?,
+        response_timeout: service.timeouts.response,
+        host: host(&service.upstream_host)?,
+        key,
+    })
+}
+
+fn endpoint(
+    node: &Node,
+    offers: &Offers,
+    stopped: &watch::Receiver<bool>,
+) -> Result<Endpoint, String> {
+    let (scheme, addr) = match &node.target {
+        Target::Remote { scheme, addr } => (*scheme, addr.clone()),
+        Target::Echo(kind) => start_echo(*kind, &node.id, stopped)?,
+    };
+    let name = match &addr {
+        NodeAddr::Tcp(at) => &*at.host,
+        NodeAddr::Unix(_) => "localhost",
+    };
+    let (tls, exclusive) = offers.for_node(scheme, name)?;
+    let weight = u32::from(node.weight.get());
+    let mut endpoint = Endpoint::new(Arc::clone(&node.id), scheme.as_str(), addr, tls, weight);
+    endpoint.tls_exclusive = exclusive;
+    endpoint.metadata.clone_from(&node.metadata);
+    Ok(endpoint)
+}
+
+/// An echo server of this process, on a loopback port of the system's choice.
+fn start_echo(
+    kind: EchoKind,
+    node: &str,
+    stopped: &watch::Receiver<bool>,
+) -> Result<(Scheme, NodeAddr), String> {
+    let (kind, scheme) = match kind {
+        EchoKind::Grpc => (echo::Kind::Grpc, Scheme::Grpc),
+        EchoKind::Http => (echo::Kind::Http, Scheme::Http),
+        EchoKind::Tcp => (echo::Kind::Tcp, Scheme::Tcp),
+        EchoKind::Ws => (echo::Kind::Ws, Scheme::Ws),
+    };
+    let cannot = |error| format!("cannot start the echo server of node `{node}`: {error}");
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).map_err(cannot)?;
+    let port = listener.local_addr().map_err(cannot)?.port();
+    let (name, stopped) = (node.to_owned(), stopped.clone());
+    tokio::spawn(async move {
+        if let Err(error) = echo::serve(kind, listener, None, name, stopped).await {
+            tracing::error!(%error, "an echo server ended");
+        }
+    });
+    let at = HostPort { host: Ipv4Addr::LOCALHOST.to_string().into(), port };
+    Ok((scheme, NodeAddr::Tcp(at)))
+}
+
+/// A service none of whose names resolves cannot work, and a typo should not wait for the first
+/// request to be found. One name of several may be down for now: a warning.
+async fn check_names(service: &plan::Service, endpoints: &[Endpoint]) -> Result<(), String> {
+    let mut failed = Vec::new();
+    for endpoint in endpoints {
+        let NodeAddr::Tcp(at) = &endpoint.addr else { continue };
+        if at.ip().is_some() {
+            continue;
+        }
+        if let Err(error) = tokio::net::lookup_host((&*at.host, at.port)).await {
+            tracing::warn!(service = %service.id, host = %at.host, %error, "a node's name does not resolve");
+            failed.push(at.host.to_string());
+        }
+    }
+    if failed.is_empty() || failed.len() < endpoints.len() {
+        return Ok(());
+    }
+    Err(format!(
+        "no node of the service `{}` can be reached: `{}` does not resolve to an address; check \
+         the spelling, or write the address itself",
+        service.id,
+        failed.join("`, `"),
+    ))
+}
+
+/// Starts the active health checks.
+pub(super) fn watch_health(plan: &Plan, services: &[Service]) {
+    for (plan, service) in plan.services.iter().zip(services) {
+        if let Some(settings) = &plan.health_check {
+            crate::health::watch(&service.cluster, settings);
+        }
+    }
+}
+
+fn host(policy: &HostPolicy) -> Result<Host, String> {
+    Ok(match policy {
+        HostPolicy::Preserve => Host::Preserve,
+        HostPolicy::Node => Host::Node,
+        HostPolicy::Fixed(host) => Host::Fixed(
+            HeaderValue::from_str(host).map_err(|_| format!("`{host}` is not a host"))?,
+        ),
+    })
+}

@@ -1,0 +1,95 @@
+//! The TLS of listeners and of services.
+
+use std::sync::Arc;
+
+use gwproxy_core::tls::{CertificatePair, ClientTls, ServerTls};
+
+use crate::devcert;
+use crate::plan::{Action, Listener, Plan, Protocol, Scheme, Service};
+
+/// The development certificate, made now if a listener asks for it and there is none.
+pub(super) fn dev_certificate(plan: &Plan) -> Result<Option<CertificatePair>, String> {
+    let is_wanted = plan.listeners.iter().any(|each| each.tls.as_ref().is_some_and(|tls| tls.dev));
+    if !is_wanted {
+        return Ok(None);
+    }
+    let dev = devcert::ensure(&[])?;
+    if dev.created {
+        tracing::info!(
+            ca = %dev.ca.display(),
+            "made a development certificate; `gwproxy cert show` tells how to trust it"
+        );
+    }
+    Ok(Some(CertificatePair { cert: dev.cert, key: dev.key }))
+}
+
+/// A listener's TLS termination.
+pub(super) fn front(
+    listener: &Listener,
+    dev: Option<&CertificatePair>,
+) -> Result<Option<Arc<ServerTls>>, String> {
+    let Some(front) = &listener.tls else { return Ok(None) };
+    let settings = match dev {
+        Some(dev) => front.with_dev_certificate(dev.clone()),
+        None => front.settings.clone(),
+    };
+    let alpn: &[&[u8]] = match (&listener.action, listener.protocol) {
+        (_, Protocol::Tcp) => &[],
+        (_, Protocol::Grpc) => &[b"h2"],
+        // RFC 8441 needs more than ALPN; a WebSocket client asks for HTTP/1.1.
+        (_, Protocol::Ws) => &[b"http/1.1"],
+        (Action::Forward(_) | Action::Route | Action::Serve(_), Protocol::Http) => {
+            &[b"h2", b"http/1.1"]
+        }
+    };
+    ServerTls::new(settings, alpn).map(|tls| Some(Arc::new(tls)))
+}
+
+/// What a service's nodes are offered, by the scheme of the node: for shared connections, and for
+/// those that carry one exchange at a time.
+pub(super) struct Offers {
+    by_scheme: Vec<(Scheme, ClientTls)>,
+    exclusive: Option<ClientTls>,
+}
+
+impl Offers {
+    /// Reads what the service's TLS settings name, once.
+    pub(super) fn new(service: &Service, schemes: &[Scheme]) -> Result<Self, String> {
+        let make = |alpn: &[&[u8]]| ClientTls::new(&service.tls, "localhost", alpn);
+        let mut by_scheme = Vec::new();
+        let mut exclusive = None;
+        for &scheme in schemes.iter().filter(|scheme| scheme.is_tls()) {
+            if by_scheme.iter().any(|(known, _)| *known == scheme) {
+                continue;
+            }
+            let alpn: &[&[u8]] = match scheme {
+                Scheme::Grpcs => &[b"h2"],
+                Scheme::Https if service.protocol == Protocol::Grpc => &[b"h2"],
+                Scheme::Https => &[b"h2", b"http/1.1"],
+                Scheme::Wss => &[b"http/1.1"],
+                _ => &[],
+            };
+            by_scheme.push((scheme, make(alpn)?));
+            if scheme == Scheme::Https && exclusive.is_none() {
+                exclusive = Some(make(&[b"http/1.1"])?);
+            }
+        }
+        Ok(Self { by_scheme, exclusive })
+    }
+
+    /// The TLS for a node of this scheme at `host`.
+    pub(super) fn for_node(
+        &self,
+        scheme: Scheme,
+        host: &str,
+    ) -> Result<(Option<Arc<ClientTls>>, Option<Arc<ClientTls>>), String> {
+        let Some((_, shared)) = self.by_scheme.iter().find(|(known, _)| *known == scheme) else {
+            return Ok((None, None));
+        };
+        let exclusive = match &self.exclusive {
+            Some(exclusive) if scheme == Scheme::Https => Some(Arc::new(exclusive.for_host(host)?)),
+            _ => None,
+        };
+        Ok((Some(Arc::new(shared.for_host(host)?)), exclusive))
+    }
+}
