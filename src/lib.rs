@@ -1,6 +1,7 @@
 //! gwproxy: HTTP, WebSocket, TCP and gRPC through one proxy.
 
 pub mod assemble;
+pub mod cli;
 pub mod config;
 pub mod devcert;
 pub mod echo;

@@ -268,6 +268,10 @@ impl Protocol {
 }
 
 impl LogLevel {
+    /// Every level, the quietest first.
+    pub const ALL: [Self; 6] =
+        [Self::Off, Self::Error, Self::Warn, Self::Info, Self::Debug, Self::Trace];
+
     /// The name in flags and files; also a directive of `tracing_subscriber`'s filter.
     pub const fn as_str(self) -> &'static str {
         match self {

@@ -282,7 +282,7 @@ impl Check<'_> {
                 let service = services.get(id.0)?;
                 if !protocol.leads_to(service.protocol) {
                     let sentence = format!(
-                        "a {protocol} listener cannot lead to `{}`, which speaks {}",
+                        "this {protocol} listener cannot lead to `{}`, which speaks {}",
                         service.id, service.protocol
                     );
                     self.tell(Code::WrongProtocol, name.place, sentence);

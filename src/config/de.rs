@@ -189,29 +189,12 @@ impl de::Error for DeError {
     }
 
     fn invalid_type(found: Unexpected<'_>, expected: &dyn Expected) -> Self {
-        let found = match found {
-            Unexpected::Bool(value) => format!("`{value}`"),
-            Unexpected::Unsigned(value) => format!("the number {value}"),
-            Unexpected::Signed(value) => format!("the number {value}"),
-            Unexpected::Float(value) => format!("the number {value}"),
-            Unexpected::Str(text) => format!("the text `{text}`"),
-            Unexpected::Unit | Unexpected::Option => "nothing".into(),
-            Unexpected::Seq => "a list".into(),
-            Unexpected::Map => "a map".into(),
-            other => other.to_string(),
-        };
-        // serde's own words for what std types expect.
-        let expected = match expected.to_string().as_str() {
-            "a sequence" => "a list".to_owned(),
-            "a boolean" => "`true` or `false`".to_owned(),
-            "a string" => "a text".to_owned(),
-            "a map" => "a map (`key: value`)".to_owned(),
-            other => other.to_owned(),
-        };
+        let (found, expected) = (describe(found), in_plain_words(expected));
         Self::other(Code::WrongType, format!("here stands {found}; expected {expected}"))
     }
 
     fn invalid_value(found: Unexpected<'_>, expected: &dyn Expected) -> Self {
+        let (found, expected) = (describe(found), in_plain_words(expected));
         Self::other(Code::InvalidValue, format!("here stands {found}; expected {expected}"))
     }
 
@@ -246,8 +229,39 @@ impl de::Error for DeError {
     }
 }
 
+fn describe(found: Unexpected<'_>) -> String {
+    match found {
+        Unexpected::Bool(value) => format!("`{value}`"),
+        Unexpected::Unsigned(value) => format!("the number {value}"),
+        Unexpected::Signed(value) => format!("the number {value}"),
+        Unexpected::Float(value) => format!("the number {value}"),
+        Unexpected::Str(text) => format!("the text `{text}`"),
+        Unexpected::Unit | Unexpected::Option => "nothing".into(),
+        Unexpected::Seq => "a list".into(),
+        Unexpected::Map => "a map".into(),
+        other => other.to_string(),
+    }
+}
+
+/// serde's own words for what std types expect, as a user would say them.
+fn in_plain_words(expected: &dyn Expected) -> String {
+    match expected.to_string().as_str() {
+        "a boolean" => "`true` or `false`",
+        "a map" => "a map (`key: value`)",
+        "a nonzero u16" => "a whole number from 1 to 65535",
+        "a nonzero u32" | "a nonzero usize" => "a whole number from 1 up",
+        "a sequence" => "a list",
+        "a string" => "a text",
+        "i32" | "u16" | "u32" | "u64" | "usize" => "a whole number",
+        other => other,
+    }
+    .to_owned()
+}
+
 fn list(names: &[&str]) -> String {
-    names.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ")
+    // Other names of keys are for files that have them already.
+    let alias = |name: &&&str| ALIASES.iter().any(|(alias, _)| alias == *name);
+    names.iter().filter(|name| !alias(name)).map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ")
 }
 
 // === impl De ===

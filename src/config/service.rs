@@ -75,7 +75,9 @@ fn lower_node(
         Ok(target) => target,
         Err(error) => {
             let code = if error.is_scheme() { Code::WrongProtocol } else { Code::InvalidValue };
-            found.diagnostics.push(Diagnostic::new(code, address_place, error.to_string()));
+            let mut one = Diagnostic::new(code, address_place, error.to_string());
+            one.secret = file.address.value.contains('@');
+            found.diagnostics.push(one);
             return None;
         }
     };

@@ -15,8 +15,6 @@ use gwproxy_core::units::Weight;
 use gwproxy_core::upstream::NodeAddr;
 use serde::{Deserialize, Serialize};
 
-pub use crate::echo::Kind as EchoKind;
-
 use super::{HealthSettings, Protocol};
 
 /// The index of a service in [`super::Plan::services`].
@@ -224,13 +222,23 @@ impl Scheme {
     }
 }
 
-/// The protocol of a service with such a node.
-const fn spoken_by(kind: EchoKind) -> Protocol {
-    match kind {
-        EchoKind::Grpc => Protocol::Grpc,
-        EchoKind::Http => Protocol::Http,
-        EchoKind::Tcp => Protocol::Tcp,
-        EchoKind::Ws => Protocol::Ws,
+impl EchoKind {
+    /// Every kind.
+    pub const ALL: [Self; 4] = [Self::Grpc, Self::Http, Self::Tcp, Self::Ws];
+
+    /// As after `echo:`, and the name of its protocol.
+    pub const fn as_str(self) -> &'static str {
+        self.protocol().as_str()
+    }
+
+    /// The protocol of a service with such a node.
+    pub const fn protocol(self) -> Protocol {
+        match self {
+            Self::Grpc => Protocol::Grpc,
+            Self::Http => Protocol::Http,
+            Self::Tcp => Protocol::Tcp,
+            Self::Ws => Protocol::Ws,
+        }
     }
 }
 
@@ -261,9 +269,11 @@ impl Target {
                 _ => Ok(Self::Remote { scheme, addr }),
             };
         }
-        if rest.contains('@') {
+        if let Some((_, host)) = rest.rsplit_once('@') {
+            // What stands before the `@` is a secret: it is not repeated.
+            let text = format!("{scheme}://…@{host}");
             let why = "a node has no user and password; send them in a header";
-            return Err(bad_node(text, why, protocol));
+            return Err(bad_node(&text, why, protocol));
         }
         // A lone slash is what people copy out of a browser.
         let host = rest.strip_suffix('/').unwrap_or(rest);
@@ -404,7 +414,7 @@ mod tests {
         for (protocol, text, part) in [
             (Protocol::Http, "http://a/path", "without a path"),
             (Protocol::Http, "http://a?x", "without a path"),
-            (Protocol::Http, "http://u:p@a", "no user and password"),
+            (Protocol::Http, "http://u:p@a", "`http://…@a` is not a node (a node has no user"),
             (Protocol::Http, "ws://a", "`ws://` is for ws"),
             (Protocol::Http, "ftp://a", "`http://`, `https://`, `h2c://`"),
             (Protocol::Http, "http://a:0", "1 to 65535"),

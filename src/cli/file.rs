@@ -1,0 +1,99 @@
+//! `run FILE` and `check FILE`.
+
+use std::path::PathBuf;
+
+use clap::{Args, ValueEnum};
+
+use super::flags::ProcessFlags;
+use super::{EXIT_USAGE, Invocation, Output, proxy};
+use crate::config;
+use crate::plan::Plan;
+
+/// Run what a configuration file says
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  Try it, with upstreams of its own:
+    gwproxy run examples/quickstart.yaml
+  Say more than the file says; flags win over it:
+    gwproxy run gateway.yaml --log debug --access-log /var/log/gwproxy.log
+  The file as it is understood, defaults left out:
+    gwproxy run gateway.yaml --print-config")]
+pub(super) struct RunArgs {
+    /// The configuration (YAML)
+    #[arg(value_name = "FILE", env = "GWPROXY_CONFIG", hide_env = true)]
+    file: PathBuf,
+    #[command(flatten)]
+    process: ProcessFlags,
+}
+
+/// Tell everything that is wrong with a configuration file, and stop
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  For a human:
+    gwproxy check gateway.yaml
+  For an editor or CI, as a JSON array of {file, line, column, code, message}:
+    gwproxy check gateway.yaml --format json
+
+Exit codes: 0 the file is right, 2 it is not.")]
+pub(super) struct CheckArgs {
+    /// The configuration (YAML)
+    #[arg(value_name = "FILE", env = "GWPROXY_CONFIG", hide_env = true)]
+    file: PathBuf,
+    /// How to tell it
+    #[arg(long, value_enum, value_name = "FORMAT", default_value = "text")]
+    format: Format,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum Format {
+    /// file:line:column, a sentence, the line
+    Text,
+    /// An array, empty if all is right
+    Json,
+}
+
+impl RunArgs {
+    pub(super) fn invocation(self) -> Invocation {
+        let mut plan = match config::load(&self.file) {
+            Ok(plan) => plan,
+            Err(report) => {
+                return Invocation::Done(Output {
+                    stdout: String::new(),
+                    stderr: report.to_string(),
+                    code: EXIT_USAGE,
+                });
+            }
+        };
+        let print = self.process.print_config;
+        self.process.apply(&mut plan);
+        if print { proxy::printed(&plan) } else { Invocation::Serve(Box::new(plan)) }
+    }
+}
+
+impl CheckArgs {
+    pub(super) fn invocation(self) -> Invocation {
+        let (text, code) = match (config::load(&self.file), self.format) {
+            (Ok(plan), Format::Text) => (format!("ok: {}\n", count(&plan)), 0),
+            (Ok(_), Format::Json) => ("[]\n".into(), 0),
+            (Err(report), Format::Text) => (report.to_string(), EXIT_USAGE),
+            (Err(report), Format::Json) => (report.to_json() + "\n", EXIT_USAGE),
+        };
+        // What `check` finds is its result, so it goes to standard output.
+        Invocation::Done(Output { stdout: text, stderr: String::new(), code })
+    }
+}
+
+fn count(plan: &Plan) -> String {
+    let some = |count: usize, word: &str| match count {
+        1 => format!("1 {word}"),
+        _ => format!("{count} {word}s"),
+    };
+    format!(
+        "{}, {}, {}",
+        some(plan.listeners.len(), "listener"),
+        some(plan.routes.len(), "route"),
+        some(plan.services.len(), "service")
+    )
+}

@@ -1,0 +1,365 @@
+//! Flags that several commands share. What each means stands in the help text, which is its doc
+//! comment; values parse into the types that the plan holds, so that clap points at the value.
+
+use std::num::{NonZeroU16, NonZeroUsize};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::Args;
+use clap::builder::{BoolishValueParser, PossibleValuesParser, TypedValueParser};
+use gwproxy_core::balance::Algorithm;
+use gwproxy_core::breaker::BreakerSettings;
+use gwproxy_core::limit::LimitSettings;
+use gwproxy_core::net::ListenAddr;
+use gwproxy_core::tls::{CertificatePair, ClientAuth, ClientSettings, ServerSettings, TlsName};
+use gwproxy_core::units::Span;
+
+use super::Wrong;
+use crate::config::Network;
+use crate::plan::{
+    AccessLogFormat, AccessLogSink, Destination, Forward, HealthSettings, HostPolicy, LogLevel,
+    Plan, PortRule, TlsFront, UpstreamTimeouts, User,
+};
+
+/// The process as a whole; also overrides what a file says.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Process")]
+pub(super) struct ProcessFlags {
+    /// Worker threads [default: one per core]
+    #[arg(long, value_name = "N", env = "GWPROXY_WORKERS", hide_env = true)]
+    workers: Option<NonZeroUsize>,
+    /// Where the access log goes: off, - (standard output) or a file [default: -]
+    #[arg(long, value_name = "off|-|FILE", env = "GWPROXY_ACCESS_LOG", hide_env = true)]
+    access_log: Option<AccessLogSink>,
+    /// How a line of the access log looks [default: json]
+    #[arg(long, value_name = "FORMAT", env = "GWPROXY_ACCESS_LOG_FORMAT", hide_env = true,
+        value_parser = format_parser())]
+    access_log_format: Option<AccessLogFormat>,
+    #[command(flatten)]
+    log: LogFlags,
+    /// Where the admin API listens [default: nowhere]
+    #[arg(long, value_name = "ADDR", env = "GWPROXY_ADMIN", hide_env = true)]
+    admin: Option<ListenAddr>,
+    /// How long open requests may finish after the first SIGTERM [default: 30s]
+    #[arg(long, value_name = "TIME", env = "GWPROXY_GRACE", hide_env = true)]
+    grace: Option<Span>,
+    /// Networks whose X-Forwarded-* and Forwarded are believed (repeat or separate by commas)
+    #[arg(long = "trusted-proxy", value_name = "CIDR", env = "GWPROXY_TRUSTED_PROXY",
+        hide_env = true, value_delimiter = ',')]
+    trusted_proxies: Vec<Network>,
+    /// Print the file that means the same, and stop
+    #[arg(long, env = "GWPROXY_PRINT_CONFIG", hide_env = true,
+        value_parser = BoolishValueParser::new())]
+    pub(super) print_config: bool,
+}
+
+/// The program's own log.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Process")]
+pub(super) struct LogFlags {
+    /// How much the program's own log says [default: info]
+    #[arg(long = "log", value_name = "LEVEL", env = "GWPROXY_LOG", hide_env = true,
+        value_parser = level_parser())]
+    pub(super) level: Option<LogLevel>,
+}
+
+/// Where to listen, and TLS there.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Listener")]
+pub(super) struct ListenFlags {
+    /// Where to listen: 8080, :8080, localhost:8080, [::1]:8080, unix:/path; port 0 is any free one
+    #[arg(long, short, value_name = "ADDR", env = "GWPROXY_LISTEN", hide_env = true,
+        default_value = "127.0.0.1:8080")]
+    pub(super) listen: ListenAddr,
+    /// TLS in front: the certificate chain (PEM); repeat with --tls-key for more names
+    #[arg(long, value_name = "FILE", env = "GWPROXY_TLS_CERT", hide_env = true,
+        value_delimiter = ',')]
+    tls_cert: Vec<PathBuf>,
+    /// TLS in front: the private key (PEM) of the --tls-cert at the same place
+    #[arg(long, value_name = "FILE", env = "GWPROXY_TLS_KEY", hide_env = true,
+        value_delimiter = ',')]
+    tls_key: Vec<PathBuf>,
+    /// TLS in front with a certificate of your own development authority (`gwproxy cert dev`)
+    #[arg(long, env = "GWPROXY_TLS_DEV", hide_env = true,
+        value_parser = BoolishValueParser::new())]
+    tls_dev: bool,
+    /// Ask clients for a certificate of one of these authorities (PEM)
+    #[arg(long, value_name = "FILE", env = "GWPROXY_CLIENT_CA", hide_env = true)]
+    client_ca: Option<PathBuf>,
+    /// Whether a client may come without a certificate [default: required]
+    #[arg(long, value_name = "WHEN", env = "GWPROXY_CLIENT_AUTH", hide_env = true,
+        value_parser = auth_parser())]
+    client_auth: Option<ClientAuth>,
+}
+
+/// What clients may do.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Listener")]
+pub(super) struct FrontFlags {
+    #[command(flatten)]
+    pub(super) listen: ListenFlags,
+    /// Rate limit, for example 100/s,burst=50,by=ip (by: ip, global, header:NAME, cookie:NAME,
+    /// query:NAME)
+    #[arg(long, value_name = "LIMIT", env = "GWPROXY_LIMIT", hide_env = true)]
+    pub(super) limit: Option<LimitSettings>,
+    /// Connections open at once, over all workers [default: 10000]
+    #[arg(long, value_name = "N", env = "GWPROXY_MAX_CONNECTIONS", hide_env = true)]
+    pub(super) max_connections: Option<NonZeroUsize>,
+    /// Close tunnels, WebSockets, streams and TCP connections on which nothing moved for so long
+    /// [default: 5m]
+    #[arg(long, value_name = "TIME", env = "GWPROXY_IDLE_TIMEOUT", hide_env = true)]
+    pub(super) idle_timeout: Option<Span>,
+}
+
+/// The side of the nodes.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Nodes")]
+pub(super) struct NodeFlags {
+    /// How a node is chosen [default: round_robin]
+    #[arg(long, value_name = "ALGORITHM", env = "GWPROXY_BALANCE", hide_env = true)]
+    pub(super) balance: Option<Algorithm>,
+    /// Circuit breaker, for example 50%,window=10s,min=20,open=5s
+    #[arg(long, value_name = "BREAKER", env = "GWPROXY_BREAKER", hide_env = true)]
+    pub(super) breaker: Option<BreakerSettings>,
+    /// Ask nodes whether they are well: a path as /healthz, or tcp
+    #[arg(long, value_name = "CHECK", env = "GWPROXY_HEALTH", hide_env = true)]
+    pub(super) health: Option<HealthSettings>,
+    /// The Host that nodes see: preserve (the client's), node (the node's own) or a name
+    /// [default: preserve]
+    #[arg(long, value_name = "HOST", env = "GWPROXY_UPSTREAM_HOST", hide_env = true)]
+    pub(super) upstream_host: Option<HostPolicy>,
+    /// Trust these authorities (PEM) for TLS to nodes, instead of the system's
+    #[arg(long, value_name = "FILE", env = "GWPROXY_UPSTREAM_CA", hide_env = true)]
+    upstream_ca: Option<PathBuf>,
+    /// The name to ask for and to look for in the certificates of nodes [default: the node's host]
+    #[arg(long, value_name = "NAME", env = "GWPROXY_UPSTREAM_SERVER_NAME", hide_env = true)]
+    upstream_server_name: Option<TlsName>,
+    /// DANGER: take any certificate from nodes; whoever is in between can read and change all
+    #[arg(long, env = "GWPROXY_UPSTREAM_DANGER_SKIP_VERIFY", hide_env = true,
+        value_parser = BoolishValueParser::new())]
+    upstream_danger_skip_verify: bool,
+}
+
+/// Timeouts towards nodes and destinations.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Nodes")]
+pub(super) struct TimeoutFlags {
+    /// Wait so long for the first byte of a response [default: 15s]
+    #[arg(long, value_name = "TIME", env = "GWPROXY_TIMEOUT", hide_env = true)]
+    timeout: Option<Span>,
+    /// Wait so long for a connection, TLS included [default: 2s]
+    #[arg(long, value_name = "TIME", env = "GWPROXY_CONNECT_TIMEOUT", hide_env = true)]
+    connect_timeout: Option<Span>,
+}
+
+/// A forward proxy's rules.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Forward proxy")]
+pub(super) struct ForwardFlags {
+    /// Be a forward proxy: clients say where to
+    #[arg(long, env = "GWPROXY_FORWARD", hide_env = true,
+        value_parser = BoolishValueParser::new())]
+    pub(super) forward: bool,
+    /// Let only these users in; the hash is of `gwproxy hash-password` (repeat for more)
+    // Hashes have commas and dollars in them; a line break separates in the environment.
+    #[arg(long = "user", value_name = "NAME:HASH", env = "GWPROXY_USER", hide_env = true,
+        hide_env_values = true, value_delimiter = '\n')]
+    users: Vec<User>,
+    /// Let clients reach only these: HOST, HOST:PORT, *.DOMAIN or CIDR (repeat or use commas)
+    #[arg(long, value_name = "DESTINATION", env = "GWPROXY_ALLOW", hide_env = true,
+        value_delimiter = ',')]
+    allow: Vec<Destination>,
+    /// Never let clients reach these; wins over --allow
+    #[arg(long, value_name = "DESTINATION", env = "GWPROXY_DENY", hide_env = true,
+        value_delimiter = ',')]
+    deny: Vec<Destination>,
+    /// Let clients reach private, loopback, link-local and metadata addresses
+    #[arg(long, env = "GWPROXY_ALLOW_PRIVATE", hide_env = true,
+        value_parser = BoolishValueParser::new())]
+    allow_private: bool,
+    /// Only these ports [default: CONNECT 443; plain requests 80, 443 and from 1024 up]
+    #[arg(long = "allow-port", value_name = "PORT", env = "GWPROXY_ALLOW_PORT", hide_env = true,
+        value_delimiter = ',')]
+    allow_ports: Vec<NonZeroU16>,
+    /// DANGER: serve everyone who can reach the address, without users
+    #[arg(long, env = "GWPROXY_UNSAFE_OPEN", hide_env = true,
+        value_parser = BoolishValueParser::new())]
+    unsafe_open: bool,
+}
+
+fn format_parser() -> impl TypedValueParser<Value = AccessLogFormat> {
+    PossibleValuesParser::new(["json", "combined"]).map(|name| match name.as_str() {
+        "combined" => AccessLogFormat::Combined,
+        _ => AccessLogFormat::Json,
+    })
+}
+
+fn auth_parser() -> impl TypedValueParser<Value = ClientAuth> {
+    PossibleValuesParser::new(["required", "optional"]).map(|name| match name.as_str() {
+        "optional" => ClientAuth::Optional,
+        _ => ClientAuth::Required,
+    })
+}
+
+fn level_parser() -> impl TypedValueParser<Value = LogLevel> {
+    PossibleValuesParser::new(LogLevel::ALL.map(LogLevel::as_str)).map(|name| {
+        let level = LogLevel::ALL.into_iter().find(|level| level.as_str() == name);
+        level.unwrap_or_default()
+    })
+}
+
+impl ProcessFlags {
+    /// Puts what was given over what the plan has.
+    pub(super) fn apply(self, plan: &mut Plan) {
+        fn put<T>(place: &mut T, given: Option<T>) {
+            if let Some(given) = given {
+                *place = given;
+            }
+        }
+        put(&mut plan.workers, self.workers.map(NonZeroUsize::get));
+        put(&mut plan.access_log.sink, self.access_log);
+        put(&mut plan.access_log.format, self.access_log_format);
+        put(&mut plan.log, self.log.level);
+        put(&mut plan.admin, self.admin.map(Some));
+        put(&mut plan.grace, self.grace.map(Duration::from));
+        if !self.trusted_proxies.is_empty() {
+            plan.trusted_proxies = self.trusted_proxies.into_iter().map(|net| net.0).collect();
+        }
+    }
+}
+
+impl ListenFlags {
+    pub(super) fn tls(&self) -> Result<Option<TlsFront>, Wrong> {
+        if self.tls_cert.len() != self.tls_key.len() {
+            let (more, less) = match self.tls_cert.len() > self.tls_key.len() {
+                true => ("--tls-cert", "--tls-key"),
+                false => ("--tls-key", "--tls-cert"),
+            };
+            return Err(Wrong(format!("each {more} needs its {less}: a certificate and its key")));
+        }
+        let given = !self.tls_cert.is_empty();
+        if given && self.tls_dev {
+            return Err(Wrong(
+                "--tls-dev brings its own certificate; take out --tls-cert and --tls-key or it"
+                    .into(),
+            ));
+        }
+        if !given && !self.tls_dev {
+            if self.client_ca.is_some() || self.client_auth.is_some() {
+                return Err(Wrong(
+                    "client certificates need TLS in front: add --tls-cert and --tls-key, or \
+                     --tls-dev"
+                        .into(),
+                ));
+            }
+            return Ok(None);
+        }
+        if self.client_auth.is_some() && self.client_ca.is_none() {
+            return Err(Wrong(
+                "--client-auth needs --client-ca, the file of the authorities that sign client \
+                 certificates"
+                    .into(),
+            ));
+        }
+        let pairs = self.tls_cert.iter().zip(&self.tls_key);
+        Ok(Some(TlsFront {
+            dev: self.tls_dev,
+            settings: ServerSettings {
+                certificates: pairs
+                    .map(|(cert, key)| CertificatePair { cert: cert.clone(), key: key.clone() })
+                    .collect(),
+                client_ca: self.client_ca.clone(),
+                client_auth: self.client_auth,
+                min_version: None,
+            },
+        }))
+    }
+}
+
+impl NodeFlags {
+    pub(super) fn tls(&self) -> Result<ClientSettings, Wrong> {
+        let settings = ClientSettings {
+            ca: self.upstream_ca.clone(),
+            danger_skip_verify: self.upstream_danger_skip_verify,
+            server_name: self.upstream_server_name.clone(),
+            certificate: None,
+            min_version: None,
+        };
+        settings.check().map_err(|_| {
+            Wrong(
+                "--upstream-ca says whom to trust and --upstream-danger-skip-verify to trust \
+                 everyone; keep one of the two"
+                    .into(),
+            )
+        })?;
+        Ok(settings)
+    }
+
+    /// The first flag given, which a forward proxy has no use for.
+    fn first_given(&self) -> Option<&'static str> {
+        [
+            (self.balance.is_some(), "--balance"),
+            (self.breaker.is_some(), "--breaker"),
+            (self.health.is_some(), "--health"),
+            (self.upstream_host.is_some(), "--upstream-host"),
+            (self.upstream_ca.is_some(), "--upstream-ca"),
+            (self.upstream_server_name.is_some(), "--upstream-server-name"),
+            (self.upstream_danger_skip_verify, "--upstream-danger-skip-verify"),
+        ]
+        .into_iter()
+        .find_map(|(given, flag)| given.then_some(flag))
+    }
+}
+
+impl TimeoutFlags {
+    pub(super) fn timeouts(&self) -> UpstreamTimeouts {
+        let usual = UpstreamTimeouts::default();
+        UpstreamTimeouts {
+            connect: self.connect_timeout.map_or(usual.connect, Duration::from),
+            response: self.timeout.map_or(usual.response, Duration::from),
+            ..usual
+        }
+    }
+}
+
+impl ForwardFlags {
+    /// The first flag given that belongs to a forward proxy.
+    pub(super) fn first_given(&self) -> Option<&'static str> {
+        [
+            (!self.users.is_empty(), "--user"),
+            (!self.allow.is_empty(), "--allow"),
+            (!self.deny.is_empty(), "--deny"),
+            (self.allow_private, "--allow-private"),
+            (!self.allow_ports.is_empty(), "--allow-port"),
+            (self.unsafe_open, "--unsafe-open"),
+        ]
+        .into_iter()
+        .find_map(|(given, flag)| given.then_some(flag))
+    }
+
+    /// The rules, for a proxy on `listen`.
+    pub(super) fn rules(
+        &self,
+        listen: &ListenAddr,
+        nodes: &NodeFlags,
+        timeouts: UpstreamTimeouts,
+    ) -> Result<Forward, Wrong> {
+        if let Some(flag) = nodes.first_given() {
+            return Err(Wrong(format!(
+                "{flag} is about the nodes of --to; a forward proxy has none"
+            )));
+        }
+        let ports: Vec<u16> = self.allow_ports.iter().map(|port| port.get()).collect();
+        let rules = Forward {
+            users: self.users.clone(),
+            allow: self.allow.clone(),
+            deny: self.deny.clone(),
+            allow_private: self.allow_private,
+            ports: if ports.is_empty() { PortRule::Usual } else { PortRule::Only(ports) },
+            unsafe_open: self.unsafe_open,
+            timeouts,
+        };
+        rules.check(listen).map_err(Wrong)?;
+        Ok(rules)
+    }
+}

@@ -1,0 +1,196 @@
+//! The command line: what was typed becomes an [`Invocation`]. The only room that names clap.
+//!
+//! Nothing here opens a socket or starts a thread: what needs one is handed to `main`, what does
+//! not (help, errors, `check`, `--print-config`, `hash-password`) is answered here.
+
+mod file;
+mod flags;
+mod hash;
+mod proxy;
+mod target;
+mod tools;
+
+use std::ffi::OsString;
+use std::io::{Read, Write};
+use std::process::ExitCode;
+
+use clap::error::ErrorKind;
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
+
+use crate::plan::Plan;
+
+pub use tools::Echo;
+
+/// Wrong usage or a wrong configuration.
+pub const EXIT_USAGE: u8 = 2;
+/// It was right and did not work.
+pub const EXIT_FAILURE: u8 = 1;
+
+/// What is to be done.
+#[derive(Debug)]
+pub enum Invocation {
+    /// Show the development certificate, make it first if need be, for these extra names too.
+    CertDev {
+        /// Names and addresses.
+        names: Vec<String>,
+    },
+    /// Show the development certificate as it is.
+    CertShow {
+        /// Only the path of the authority's certificate.
+        ca_only: bool,
+    },
+    /// It is done: here is what to say, and how to end.
+    Done(Output),
+    /// Run an echo server.
+    Echo(Box<Echo>),
+    /// Run this.
+    Serve(Box<Plan>),
+}
+
+/// What is left to say, and how the process ends.
+#[derive(Debug)]
+pub struct Output {
+    /// For standard output.
+    pub stdout: String,
+    /// For standard error.
+    pub stderr: String,
+    /// 0, [`EXIT_FAILURE`] or [`EXIT_USAGE`].
+    pub code: u8,
+}
+
+/// HTTP, WebSocket, TCP and gRPC through one proxy: one-liners and a full API gateway.
+#[derive(Debug, Parser)]
+#[command(
+    name = "gwproxy",
+    version,
+    propagate_version = true,
+    disable_help_subcommand = true,
+    arg_required_else_help = true,
+    after_help = EXAMPLES
+)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  gwproxy http --to http://localhost:3000 --tls-dev      localhost:3000 behind TLS
+  gwproxy http --forward                                 a forward proxy for this machine
+  gwproxy tcp --listen :5433 --to db1:5432 --to db2:5432 a database with two nodes
+  gwproxy run gateway.yaml                               the gateway
+  gwproxy http --to http://a:1 --print-config            the file those flags mean
+
+Every flag FLAG has an environment variable GWPROXY_FLAG. Exit codes: 0 done, 1 failed at run
+time, 2 wrong usage or configuration.";
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Http(proxy::HttpArgs),
+    Ws(proxy::WsArgs),
+    Tcp(proxy::TcpArgs),
+    Grpc(proxy::GrpcArgs),
+    Run(file::RunArgs),
+    Check(file::CheckArgs),
+    Echo(tools::EchoArgs),
+    Cert(tools::CertArgs),
+    HashPassword(hash::HashPasswordArgs),
+}
+
+/// A sentence for the user; which flag, which value, what instead.
+#[derive(Debug)]
+struct Wrong(String);
+
+/// Reads the command line (`arguments` begin with the program's name). `stdin` is read only by
+/// commands that say so.
+pub fn parse(
+    arguments: impl IntoIterator<Item = impl Into<OsString> + Clone>,
+    stdin: &mut dyn Read,
+) -> Invocation {
+    let mut grammar = Cli::command();
+    let parsed = grammar
+        .try_get_matches_from_mut(arguments)
+        .and_then(|mut matches| Cli::from_arg_matches_mut(&mut matches));
+    let command = match parsed {
+        Ok(cli) => cli.command,
+        Err(error) => return Invocation::Done(Output::of_clap(&error)),
+    };
+    let name = command.name();
+    let invocation = match command {
+        Command::Http(args) => args.invocation(),
+        Command::Ws(args) => args.invocation(),
+        Command::Tcp(args) => args.invocation(),
+        Command::Grpc(args) => args.invocation(),
+        Command::Run(args) => Ok(args.invocation()),
+        Command::Check(args) => Ok(args.invocation()),
+        Command::Echo(args) => args.invocation(),
+        Command::Cert(args) => Ok(args.invocation()),
+        Command::HashPassword(args) => Ok(args.invocation(stdin)),
+    };
+    invocation.unwrap_or_else(|Wrong(sentence)| {
+        grammar.build();
+        let error = match grammar.find_subcommand_mut(name) {
+            Some(command) => command.error(ErrorKind::ValueValidation, sentence),
+            None => grammar.error(ErrorKind::ValueValidation, sentence),
+        };
+        Invocation::Done(Output::of_clap(&error))
+    })
+}
+
+impl Command {
+    fn name(&self) -> &'static str {
+        match self {
+            Self::Http(_) => "http",
+            Self::Ws(_) => "ws",
+            Self::Tcp(_) => "tcp",
+            Self::Grpc(_) => "grpc",
+            Self::Run(_) => "run",
+            Self::Check(_) => "check",
+            Self::Echo(_) => "echo",
+            Self::Cert(_) => "cert",
+            Self::HashPassword(_) => "hash-password",
+        }
+    }
+}
+
+impl Output {
+    /// A result, on standard output.
+    pub fn said(stdout: impl Into<String>) -> Self {
+        Self { stdout: stdout.into(), stderr: String::new(), code: 0 }
+    }
+
+    /// A failure with its sentence.
+    pub fn failed(code: u8, sentence: &str) -> Self {
+        Self { stdout: String::new(), stderr: format!("error: {sentence}\n"), code }
+    }
+
+    fn of_clap(error: &clap::Error) -> Self {
+        let text = error.render();
+        // As clap would print it: coloured for a human, plain for a file.
+        let terminal = if error.use_stderr() {
+            std::io::IsTerminal::is_terminal(&std::io::stderr())
+        } else {
+            std::io::IsTerminal::is_terminal(&std::io::stdout())
+        };
+        let colour = terminal && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+        let text = if colour { text.ansi().to_string() } else { text.to_string() };
+        // clap's own codes are 0 for help and version, 2 for the rest.
+        let code = if error.exit_code() == 0 { 0 } else { EXIT_USAGE };
+        if error.use_stderr() {
+            Self { stdout: String::new(), stderr: text, code }
+        } else {
+            Self { stdout: text, stderr: String::new(), code }
+        }
+    }
+
+    /// Says it. A reader that went away (`gwproxy --help | head -1`) is not an error.
+    pub fn say(&self) -> ExitCode {
+        let _ = std::io::stdout().write_all(self.stdout.as_bytes());
+        let _ = std::io::stdout().flush();
+        let _ = std::io::stderr().write_all(self.stderr.as_bytes());
+        ExitCode::from(self.code)
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,291 @@
+//! The one-liners: `http`, `ws`, `tcp` and `grpc`, flags to plan.
+
+use std::time::Duration;
+
+use clap::Args;
+use gwproxy_core::balance::Algorithm;
+use gwproxy_core::units::{Size, Span};
+
+use super::flags::{ForwardFlags, FrontFlags, NodeFlags, ProcessFlags, TimeoutFlags};
+use super::target;
+use super::{EXIT_USAGE, Invocation, Output, Wrong};
+use crate::config;
+use crate::plan::{
+    AccessLog, Action, GRACE, Listener, ListenerTimeouts, LogLevel, Plan, Protocol, Service,
+    ServiceId, WebSocket, default_workers,
+};
+
+/// Proxy HTTP: HTTP/1.1 and HTTP/2, with WebSocket and gRPC passing through
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  Reverse proxy to one node:
+    gwproxy http --listen :8080 --to http://localhost:3000
+  Behind TLS, with a development certificate:
+    gwproxy http --listen :8443 --tls-dev --to http://localhost:3000
+  Two nodes, three of four requests to the first:
+    gwproxy http --to http://10.0.0.1:9000=3 --to http://10.0.0.2:9000=1 \\
+      --balance weighted_round_robin
+  Nodes that are asked every few seconds, a limit for each client, a breaker:
+    gwproxy http --to http://a:9000 --to http://b:9000 --health /healthz \\
+      --limit 100/s,burst=50,by=ip --breaker 50%,window=10s,min=20,open=5s
+  HTTP/2 without TLS to the node:
+    gwproxy http --to h2c://localhost:9000
+  A forward proxy for this machine (HTTPS through CONNECT):
+    gwproxy http --listen 127.0.0.1:3128 --forward
+  A forward proxy for others, who must log in:
+    gwproxy http --listen :3128 --forward --user \"ann:$(gwproxy hash-password)\" \\
+      --allow '*.example.com'
+  The file that means the same:
+    gwproxy http --to http://localhost:3000 --print-config > gateway.yaml")]
+pub(super) struct HttpArgs {
+    #[command(flatten)]
+    shared: SharedArgs,
+    /// A node: http://, https:// or h2c://HOST:PORT, or unix:/path (repeat for more)
+    #[arg(long, value_name = "URL[=WEIGHT]", env = "GWPROXY_TO", hide_env = true,
+        value_delimiter = ',', help_heading = "Nodes")]
+    to: Vec<String>,
+}
+
+/// Proxy WebSocket only; anything else gets 426
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  To one node:
+    gwproxy ws --listen :8080 --to ws://localhost:9001
+  To nodes behind TLS, pinging both sides every 20 seconds:
+    gwproxy ws --to wss://chat1.example.com --to wss://chat2.example.com --ping 20s
+  wss:// for clients, ws:// to the node:
+    gwproxy ws --listen :8443 --tls-cert server.pem --tls-key server.key --to ws://localhost:9001
+  Let WebSocket clients reach other hosts through this proxy:
+    gwproxy ws --listen 127.0.0.1:3128 --forward --allow '*.example.com'")]
+pub(super) struct WsArgs {
+    #[command(flatten)]
+    shared: SharedArgs,
+    /// A node: ws://, wss://, http:// or https://HOST:PORT (repeat for more)
+    #[arg(long, value_name = "URL[=WEIGHT]", env = "GWPROXY_TO", hide_env = true,
+        value_delimiter = ',', help_heading = "Nodes")]
+    to: Vec<String>,
+    /// Ping a side that was silent for so long; 0s never does [default: 30s]
+    #[arg(long, value_name = "TIME", env = "GWPROXY_PING", hide_env = true,
+        help_heading = "Listener")]
+    ping: Option<Span>,
+    /// The largest message, over all its frames; 0 takes any [default: 16MiB]
+    #[arg(long, value_name = "SIZE", env = "GWPROXY_MAX_MESSAGE", hide_env = true,
+        help_heading = "Listener")]
+    max_message: Option<Size>,
+}
+
+/// Proxy raw TCP
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  To one node:
+    gwproxy tcp --listen :5433 --to localhost:5432
+  A node and a spare:
+    gwproxy tcp --listen :5433 --to db1:5432 --to db2:5432 --balance first --health tcp
+  TLS for clients, plain TCP to the node:
+    gwproxy tcp --listen :6380 --tls-cert server.pem --tls-key server.key --to localhost:6379
+  Plain TCP for clients, TLS to the node:
+    gwproxy tcp --listen 127.0.0.1:6380 --to tls://redis.example.com:6379
+  A SOCKS5 forward proxy for this machine:
+    gwproxy tcp --listen 127.0.0.1:1080 --forward")]
+pub(super) struct TcpArgs {
+    #[command(flatten)]
+    shared: SharedArgs,
+    /// A node: HOST:PORT, tcp:// or tls://HOST:PORT, or unix:/path (repeat for more)
+    #[arg(long, value_name = "HOST:PORT[=WEIGHT]", env = "GWPROXY_TO", hide_env = true,
+        value_delimiter = ',', help_heading = "Nodes")]
+    to: Vec<String>,
+}
+
+/// Proxy gRPC, any service, all four kinds of calls
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  To one node:
+    gwproxy grpc --listen :50050 --to localhost:50051
+  Over TLS on both sides:
+    gwproxy grpc --listen :443 --tls-cert server.pem --tls-key server.key \\
+      --to grpcs://rpc.example.com:443
+  Calls spread over nodes by how busy they are:
+    gwproxy grpc --to a:50051 --to b:50051 --balance least_connections
+  Let clients choose the node by :authority:
+    gwproxy grpc --listen 127.0.0.1:50050 --forward --allow '*.svc.example.com' --allow-private")]
+pub(super) struct GrpcArgs {
+    #[command(flatten)]
+    shared: SharedArgs,
+    /// A node: HOST:PORT, grpc://, grpcs://, h2c://, http:// or https://HOST:PORT (repeat for more)
+    #[arg(long, value_name = "HOST:PORT[=WEIGHT]", env = "GWPROXY_TO", hide_env = true,
+        value_delimiter = ',', help_heading = "Nodes")]
+    to: Vec<String>,
+}
+
+/// What all four have.
+#[derive(Debug, Args)]
+struct SharedArgs {
+    #[command(flatten)]
+    front: FrontFlags,
+    #[command(flatten)]
+    nodes: NodeFlags,
+    #[command(flatten)]
+    timeouts: TimeoutFlags,
+    #[command(flatten)]
+    forward: ForwardFlags,
+    #[command(flatten)]
+    process: ProcessFlags,
+}
+
+impl HttpArgs {
+    pub(super) fn invocation(self) -> Result<Invocation, Wrong> {
+        self.shared.invocation(Protocol::Http, &self.to, WebSocket::default())
+    }
+}
+
+impl WsArgs {
+    pub(super) fn invocation(self) -> Result<Invocation, Wrong> {
+        let usual = WebSocket::default();
+        let websocket = WebSocket {
+            ping: self.ping.map_or(usual.ping, |ping| (!ping.is_zero()).then_some(ping.get())),
+            max_message: self.max_message.unwrap_or(usual.max_message),
+        };
+        self.shared.invocation(Protocol::Ws, &self.to, websocket)
+    }
+}
+
+impl TcpArgs {
+    pub(super) fn invocation(self) -> Result<Invocation, Wrong> {
+        self.shared.invocation(Protocol::Tcp, &self.to, WebSocket::default())
+    }
+}
+
+impl GrpcArgs {
+    pub(super) fn invocation(self) -> Result<Invocation, Wrong> {
+        self.shared.invocation(Protocol::Grpc, &self.to, WebSocket::default())
+    }
+}
+
+impl SharedArgs {
+    fn invocation(
+        self,
+        protocol: Protocol,
+        to: &[String],
+        websocket: WebSocket,
+    ) -> Result<Invocation, Wrong> {
+        let print = self.process.print_config;
+        let plan = self.plan(protocol, to, websocket)?;
+        Ok(if print { printed(&plan) } else { Invocation::Serve(Box::new(plan)) })
+    }
+
+    fn plan(
+        self,
+        protocol: Protocol,
+        to: &[String],
+        websocket: WebSocket,
+    ) -> Result<Plan, Wrong> {
+        let (action, services) = self.action(protocol, to)?;
+        let usual = ListenerTimeouts::default();
+        let front = &self.front;
+        let listener = Listener {
+            name: protocol.as_str().into(),
+            bind: front.listen.listen.clone(),
+            protocol,
+            action,
+            tls: front.listen.tls()?,
+            max_connections: front.max_connections.map_or(Listener::MAX_CONNECTIONS, |n| n.get()),
+            limiter: front.limit.clone(),
+            timeouts: ListenerTimeouts {
+                idle: front.idle_timeout.map_or(usual.idle, Duration::from),
+                ..usual
+            },
+            websocket,
+        };
+        let mut plan = Plan {
+            workers: default_workers(),
+            listeners: vec![listener],
+            routes: Vec::new(),
+            services,
+            admin: None,
+            access_log: AccessLog::default(),
+            log: LogLevel::default(),
+            grace: GRACE,
+            trusted_proxies: Vec::new(),
+        };
+        self.process.apply(&mut plan);
+        Ok(plan)
+    }
+
+    fn action(
+        &self,
+        protocol: Protocol,
+        to: &[String],
+    ) -> Result<(Action, Vec<Service>), Wrong> {
+        let forward = &self.forward;
+        match (forward.forward, to.is_empty()) {
+            (true, false) => Err(Wrong(format!(
+                "--forward and --to exclude each other: with --to every client gets to {}, with \
+                 --forward the client says where to",
+                if to.len() == 1 { "that node" } else { "those nodes" }
+            ))),
+            (false, true) => Err(Wrong(format!(
+                "where to? Give nodes with --to (as `gwproxy {protocol} --to {}`), or let clients \
+                 say it with --forward",
+                example(protocol)
+            ))),
+            (true, true) => {
+                let timeouts = self.timeouts.timeouts();
+                let rules = forward.rules(&self.front.listen.listen, &self.nodes, timeouts)?;
+                Ok((Action::Forward(Box::new(rules)), Vec::new()))
+            }
+            (false, false) => {
+                if let Some(flag) = forward.first_given() {
+                    return Err(Wrong(format!(
+                        "{flag} is for forward proxies (--forward); with --to the nodes are known"
+                    )));
+                }
+                Ok((Action::Serve(ServiceId(0)), vec![self.service(protocol, to)?]))
+            }
+        }
+    }
+
+    fn service(&self, protocol: Protocol, to: &[String]) -> Result<Service, Wrong> {
+        let nodes = target::nodes(to, protocol)?;
+        let weighed = nodes.iter().any(|node| node.weight != nodes[0].weight);
+        // Who writes weights means them.
+        let balance = match (self.nodes.balance, weighed) {
+            (Some(given), _) => given,
+            (None, true) => Algorithm::WeightedRoundRobin,
+            (None, false) => Algorithm::default(),
+        };
+        Ok(Service {
+            id: "upstream".into(),
+            protocol,
+            nodes,
+            load_balancer: balance,
+            health_check: self.nodes.health.clone(),
+            breaker: self.nodes.breaker.clone(),
+            limiter: None,
+            timeouts: self.timeouts.timeouts(),
+            tls: self.nodes.tls()?,
+            upstream_host: self.nodes.upstream_host.clone().unwrap_or_default(),
+            max_attempts: Service::MAX_ATTEMPTS,
+        })
+    }
+}
+
+/// The file that means the plan.
+pub(super) fn printed(plan: &Plan) -> Invocation {
+    Invocation::Done(match config::print(plan) {
+        Ok(yaml) => Output::said(yaml),
+        Err(sentence) => Output::failed(EXIT_USAGE, &sentence),
+    })
+}
+
+const fn example(protocol: Protocol) -> &'static str {
+    match protocol {
+        Protocol::Grpc => "localhost:50051",
+        Protocol::Http => "http://localhost:3000",
+        Protocol::Tcp => "localhost:5432",
+        Protocol::Ws => "ws://localhost:9001",
+    }
+}
