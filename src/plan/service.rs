@@ -77,6 +77,19 @@ pub enum Target {
     },
 }
 
+/// What an echo server speaks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum EchoKind {
+    /// gRPC with an echo service, health and reflection.
+    Grpc,
+    /// HTTP/1.1 and HTTP/2, reporting what it received.
+    Http,
+    /// Bytes as they come.
+    Tcp,
+    /// WebSocket messages as they come.
+    Ws,
+}
+
 /// How to speak to a node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Scheme {
@@ -295,10 +308,10 @@ impl Target {
                  `echo:grpc`"
             ))
         })?;
-        if spoken_by(kind) != protocol {
+        if kind.protocol() != protocol {
             return Err(ServiceParseError::scheme(format!(
                 "`{text}` speaks {}, this service {protocol}",
-                spoken_by(kind)
+                kind.protocol()
             )));
         }
         Ok(Self::Echo(kind))

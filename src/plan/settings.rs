@@ -1,4 +1,4 @@
-//! Settings of the core.
+//! Settings of the core as this branch needs them, until the core brings its own.
 
 use std::fmt;
 use std::str::FromStr;
