@@ -83,6 +83,7 @@ const ROOMS: &[Room] = &[
     Room { name: "discovery", may: &[], settings_of: &[], owns: &[], acts: true },
     Room { name: "echo", may: &[], settings_of: &[], owns: &[], acts: true },
     Room { name: "gateway", may: &[], settings_of: &[], owns: &[], acts: true },
+    Room { name: "health", may: &[], settings_of: &[], owns: &[], acts: true },
     Room { name: "main", may: &["*"], settings_of: &[], owns: &[], acts: true },
     Room { name: "plan", may: &[], settings_of: OBEYING, owns: &[], acts: false },
     Room { name: "reload", may: &["*"], settings_of: &[], owns: &[], acts: true },

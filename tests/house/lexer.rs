@@ -304,7 +304,8 @@ fn comments_and_literals_name_nothing() {
     let source = r##"
         // a::b
         /* c::d /* e::f */ g::h */
-        let x = "i::j \" k::l"; let y = r#"m::n " o::p"#; let z = b"q::r"; let q = '"'; let e = '\'';
+        let x = "i::j \" k::l"; let y = r#"m::n " o::p"#; let z = b"q::r";
+        let q = '"'; let e = '\'';
         fn life<'a>(s: &'a str) { s::t(); }
     "##;
     assert_eq!(joined(source), ["s::t"]);

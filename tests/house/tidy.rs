@@ -5,8 +5,9 @@ use super::{File, assert_complains, assert_none, files, read, sources};
 
 /// Lines of a file without its tests. The aim is 400; past this a file hides a second room.
 const LINES_MAX: usize = 600;
-/// Characters of a line. rustfmt keeps code below it and leaves strings and comments alone.
-const COLUMNS_MAX: usize = 100;
+/// Characters of a line. The aim is 100, which rustfmt keeps for code; it leaves strings and
+/// comments alone, and gives up on an expression that holds a long one.
+const COLUMNS_MAX: usize = 120;
 /// Lines of `src/main.rs` that are not blank or comment: parse, run, exit code.
 const MAIN_LINES_MAX: usize = 40;
 
@@ -136,8 +137,8 @@ fn an_untidy_source_is_seen() {
     assert_complains(&of("core/src/x.rs", "//! x\nfn f() { dbg!(1); }"), "`dbg!`");
     assert_complains(&of("tests/x.rs", "//! x\nfn f() { unimplemented!() }"), "`unimplemented!`");
     assert_complains(&of("core/src/x.rs", "//! x\n#[path = \"y.rs\"]\nmod z;"), "hides a module");
-    let long = format!("//! x\n// {}", "x".repeat(98));
-    assert_complains(&of("core/src/x.rs", &long), "x.rs:2: 101 columns");
+    let long = format!("//! x\n// {}", "x".repeat(118));
+    assert_complains(&of("core/src/x.rs", &long), "x.rs:2: 121 columns");
     let lines = format!("//! x\n{}", "fn f() {}\n".repeat(LINES_MAX));
     assert_complains(&of("core/src/x.rs", &lines), "601 lines before its tests (0)");
 
