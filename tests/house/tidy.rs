@@ -16,7 +16,16 @@ const BANNED_MACROS: &[&str] = &["dbg", "todo", "unimplemented"];
 
 /// Kernels: bytes or numbers in, a verdict out, `now` an argument. They read no clock and do no
 /// I/O, so that their tests need neither a sleep nor a socket.
-const KERNELS: &[&str] = &["core/src/balance", "protocols/http/src/h1/head"];
+const KERNELS: &[&str] = &[
+    "core/src/balance",
+    "core/src/breaker",
+    "core/src/health/thresholds",
+    "core/src/limit",
+    "core/src/retry",
+    "protocols/http/src/h1/head",
+    "protocols/ws/src/frames",
+    "protocols/ws/src/handshake",
+];
 /// What a kernel does not name.
 const CLOCKS_AND_IO: &[&[&str]] = &[
     &["Instant", "now"],
