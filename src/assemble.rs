@@ -1,7 +1,7 @@
 //! Plan → running listeners: the only place where every room meets.
 
 mod services;
-mod tls;
+pub(crate) mod tls;
 
 use std::rc::Rc;
 use std::sync::Arc;
@@ -73,13 +73,12 @@ struct Part {
 /// One sentence: what failed, where, and how to mend it. Nothing is left running.
 pub async fn start(plan: &Plan) -> Result<Running, String> {
     let (stop, stopped) = watch::channel(false);
-    let dev = tls::dev_certificate(plan)?;
     let services = services::build(plan, &stopped).await?;
     let mut parts = Vec::with_capacity(plan.listeners.len());
     let mut sockets = Vec::with_capacity(plan.listeners.len());
     let mut announced = Vec::with_capacity(plan.listeners.len());
     for listener in &plan.listeners {
-        let tls = tls::front(listener, dev.as_ref())?;
+        let tls = tls::front(listener)?;
         let Bound { addr, sockets: bound } = bind(&listener.bind, plan.workers)?;
         announced.push(Announced { plan: listener.clone(), addr });
         sockets.push(bound);

@@ -7,5 +7,7 @@ pub mod devcert;
 pub mod echo;
 pub mod gateway;
 pub mod health;
+pub mod logging;
 pub mod plan;
 pub mod process;
+pub mod tools;

@@ -30,7 +30,8 @@ pub fn run(plan: &Plan) -> ExitCode {
 }
 
 async fn live(plan: &Plan) -> Result<(), String> {
-    let mut signals = Signals::new().map_err(|error| format!("cannot wait for signals: {error}"))?;
+    let mut signals =
+        Signals::new().map_err(|error| format!("cannot wait for signals: {error}"))?;
     let running = assemble::start(plan).await?;
     announce(&running);
     let name = signals.next().await;
@@ -90,7 +91,9 @@ fn line(listener: &Announced) -> String {
     };
     let insecure = if tls { " -k" } else { "" };
     let hint = match (&plan.action, plan.protocol, addr) {
-        (_, _, ListenAddr::Unix(path)) => format!("curl --unix-socket {} http://x/", path.display()),
+        (_, _, ListenAddr::Unix(path)) => {
+            format!("curl --unix-socket {} http://x/", path.display())
+        }
         (Action::Forward(_), ..) => format!("curl -x {scheme}://{dial} https://example.com/"),
         (_, Protocol::Http, _) => format!("curl{insecure} {scheme}://{dial}/"),
         (_, Protocol::Ws, _) => format!("python3 -m websockets {scheme}://{dial}/"),
@@ -114,26 +117,27 @@ fn dialled(addr: &ListenAddr) -> String {
     }
 }
 
-fn fail(sentence: &str) -> ExitCode {
+/// Says why the process ends; exit code 1.
+pub(crate) fn fail(sentence: &str) -> ExitCode {
     let _ = writeln!(std::io::stderr(), "gwproxy: {sentence}");
     ExitCode::from(1)
 }
 
 /// The signals that end the process.
-struct Signals {
+pub(crate) struct Signals {
     interrupt: Signal,
     terminate: Signal,
 }
 
 impl Signals {
-    fn new() -> std::io::Result<Self> {
+    pub(crate) fn new() -> std::io::Result<Self> {
         Ok(Self {
             interrupt: signal(SignalKind::interrupt())?,
             terminate: signal(SignalKind::terminate())?,
         })
     }
 
-    async fn next(&mut self) -> &'static str {
+    pub(crate) async fn next(&mut self) -> &'static str {
         tokio::select! {
             _ = self.interrupt.recv() => "SIGINT",
             _ = self.terminate.recv() => "SIGTERM",

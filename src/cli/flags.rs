@@ -44,8 +44,13 @@ pub(super) struct ProcessFlags {
     #[arg(long, value_name = "TIME", env = "GWPROXY_GRACE", hide_env = true)]
     grace: Option<Span>,
     /// Networks whose X-Forwarded-* and Forwarded are believed (repeat or separate by commas)
-    #[arg(long = "trusted-proxy", value_name = "CIDR", env = "GWPROXY_TRUSTED_PROXY",
-        hide_env = true, value_delimiter = ',')]
+    #[arg(
+        long = "trusted-proxy",
+        value_name = "CIDR",
+        env = "GWPROXY_TRUSTED_PROXY",
+        hide_env = true,
+        value_delimiter = ','
+    )]
     trusted_proxies: Vec<Network>,
     /// Print the file that means the same, and stop
     #[arg(long, env = "GWPROXY_PRINT_CONFIG", hide_env = true,
@@ -68,16 +73,32 @@ pub(super) struct LogFlags {
 #[command(next_help_heading = "Listener")]
 pub(super) struct ListenFlags {
     /// Where to listen: 8080, :8080, localhost:8080, [::1]:8080, unix:/path; port 0 is any free one
-    #[arg(long, short, value_name = "ADDR", env = "GWPROXY_LISTEN", hide_env = true,
-        default_value = "127.0.0.1:8080")]
+    #[arg(
+        long,
+        short,
+        value_name = "ADDR",
+        env = "GWPROXY_LISTEN",
+        hide_env = true,
+        default_value = "127.0.0.1:8080"
+    )]
     pub(super) listen: ListenAddr,
     /// TLS in front: the certificate chain (PEM); repeat with --tls-key for more names
-    #[arg(long, value_name = "FILE", env = "GWPROXY_TLS_CERT", hide_env = true,
-        value_delimiter = ',')]
+    #[arg(
+        long,
+        value_name = "FILE",
+        env = "GWPROXY_TLS_CERT",
+        hide_env = true,
+        value_delimiter = ','
+    )]
     tls_cert: Vec<PathBuf>,
     /// TLS in front: the private key (PEM) of the --tls-cert at the same place
-    #[arg(long, value_name = "FILE", env = "GWPROXY_TLS_KEY", hide_env = true,
-        value_delimiter = ',')]
+    #[arg(
+        long,
+        value_name = "FILE",
+        env = "GWPROXY_TLS_KEY",
+        hide_env = true,
+        value_delimiter = ','
+    )]
     tls_key: Vec<PathBuf>,
     /// TLS in front with a certificate of your own development authority (`gwproxy cert dev`)
     #[arg(long, env = "GWPROXY_TLS_DEV", hide_env = true,
@@ -162,24 +183,45 @@ pub(super) struct ForwardFlags {
     pub(super) forward: bool,
     /// Let only these users in; the hash is of `gwproxy hash-password` (repeat for more)
     // Hashes have commas and dollars in them; a line break separates in the environment.
-    #[arg(long = "user", value_name = "NAME:HASH", env = "GWPROXY_USER", hide_env = true,
-        hide_env_values = true, value_delimiter = '\n')]
+    #[arg(
+        long = "user",
+        value_name = "NAME:HASH",
+        env = "GWPROXY_USER",
+        hide_env = true,
+        hide_env_values = true,
+        value_delimiter = '\n'
+    )]
     users: Vec<User>,
     /// Let clients reach only these: HOST, HOST:PORT, *.DOMAIN or CIDR (repeat or use commas)
-    #[arg(long, value_name = "DESTINATION", env = "GWPROXY_ALLOW", hide_env = true,
-        value_delimiter = ',')]
+    #[arg(
+        long,
+        value_name = "DESTINATION",
+        env = "GWPROXY_ALLOW",
+        hide_env = true,
+        value_delimiter = ','
+    )]
     allow: Vec<Destination>,
     /// Never let clients reach these; wins over --allow
-    #[arg(long, value_name = "DESTINATION", env = "GWPROXY_DENY", hide_env = true,
-        value_delimiter = ',')]
+    #[arg(
+        long,
+        value_name = "DESTINATION",
+        env = "GWPROXY_DENY",
+        hide_env = true,
+        value_delimiter = ','
+    )]
     deny: Vec<Destination>,
     /// Let clients reach private, loopback, link-local and metadata addresses
     #[arg(long, env = "GWPROXY_ALLOW_PRIVATE", hide_env = true,
         value_parser = BoolishValueParser::new())]
     allow_private: bool,
     /// Only these ports [default: CONNECT 443; plain requests 80, 443 and from 1024 up]
-    #[arg(long = "allow-port", value_name = "PORT", env = "GWPROXY_ALLOW_PORT", hide_env = true,
-        value_delimiter = ',')]
+    #[arg(
+        long = "allow-port",
+        value_name = "PORT",
+        env = "GWPROXY_ALLOW_PORT",
+        hide_env = true,
+        value_delimiter = ','
+    )]
     allow_ports: Vec<NonZeroU16>,
     /// DANGER: serve everyone who can reach the address, without users
     #[arg(long, env = "GWPROXY_UNSAFE_OPEN", hide_env = true,

@@ -131,9 +131,7 @@ impl Resolver {
 async fn secure(socket: Socket, tls: Option<&ClientTls>, addr: &NodeAddr) -> Result<Stream, Error> {
     let Some(tls) = tls else { return Ok(Stream::Plain(socket)) };
     tls.connect(socket).await.map_err(|error| {
-        Error::new(Code::UpstreamTls, format!("{addr}: {error}"))
-            .because(error)
-            .unsent()
+        Error::new(Code::UpstreamTls, format!("{addr}: {error}")).because(error).unsent()
     })
 }
 

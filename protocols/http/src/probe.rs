@@ -37,8 +37,8 @@ impl HttpProbe {
             Some(tls) => tls.connect(socket).await.map_err(|error| error.to_string())?,
             None => Stream::Plain(socket),
         };
-        let speaks_h2 = stream.alpn() == Some(b"h2")
-            || matches!(&*endpoint.scheme, "h2c" | "grpc" | "grpcs");
+        let speaks_h2 =
+            stream.alpn() == Some(b"h2") || matches!(&*endpoint.scheme, "h2c" | "grpc" | "grpcs");
         let request = request(check, endpoint, speaks_h2)?;
         if speaks_h2 { ask_h2(stream, request).await } else { ask_h1(stream, request).await }
     }
