@@ -512,9 +512,7 @@ impl<'de> de::MapAccess<'de> for Pairs<'de> {
     fn next_value_seed<S: DeserializeSeed<'de>>(&mut self, seed: S) -> Result<S::Value, DeError> {
         let index = self.next.saturating_sub(1);
         match self.map.entries.get(index) {
-            Some(entry) if entry.value.told() => {
-                Err(DeError::told(entry.value.place).below(index))
-            }
+            Some(entry) if entry.value.told() => Err(DeError::told(entry.value.place).below(index)),
             Some(entry) => seed
                 .deserialize(De(&entry.value))
                 .map_err(|error| error.at(entry.value.place).below(index)),

@@ -165,13 +165,8 @@ impl Handle for Gateway {
     async fn handle(self: Rc<Self>, request: Request, client: Rc<Client>) -> Response {
         let client_ip =
             forwarded::client_ip(request.headers(), client.peer.remote, &self.shared.trusted);
-        let mut exchange = Exchange::begin(
-            &request,
-            &client,
-            client_ip,
-            Arc::clone(&self.listener),
-            &self.shared,
-        );
+        let mut exchange =
+            Exchange::begin(&request, &client, client_ip, Arc::clone(&self.listener), &self.shared);
         let rescue = gwproxy_grpc::rescue_for(request.headers());
         let (mut response, error) = match self.run(request, &client, &mut exchange).await {
             Ok(response) => (response, None),

@@ -103,9 +103,9 @@ impl Route {
         let to = to.trim_end_matches('/');
         let slash = if rest.is_empty() && to.is_empty() { "/" } else { "" };
         let query = uri.query().map(|query| format!("?{query}")).unwrap_or_default();
-        PathAndQuery::try_from(format!("{to}{slash}{rest}{query}"))
-            .map(Some)
-            .map_err(|error| Error::new(Code::Internal, "the rewritten path is not valid").because(error))
+        PathAndQuery::try_from(format!("{to}{slash}{rest}{query}")).map(Some).map_err(|error| {
+            Error::new(Code::Internal, "the rewritten path is not valid").because(error)
+        })
     }
 }
 
@@ -144,8 +144,9 @@ pub fn host_of(request: &Request) -> &str {
 pub fn rewrite(request: &mut Request, path: PathAndQuery) -> Result<(), Error> {
     let mut parts = std::mem::take(request.uri_mut()).into_parts();
     parts.path_and_query = Some(path);
-    *request.uri_mut() = Uri::from_parts(parts)
-        .map_err(|error| Error::new(Code::Internal, "the rewritten target is not valid").because(error))?;
+    *request.uri_mut() = Uri::from_parts(parts).map_err(|error| {
+        Error::new(Code::Internal, "the rewritten target is not valid").because(error)
+    })?;
     Ok(())
 }
 
