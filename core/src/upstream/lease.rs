@@ -69,6 +69,9 @@ impl Lease {
 
     /// Reports how the exchange ended. The first report counts; the node stays in use until the
     /// lease is dropped.
+    ///
+    /// What may last (a tunnel, a WebSocket, a stream) reports as soon as the node has agreed to
+    /// it: the breaker's probes have a deadline, and an hour later nobody wants to know.
     pub fn settle(&mut self, outcome: Outcome, now: Instant) {
         if self.settled {
             return;
