@@ -86,11 +86,12 @@ const ROOMS: &[Room] = &[
     Room { name: "health", may: &[], settings_of: &[], owns: &[], acts: true },
     Room { name: "main", may: &["*"], settings_of: &[], owns: &[], acts: true },
     Room { name: "plan", may: &[], settings_of: OBEYING, owns: &[], acts: false },
+    Room { name: "process", may: &["*"], settings_of: &[], owns: &[], acts: true },
     Room { name: "reload", may: &["*"], settings_of: &[], owns: &[], acts: true },
 ];
 
 /// Rooms where everything meets: only `main`, each other and tests may name them.
-const TOP: &[&str] = &["assemble", "reload"];
+const TOP: &[&str] = &["assemble", "process", "reload"];
 
 /// Words that open a socket or start a task or thread.
 const ACTS: &[&str] = &[
