@@ -21,6 +21,7 @@ use gwproxy_http::upstream::Upstream;
 use gwproxy_ws::WebSocket;
 use tokio::sync::watch;
 
+use crate::admin::{self, Admin};
 use crate::gateway::limit::Limit;
 use crate::gateway::router::Router;
 use crate::gateway::{Gateway, Only, Shared, Table, Target};
@@ -33,6 +34,9 @@ pub struct Running {
     pub workers: Workers,
     /// What is listened on, with the ports the system chose.
     pub listeners: Vec<Announced>,
+    /// Where the admin address listens, if there is one.
+    pub admin: Option<ListenAddr>,
+    admin_workers: Option<Workers>,
     /// Every number the process counts.
     pub metrics: Arc<Metrics>,
     // Dropped last: it waits for the lines the workers handed on.
@@ -117,13 +121,24 @@ pub async fn start(plan: &Plan) -> Result<Running, String> {
         log_format: plan.access_log.format,
     };
     let workers = start_workers(plan.workers, blueprint, sockets, log.as_ref())?;
-    Ok(Running { workers, listeners: announced, metrics, log, stop })
+    let (admin_workers, admin) = match &plan.admin {
+        None => (None, None),
+        Some(addr) => {
+            let admin = Admin { metrics: Arc::clone(&metrics), phase: workers.phases() };
+            let (workers, addr) = admin::start(addr, admin)?;
+            (Some(workers), Some(addr))
+        }
+    };
+    Ok(Running { workers, listeners: announced, admin, admin_workers, metrics, log, stop })
 }
 
 impl Running {
     /// Ends every connection now and waits until the last log line is written.
     pub fn stop(self) {
         self.workers.stop();
+        if let Some(admin) = self.admin_workers {
+            admin.stop();
+        }
         self.stop.send_replace(true);
         drop(self.log);
     }
@@ -147,7 +162,7 @@ fn start_workers(
         sockets.into_iter().map(|each| each.into_iter().map(Some).collect()).collect();
     let sockets = Sockets::new(sockets);
     let log = log.map(AccessLog::handle);
-    Workers::start(count, move |worker| {
+    Workers::start("worker", count, move |worker| {
         let shared = Rc::new(Shared {
             metrics: blueprint.metrics.cells(worker.index),
             log: log.as_ref().map(|log| (log.lines(), blueprint.log_format)),

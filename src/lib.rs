@@ -1,5 +1,6 @@
 //! gwproxy: HTTP, WebSocket, TCP and gRPC through one proxy.
 
+pub mod admin;
 pub mod assemble;
 pub mod cli;
 pub mod config;

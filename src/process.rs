@@ -71,6 +71,10 @@ fn announce(running: &Running) {
     for listener in &running.listeners {
         let _ = writeln!(out, "{}", line(listener));
     }
+    if let Some(addr) = &running.admin {
+        let dial = dialled(addr);
+        let _ = writeln!(out, "admin on http://{dial}   try: curl http://{dial}/metrics");
+    }
 }
 
 fn line(listener: &Announced) -> String {
