@@ -67,10 +67,8 @@ fn request(
         NodeAddr::Tcp(at) => at.to_string(),
         NodeAddr::Unix(_) => "localhost".to_owned(),
     };
-    let target = match absolute {
-        true => format!("{scheme}://{host}{}", check.path),
-        false => check.path.to_owned(),
-    };
+    let target =
+        if absolute { format!("{scheme}://{host}{}", check.path) } else { check.path.to_owned() };
     let uri: Uri = target.parse().map_err(|_| format!("`{}` is not a path", check.path))?;
     let builder = Request::builder().method(check.method).uri(uri);
     let builder = builder.header("user-agent", "gwproxy-health");

@@ -29,9 +29,9 @@ pub struct Upstream {
 /// How long one request may take, and what it is balanced by.
 #[derive(Debug, Clone)]
 pub struct Terms {
-    /// From the sent head to the response's. Default 15 s.
+    /// From the end of the request to the head of the response. Default 15 s.
     pub first_byte: Duration,
-    /// Silence within a body, either way. Default 30 s.
+    /// Silence within a body, either way. Default 300 s: event streams are silent for long.
     pub body: Duration,
     /// The key for hash balancing ([`Cluster::needs_key`]).
     pub key: Option<u64>,
@@ -71,7 +71,7 @@ impl Default for Terms {
     fn default() -> Self {
         Self {
             first_byte: Duration::from_secs(15),
-            body: Duration::from_secs(30),
+            body: Duration::from_mins(5),
             key: None,
             host: Host::Preserve,
         }

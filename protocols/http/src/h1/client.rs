@@ -72,6 +72,10 @@ struct Upload {
     body: Body,
     chunked: bool,
     state: UploadState,
+    /// Frames taken from the client.
+    frames: u64,
+    /// Everything taken is sent; the next byte is the client's to bring.
+    waits_for_client: bool,
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -83,6 +87,13 @@ enum UploadState {
     Done,
     /// The node no longer reads; its answer may still be good.
     Refused,
+}
+
+/// How far an upload was at the last look.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+struct Frames {
+    taken: u64,
+    ended: bool,
 }
 
 impl Connection {
@@ -162,6 +173,7 @@ pub(crate) async fn exchange(
     conn.served += 1;
     let mut scan = Scan::default();
     let mut interim = 0;
+    let mut frames = Frames::default();
     conn.deadline.arm(match upload.state {
         UploadState::WaitsForContinue => CONTINUE_WAIT,
         _ => limit.first_byte,
@@ -193,6 +205,13 @@ pub(crate) async fn exchange(
                 }
                 Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
                 Poll::Pending => {
+                    if upload.moved(&mut frames) {
+                        // The node's time begins when it has the request; until then it only has
+                        // to keep reading.
+                        conn.deadline.arm(limit.first_byte);
+                    } else if upload.waits_for_client {
+                        conn.deadline.disarm();
+                    }
                     ready!(conn.deadline.poll_expired(cx));
                     if upload.state != UploadState::WaitsForContinue {
                         return Poll::Ready(Err(Error::new(
@@ -340,7 +359,19 @@ impl Upload {
             _ if expects_continue => UploadState::WaitsForContinue,
             _ => UploadState::Sending,
         };
-        Self { body, chunked: framing == Framing::Chunked, state }
+        Self {
+            body,
+            chunked: framing == Framing::Chunked,
+            state,
+            frames: 0,
+            waits_for_client: false,
+        }
+    }
+
+    /// Whether it got on since the last look: a frame more, or its end.
+    fn moved(&self, last: &mut Frames) -> bool {
+        let now = Frames { taken: self.frames, ended: self.state == UploadState::Done };
+        std::mem::replace(last, now) != now && !self.waits_for_client
     }
 
     fn go_on(&mut self) {
@@ -374,11 +405,16 @@ impl Upload {
                         return self.refuse();
                     }
                     match Pin::new(&mut self.body).poll_frame(cx) {
-                        Poll::Ready(Some(Ok(frame))) => self.queue(frame, &mut conn.writer),
+                        Poll::Ready(Some(Ok(frame))) => {
+                            self.frames += 1;
+                            self.queue(frame, &mut conn.writer);
+                        }
                         Poll::Ready(Some(Err(error))) => return Poll::Ready(Err(error)),
                         Poll::Ready(None) => self.end(&mut conn.writer, None),
                         Poll::Pending => {
-                            return match conn.writer.poll_flush(cx, &mut conn.stream) {
+                            let flushed = conn.writer.poll_flush(cx, &mut conn.stream);
+                            self.waits_for_client = flushed.is_ready();
+                            return match flushed {
                                 Poll::Ready(Err(_)) => self.refuse(),
                                 _ => Poll::Pending,
                             };
@@ -390,6 +426,7 @@ impl Upload {
     }
 
     fn queue(&mut self, frame: Frame<Bytes>, writer: &mut Writer) {
+        self.waits_for_client = false;
         match frame.into_data() {
             Ok(data) if data.is_empty() => {}
             Ok(data) if self.chunked => {
@@ -406,6 +443,7 @@ impl Upload {
     }
 
     fn end(&mut self, writer: &mut Writer, trailers: Option<&http::HeaderMap>) {
+        self.waits_for_client = false;
         if self.chunked {
             encode::last_chunk(&mut writer.gathered, trailers);
         }
