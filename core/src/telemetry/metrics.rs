@@ -74,7 +74,7 @@ impl Metrics {
                 }
             }
         }
-        self.family(
+        Self::family(
             &mut out,
             "gwproxy_response_bytes_total",
             "counter",
