@@ -161,7 +161,7 @@ pub(crate) async fn exchange(
     body: Body,
     limit: Limit,
     home: Option<Rc<Home>>,
-) -> Result<Response, Error> {
+) -> Result<Response, SendError> {
     let is_upgrade = parts.headers.contains_key(UPGRADE);
     let framing = match body.length() {
         _ if body.is_empty() => Framing::None,
@@ -225,9 +225,26 @@ pub(crate) async fn exchange(
             }
         }
     })
-    .await?;
+    .await;
+    let head = match head {
+        Ok(head) => head,
+        Err(error) => {
+            let was_silent =
+                error.code() == Code::UpstreamReset && interim == 0 && conn.reader.buf.is_empty();
+            return Err(SendError { error, was_silent });
+        }
+    };
     conn.deadline.disarm();
     finish_head(conn, head, upload, parts, limit, home)
+        .map_err(|error| SendError { error, was_silent: false })
+}
+
+/// Why there is no response.
+#[derive(Debug)]
+pub(crate) struct SendError {
+    pub(crate) error: Error,
+    /// The node closed the connection and had not sent a byte.
+    pub(crate) was_silent: bool,
 }
 
 /// Makes the response out of its head and the connection its body comes from.

@@ -102,7 +102,9 @@ async fn answer<H: Handle>(
     }
     let body = Body::h2(body, Code::ClientClosed);
     let held = client.held();
-    let mut response = handler.handle(Request::from_parts(parts, body), client).await;
+    // Boxed, because hyper moves a stream's future several times before it runs.
+    let handling = Box::pin(handler.handle(Request::from_parts(parts, body), client));
+    let mut response = handling.await;
     if let Some((tunnel, guard)) = response.body_mut().take_tunnel() {
         match upgrade {
             Some(upgrade) => worker.spawn(async move {
