@@ -62,6 +62,11 @@ impl Lease {
         &self.cluster
     }
 
+    /// Whether a half-open breaker waits for the outcome of this exchange.
+    pub fn is_probe(&self) -> bool {
+        self.permit.as_ref().is_some_and(Permit::is_probe)
+    }
+
     /// How long the exchange has taken up to `now`.
     pub fn elapsed(&self, now: Instant) -> Duration {
         now.saturating_duration_since(self.started)
