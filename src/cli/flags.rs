@@ -9,16 +9,17 @@ use clap::Args;
 use clap::builder::{BoolishValueParser, PossibleValuesParser, TypedValueParser};
 use gwproxy_core::balance::Algorithm;
 use gwproxy_core::breaker::BreakerSettings;
+use gwproxy_core::health::HealthSettings;
 use gwproxy_core::limit::LimitSettings;
 use gwproxy_core::net::ListenAddr;
 use gwproxy_core::tls::{CertificatePair, ClientAuth, ClientSettings, ServerSettings, TlsName};
 use gwproxy_core::units::Span;
 
 use super::Wrong;
-use crate::config::Network;
+use crate::config::{Network, Workers};
 use crate::plan::{
-    AccessLogFormat, AccessLogSink, Destination, Forward, HealthSettings, HostPolicy, LogLevel,
-    Plan, PortRule, TlsFront, UpstreamTimeouts, User,
+    AccessLogFormat, AccessLogSink, Destination, Forward, HostPolicy, LogLevel, Plan, PortRule,
+    TlsFront, UpstreamTimeouts, User,
 };
 
 /// The process as a whole; also overrides what a file says.
@@ -27,7 +28,7 @@ use crate::plan::{
 pub(super) struct ProcessFlags {
     /// Worker threads [default: one per core]
     #[arg(long, value_name = "N", env = "GWPROXY_WORKERS", hide_env = true)]
-    workers: Option<NonZeroUsize>,
+    workers: Option<Workers>,
     /// Where the access log goes: off, - (standard output) or a file [default: -]
     #[arg(long, value_name = "off|-|FILE", env = "GWPROXY_ACCESS_LOG", hide_env = true)]
     access_log: Option<AccessLogSink>,
@@ -44,8 +45,13 @@ pub(super) struct ProcessFlags {
     #[arg(long, value_name = "TIME", env = "GWPROXY_GRACE", hide_env = true)]
     grace: Option<Span>,
     /// Networks whose X-Forwarded-* and Forwarded are believed (repeat or separate by commas)
-    #[arg(long = "trusted-proxy", value_name = "CIDR", env = "GWPROXY_TRUSTED_PROXY",
-        hide_env = true, value_delimiter = ',')]
+    #[arg(
+        long = "trusted-proxy",
+        value_name = "CIDR",
+        env = "GWPROXY_TRUSTED_PROXY",
+        hide_env = true,
+        value_delimiter = ','
+    )]
     trusted_proxies: Vec<Network>,
     /// Print the file that means the same, and stop
     #[arg(long, env = "GWPROXY_PRINT_CONFIG", hide_env = true,
@@ -68,16 +74,32 @@ pub(super) struct LogFlags {
 #[command(next_help_heading = "Listener")]
 pub(super) struct ListenFlags {
     /// Where to listen: 8080, :8080, localhost:8080, [::1]:8080, unix:/path; port 0 is any free one
-    #[arg(long, short, value_name = "ADDR", env = "GWPROXY_LISTEN", hide_env = true,
-        default_value = "127.0.0.1:8080")]
+    #[arg(
+        long,
+        short,
+        value_name = "ADDR",
+        env = "GWPROXY_LISTEN",
+        hide_env = true,
+        default_value = "127.0.0.1:8080"
+    )]
     pub(super) listen: ListenAddr,
     /// TLS in front: the certificate chain (PEM); repeat with --tls-key for more names
-    #[arg(long, value_name = "FILE", env = "GWPROXY_TLS_CERT", hide_env = true,
-        value_delimiter = ',')]
+    #[arg(
+        long,
+        value_name = "FILE",
+        env = "GWPROXY_TLS_CERT",
+        hide_env = true,
+        value_delimiter = ','
+    )]
     tls_cert: Vec<PathBuf>,
     /// TLS in front: the private key (PEM) of the --tls-cert at the same place
-    #[arg(long, value_name = "FILE", env = "GWPROXY_TLS_KEY", hide_env = true,
-        value_delimiter = ',')]
+    #[arg(
+        long,
+        value_name = "FILE",
+        env = "GWPROXY_TLS_KEY",
+        hide_env = true,
+        value_delimiter = ','
+    )]
     tls_key: Vec<PathBuf>,
     /// TLS in front with a certificate of your own development authority (`gwproxy cert dev`)
     #[arg(long, env = "GWPROXY_TLS_DEV", hide_env = true,
@@ -162,24 +184,45 @@ pub(super) struct ForwardFlags {
     pub(super) forward: bool,
     /// Let only these users in; the hash is of `gwproxy hash-password` (repeat for more)
     // Hashes have commas and dollars in them; a line break separates in the environment.
-    #[arg(long = "user", value_name = "NAME:HASH", env = "GWPROXY_USER", hide_env = true,
-        hide_env_values = true, value_delimiter = '\n')]
-    users: Vec<User>,
+    #[arg(
+        long = "user",
+        value_name = "NAME:HASH",
+        env = "GWPROXY_USER",
+        hide_env = true,
+        hide_env_values = true,
+        value_delimiter = '\n'
+    )]
+    users: Vec<String>,
     /// Let clients reach only these: HOST, HOST:PORT, *.DOMAIN or CIDR (repeat or use commas)
-    #[arg(long, value_name = "DESTINATION", env = "GWPROXY_ALLOW", hide_env = true,
-        value_delimiter = ',')]
+    #[arg(
+        long,
+        value_name = "DESTINATION",
+        env = "GWPROXY_ALLOW",
+        hide_env = true,
+        value_delimiter = ','
+    )]
     allow: Vec<Destination>,
     /// Never let clients reach these; wins over --allow
-    #[arg(long, value_name = "DESTINATION", env = "GWPROXY_DENY", hide_env = true,
-        value_delimiter = ',')]
+    #[arg(
+        long,
+        value_name = "DESTINATION",
+        env = "GWPROXY_DENY",
+        hide_env = true,
+        value_delimiter = ','
+    )]
     deny: Vec<Destination>,
     /// Let clients reach private, loopback, link-local and metadata addresses
     #[arg(long, env = "GWPROXY_ALLOW_PRIVATE", hide_env = true,
         value_parser = BoolishValueParser::new())]
     allow_private: bool,
     /// Only these ports [default: CONNECT 443; plain requests 80, 443 and from 1024 up]
-    #[arg(long = "allow-port", value_name = "PORT", env = "GWPROXY_ALLOW_PORT", hide_env = true,
-        value_delimiter = ',')]
+    #[arg(
+        long = "allow-port",
+        value_name = "PORT",
+        env = "GWPROXY_ALLOW_PORT",
+        hide_env = true,
+        value_delimiter = ','
+    )]
     allow_ports: Vec<NonZeroU16>,
     /// DANGER: serve everyone who can reach the address, without users
     #[arg(long, env = "GWPROXY_UNSAFE_OPEN", hide_env = true,
@@ -216,7 +259,7 @@ impl ProcessFlags {
                 *place = given;
             }
         }
-        put(&mut plan.workers, self.workers.map(NonZeroUsize::get));
+        put(&mut plan.workers, self.workers.map(Workers::get));
         put(&mut plan.access_log.sink, self.access_log);
         put(&mut plan.access_log.format, self.access_log_format);
         put(&mut plan.log, self.log.level);
@@ -350,8 +393,11 @@ impl ForwardFlags {
             )));
         }
         let ports: Vec<u16> = self.allow_ports.iter().map(|port| port.get()).collect();
+        // Parsed here and not by clap, which would repeat what may be a password.
+        let users = self.users.iter().map(|text| text.parse::<User>());
+        let users = users.collect::<Result<_, _>>();
         let rules = Forward {
-            users: self.users.clone(),
+            users: users.map_err(|why| Wrong(format!("invalid value for '--user': {why}")))?,
             allow: self.allow.clone(),
             deny: self.deny.clone(),
             allow_private: self.allow_private,

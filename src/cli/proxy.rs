@@ -42,8 +42,14 @@ pub(super) struct HttpArgs {
     #[command(flatten)]
     shared: SharedArgs,
     /// A node: http://, https:// or h2c://HOST:PORT, or unix:/path (repeat for more)
-    #[arg(long, value_name = "URL[=WEIGHT]", env = "GWPROXY_TO", hide_env = true,
-        value_delimiter = ',', help_heading = "Nodes")]
+    #[arg(
+        long,
+        value_name = "URL[=WEIGHT]",
+        env = "GWPROXY_TO",
+        hide_env = true,
+        value_delimiter = ',',
+        help_heading = "Nodes"
+    )]
     to: Vec<String>,
 }
 
@@ -63,16 +69,32 @@ pub(super) struct WsArgs {
     #[command(flatten)]
     shared: SharedArgs,
     /// A node: ws://, wss://, http:// or https://HOST:PORT (repeat for more)
-    #[arg(long, value_name = "URL[=WEIGHT]", env = "GWPROXY_TO", hide_env = true,
-        value_delimiter = ',', help_heading = "Nodes")]
+    #[arg(
+        long,
+        value_name = "URL[=WEIGHT]",
+        env = "GWPROXY_TO",
+        hide_env = true,
+        value_delimiter = ',',
+        help_heading = "Nodes"
+    )]
     to: Vec<String>,
     /// Ping a side that was silent for so long; 0s never does [default: 30s]
-    #[arg(long, value_name = "TIME", env = "GWPROXY_PING", hide_env = true,
-        help_heading = "Listener")]
+    #[arg(
+        long,
+        value_name = "TIME",
+        env = "GWPROXY_PING",
+        hide_env = true,
+        help_heading = "Listener"
+    )]
     ping: Option<Span>,
     /// The largest message, over all its frames; 0 takes any [default: 16MiB]
-    #[arg(long, value_name = "SIZE", env = "GWPROXY_MAX_MESSAGE", hide_env = true,
-        help_heading = "Listener")]
+    #[arg(
+        long,
+        value_name = "SIZE",
+        env = "GWPROXY_MAX_MESSAGE",
+        hide_env = true,
+        help_heading = "Listener"
+    )]
     max_message: Option<Size>,
 }
 
@@ -94,8 +116,14 @@ pub(super) struct TcpArgs {
     #[command(flatten)]
     shared: SharedArgs,
     /// A node: HOST:PORT, tcp:// or tls://HOST:PORT, or unix:/path (repeat for more)
-    #[arg(long, value_name = "HOST:PORT[=WEIGHT]", env = "GWPROXY_TO", hide_env = true,
-        value_delimiter = ',', help_heading = "Nodes")]
+    #[arg(
+        long,
+        value_name = "HOST:PORT[=WEIGHT]",
+        env = "GWPROXY_TO",
+        hide_env = true,
+        value_delimiter = ',',
+        help_heading = "Nodes"
+    )]
     to: Vec<String>,
 }
 
@@ -116,8 +144,14 @@ pub(super) struct GrpcArgs {
     #[command(flatten)]
     shared: SharedArgs,
     /// A node: HOST:PORT, grpc://, grpcs://, h2c://, http:// or https://HOST:PORT (repeat for more)
-    #[arg(long, value_name = "HOST:PORT[=WEIGHT]", env = "GWPROXY_TO", hide_env = true,
-        value_delimiter = ',', help_heading = "Nodes")]
+    #[arg(
+        long,
+        value_name = "HOST:PORT[=WEIGHT]",
+        env = "GWPROXY_TO",
+        hide_env = true,
+        value_delimiter = ',',
+        help_heading = "Nodes"
+    )]
     to: Vec<String>,
 }
 
@@ -177,12 +211,7 @@ impl SharedArgs {
         Ok(if print { printed(&plan) } else { Invocation::Serve(Box::new(plan)) })
     }
 
-    fn plan(
-        self,
-        protocol: Protocol,
-        to: &[String],
-        websocket: WebSocket,
-    ) -> Result<Plan, Wrong> {
+    fn plan(self, protocol: Protocol, to: &[String], websocket: WebSocket) -> Result<Plan, Wrong> {
         let (action, services) = self.action(protocol, to)?;
         let usual = ListenerTimeouts::default();
         let front = &self.front;
@@ -215,11 +244,7 @@ impl SharedArgs {
         Ok(plan)
     }
 
-    fn action(
-        &self,
-        protocol: Protocol,
-        to: &[String],
-    ) -> Result<(Action, Vec<Service>), Wrong> {
+    fn action(&self, protocol: Protocol, to: &[String]) -> Result<(Action, Vec<Service>), Wrong> {
         let forward = &self.forward;
         match (forward.forward, to.is_empty()) {
             (true, false) => Err(Wrong(format!(

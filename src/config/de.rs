@@ -261,7 +261,12 @@ fn in_plain_words(expected: &dyn Expected) -> String {
 fn list(names: &[&str]) -> String {
     // Other names of keys are for files that have them already.
     let alias = |name: &&&str| ALIASES.iter().any(|(alias, _)| alias == *name);
-    names.iter().filter(|name| !alias(name)).map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ")
+    names
+        .iter()
+        .filter(|name| !alias(name))
+        .map(|name| format!("`{name}`"))
+        .collect::<Vec<_>>()
+        .join(", ")
 }
 
 // === impl De ===
