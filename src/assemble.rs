@@ -14,6 +14,7 @@ use gwproxy_core::net::accept::{Listener, Serve};
 use gwproxy_core::net::listen::{Bound, BoundSocket, bind};
 use gwproxy_core::telemetry::{AccessLog, Metrics};
 use gwproxy_core::units::Span;
+use gwproxy_core::upstream::Cluster;
 use gwproxy_core::worker::{Phase, Workers};
 use gwproxy_http::reverse::Reverse;
 use gwproxy_http::serve::{Server, Settings, Timeouts};
@@ -24,7 +25,8 @@ use tokio::sync::watch;
 use crate::admin::{self, Admin};
 use crate::gateway::limit::Limit;
 use crate::gateway::router::Router;
-use crate::gateway::{Gateway, Only, Shared, Table, Target};
+use crate::gateway::session::Recorder;
+use crate::gateway::{Gateway, Only, Service, Shared, Table, Target};
 use crate::plan::{self, AccessLogFormat, AccessLogSink, Action, Plan, Protocol};
 
 /// A process at work.
@@ -68,6 +70,15 @@ struct Part {
     plan: plan::Listener,
     listener: Arc<Listener>,
     limit: Option<Arc<Limit>>,
+    /// Where connections go, on a TCP listener.
+    tcp: Option<TcpTarget>,
+}
+
+/// The service of a TCP listener.
+struct TcpTarget {
+    number: usize,
+    cluster: Arc<Cluster>,
+    limit: Option<Arc<Limit>>,
 }
 
 /// Starts everything the plan says. Runs on the control runtime, which must stay alive: health
@@ -96,6 +107,7 @@ pub async fn start(plan: &Plan) -> Result<Running, String> {
                 connections: AtomicUsize::new(0),
             }),
             limit: limit(listener.limiter.as_ref())?,
+            tcp: tcp_target(listener, &services),
         });
     }
     let log = match &plan.access_log.sink {
@@ -195,6 +207,9 @@ impl Part {
         shared: &Rc<Shared>,
         upstream: &Rc<Upstream>,
     ) -> Rc<dyn Serve> {
+        if let Some(tcp) = &self.tcp {
+            return self.serve_tcp(tcp, shared, upstream);
+        }
         let target = match &self.plan.action {
             Action::Serve(service) => Target::Serve(service.index()),
             Action::Route => Target::Route,
@@ -229,6 +244,31 @@ impl Part {
         Rc::new(Server::new(gateway, Rc::clone(upstream.worker()), settings))
     }
 
+    fn serve_tcp(
+        &self,
+        tcp: &TcpTarget,
+        shared: &Rc<Shared>,
+        upstream: &Rc<Upstream>,
+    ) -> Rc<dyn Serve> {
+        let recorder = Recorder {
+            shared: Rc::clone(shared),
+            listener: Arc::clone(&self.plan.name),
+            service: tcp.number,
+            service_id: Arc::clone(tcp.cluster.name()),
+        };
+        let limits = [self.limit.clone(), tcp.limit.clone()];
+        let settings = gwproxy_tcp::Settings { idle: Span::new(self.plan.timeouts.idle) };
+        let (worker, resolver) = (Rc::clone(upstream.worker()), Rc::clone(upstream.resolver()));
+        let reverse =
+            gwproxy_tcp::Reverse::new(Arc::clone(&tcp.cluster), worker, resolver, settings)
+                .admit(Rc::new(move |peer, now| {
+                    let ip = peer.remote.ip();
+                    limits.iter().flatten().try_for_each(|limit| limit.check_connection(ip, now))
+                }))
+                .report(Rc::new(move |session| recorder.record(session)));
+        Rc::new(reverse)
+    }
+
     fn websocket(&self) -> gwproxy_ws::Settings {
         gwproxy_ws::Settings {
             ping: Span::new(self.plan.websocket.ping.unwrap_or_default()),
@@ -236,6 +276,16 @@ impl Part {
             ..gwproxy_ws::Settings::default()
         }
     }
+}
+
+fn tcp_target(listener: &plan::Listener, services: &[Service]) -> Option<TcpTarget> {
+    let (Protocol::Tcp, Action::Serve(service)) = (listener.protocol, &listener.action) else {
+        return None;
+    };
+    let number = service.index();
+    let service = services.get(number)?;
+    let (cluster, limit) = (Arc::clone(&service.cluster), service.limit.clone());
+    Some(TcpTarget { number, cluster, limit })
 }
 
 fn limit(settings: Option<&LimitSettings>) -> Result<Option<Arc<Limit>>, String> {

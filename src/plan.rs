@@ -6,7 +6,6 @@
 mod forward;
 mod route;
 mod service;
-mod settings;
 mod tls;
 
 use std::fmt;
@@ -45,7 +44,6 @@ pub use service::{
     EchoKind, HostPolicy, Node, Scheme, Service, ServiceId, ServiceParseError, Target,
     UpstreamTimeouts,
 };
-pub use settings::HealthSettings;
 pub use tls::TlsFront;
 
 /// Time for open exchanges to finish after SIGTERM (reliability D39).

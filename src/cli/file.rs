@@ -42,7 +42,14 @@ pub(super) struct CheckArgs {
     #[arg(value_name = "FILE", env = "GWPROXY_CONFIG", hide_env = true)]
     file: PathBuf,
     /// How to tell it
-    #[arg(long, value_enum, value_name = "FORMAT", default_value = "text")]
+    #[arg(
+        long,
+        value_enum,
+        value_name = "FORMAT",
+        env = "GWPROXY_FORMAT",
+        hide_env = true,
+        default_value = "text"
+    )]
     format: Format,
 }
 

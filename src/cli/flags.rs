@@ -9,16 +9,17 @@ use clap::Args;
 use clap::builder::{BoolishValueParser, PossibleValuesParser, TypedValueParser};
 use gwproxy_core::balance::Algorithm;
 use gwproxy_core::breaker::BreakerSettings;
+use gwproxy_core::health::HealthSettings;
 use gwproxy_core::limit::LimitSettings;
 use gwproxy_core::net::ListenAddr;
 use gwproxy_core::tls::{CertificatePair, ClientAuth, ClientSettings, ServerSettings, TlsName};
 use gwproxy_core::units::Span;
 
 use super::Wrong;
-use crate::config::Network;
+use crate::config::{Network, Workers};
 use crate::plan::{
-    AccessLogFormat, AccessLogSink, Destination, Forward, HealthSettings, HostPolicy, LogLevel,
-    Plan, PortRule, TlsFront, UpstreamTimeouts, User,
+    AccessLogFormat, AccessLogSink, Destination, Forward, HostPolicy, LogLevel, Plan, PortRule,
+    TlsFront, UpstreamTimeouts, User,
 };
 
 /// The process as a whole; also overrides what a file says.
@@ -27,7 +28,7 @@ use crate::plan::{
 pub(super) struct ProcessFlags {
     /// Worker threads [default: one per core]
     #[arg(long, value_name = "N", env = "GWPROXY_WORKERS", hide_env = true)]
-    workers: Option<NonZeroUsize>,
+    workers: Option<Workers>,
     /// Where the access log goes: off, - (standard output) or a file [default: -]
     #[arg(long, value_name = "off|-|FILE", env = "GWPROXY_ACCESS_LOG", hide_env = true)]
     access_log: Option<AccessLogSink>,
@@ -191,7 +192,7 @@ pub(super) struct ForwardFlags {
         hide_env_values = true,
         value_delimiter = '\n'
     )]
-    users: Vec<User>,
+    users: Vec<String>,
     /// Let clients reach only these: HOST, HOST:PORT, *.DOMAIN or CIDR (repeat or use commas)
     #[arg(
         long,
@@ -258,7 +259,7 @@ impl ProcessFlags {
                 *place = given;
             }
         }
-        put(&mut plan.workers, self.workers.map(NonZeroUsize::get));
+        put(&mut plan.workers, self.workers.map(Workers::get));
         put(&mut plan.access_log.sink, self.access_log);
         put(&mut plan.access_log.format, self.access_log_format);
         put(&mut plan.log, self.log.level);
@@ -392,8 +393,11 @@ impl ForwardFlags {
             )));
         }
         let ports: Vec<u16> = self.allow_ports.iter().map(|port| port.get()).collect();
+        // Parsed here and not by clap, which would repeat what may be a password.
+        let users = self.users.iter().map(|text| text.parse::<User>());
+        let users = users.collect::<Result<_, _>>();
         let rules = Forward {
-            users: self.users.clone(),
+            users: users.map_err(|why| Wrong(format!("invalid value for '--user': {why}")))?,
             allow: self.allow.clone(),
             deny: self.deny.clone(),
             allow_private: self.allow_private,

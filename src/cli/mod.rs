@@ -81,8 +81,8 @@ Examples:
   gwproxy run gateway.yaml                               the gateway
   gwproxy http --to http://a:1 --print-config            the file those flags mean
 
-Every flag FLAG has an environment variable GWPROXY_FLAG. Exit codes: 0 done, 1 failed at run
-time, 2 wrong usage or configuration.";
+Every flag can be given in the environment: --max-connections as GWPROXY_MAX_CONNECTIONS, and so
+on; what is typed wins. Exit codes: 0 done, 1 failed at run time, 2 wrong usage or configuration.";
 
 #[derive(Debug, Subcommand)]
 enum Command {

@@ -1,1 +1,402 @@
-//! tests
+//! What is typed, and what becomes of it.
+
+use std::collections::HashSet;
+use std::path::Path;
+
+use argon2::Argon2;
+use argon2::password_hash::PasswordVerifier;
+use argon2::password_hash::phc::PasswordHash;
+use clap::CommandFactory;
+
+use super::*;
+use crate::config;
+use crate::plan::{Action, EchoKind, Protocol};
+
+const HASH: &str = "$2y$10$N9qo8uLOickgx2ZMRZoMyeIjZAgcfl7p92ldGxad68LJZdL17lhWy";
+
+/// Splits like a shell without quotes.
+fn typed(line: &str) -> Invocation {
+    parse(std::iter::once("gwproxy").chain(line.split_whitespace()), &mut std::io::empty())
+}
+
+fn plan(line: &str) -> Plan {
+    match typed(line) {
+        Invocation::Serve(plan) => *plan,
+        other => panic!("{line}: {other:?}"),
+    }
+}
+
+fn done(line: &str) -> Output {
+    match typed(line) {
+        Invocation::Done(output) => output,
+        other => panic!("{line}: {other:?}"),
+    }
+}
+
+fn refused(line: &str) -> String {
+    let output = done(line);
+    assert_eq!((output.code, &*output.stdout), (EXIT_USAGE, ""), "{line}");
+    output.stderr
+}
+
+/// One line for each flag and many of their combinations; a user's hash is put in for HASH.
+const ONE_LINERS: &[&str] = &[
+    "http --to http://localhost:3000",
+    "http --to localhost:3000 --listen :8080",
+    "http -l 8080 --to http://a:1=3 --to http://b:1=1",
+    "http --to http://a:1,http://b:2 --balance least-connections",
+    "http --to http://a:1=0 --to http://b:1=7 --balance consistent_hash",
+    "http --to https://a --upstream-ca ca.pem --upstream-server-name b.example",
+    "http --to https://a --upstream-danger-skip-verify --upstream-host node",
+    "http --to h2c://a:1 --upstream-host www.example.com:8443",
+    "http --to http://unix:/run/app.sock --listen unix:/run/proxy.sock",
+    "http --to echo:http --listen [::1]:0",
+    "http --to http://a:1 --tls-cert a.pem --tls-key a.key",
+    "http --to http://a:1 --tls-cert a.pem --tls-key a.key --tls-cert b.pem --tls-key b.key",
+    "http --to http://a:1 --tls-dev --client-ca ca.pem --client-auth optional",
+    "http --to http://a:1 --tls-dev --client-ca ca.pem",
+    "http --to http://a:1 --limit 100/s,burst=50,by=header:x-api-key",
+    "http --to http://a:1 --limit 7/500ms,by=global --max-connections 12",
+    "http --to http://a:1 --breaker 50%,window=10s,min=20,open=5s",
+    "http --to http://a:1 --breaker 12.5%,consecutive=3,probes=2,buckets=7,probe_timeout=1m",
+    "http --to http://a:1 --health /healthz",
+    "http --to http://a:1 --health /h,interval=1s,timeout=500ms,rise=1,fall=1,method=HEAD,status=204",
+    "http --to http://a:1 --timeout 1m30s --connect-timeout 250ms --idle-timeout 1h",
+    "http --to http://a:1 --workers 3 --grace 0s --log off --admin 127.0.0.1:9000",
+    "http --to http://a:1 --access-log off",
+    "http --to http://a:1 --access-log /var/log/a.log --access-log-format combined",
+    "http --to http://a:1 --access-log-format combined",
+    "http --to http://a:1 --trusted-proxy 10.0.0.0/8 --trusted-proxy 192.0.2.1,fd00::/8",
+    "http --forward",
+    "http --forward --allow *.example.com,10.0.0.0/8 --allow [::1]:80 --deny a.example.com:443",
+    "http --forward --allow-private --allow-port 443,8443 --timeout 1s --connect-timeout 1s",
+    "http --forward --listen :3128 --user ann:HASH",
+    "http --forward --listen :3128 --unsafe-open",
+    "ws --to ws://a:1 --ping 20s",
+    "ws --to wss://a --to http://b:2 --ping 0s --max-message 0",
+    "ws --to ws://a:1 --max-message 1MiB",
+    "ws --forward --listen localhost:3128",
+    "tcp --to localhost:5432",
+    "tcp --to tls://a:1=2 --to tcp://b:2 --balance first --health tcp",
+    "tcp --to unix:/run/postgres.sock --balance ip_hash --listen :0",
+    "tcp --forward",
+    "grpc --to localhost:50051",
+    "grpc --to grpcs://a:1 --to h2c://b:2 --to http://c --to https://d --balance power_of_two",
+    "grpc --forward --allow *.svc.example.com --allow-private",
+];
+
+/// Row B.3: the printed file behaves as the flags do, because it becomes the same plan.
+#[test]
+fn print_config_means_the_same_plan() {
+    for line in ONE_LINERS {
+        let line = line.replace("HASH", HASH);
+        let meant = plan(&line);
+        let printed = done(&format!("{line} --print-config"));
+        assert_eq!((printed.code, &*printed.stderr), (0, ""), "{line}");
+        // Certificates of the table do not exist, so that part of the check is let be.
+        let yaml = printed.stdout.replace("a.pem", "Cargo.toml").replace("a.key", "Cargo.lock");
+        let again = config::read(&printed.stdout, "printed.yaml", &|_| None);
+        let report = match again {
+            Ok(again) => {
+                assert_eq!(meant, again, "{line}\n{yaml}");
+                continue;
+            }
+            Err(report) => report,
+        };
+        assert!(line.contains(".pem"), "{line}: {report}\n{yaml}");
+        let only_files =
+            report.diagnostics().iter().all(|one| one.code == config::Code::FileUnreadable);
+        assert!(only_files, "{line}: {report}\n{yaml}");
+    }
+}
+
+/// The lines with certificates, with files that exist.
+#[test]
+fn print_config_keeps_certificates() {
+    let root = env!("CARGO_MANIFEST_DIR");
+    for line in [
+        "http --to http://a:1 --tls-cert ROOT/Cargo.toml --tls-key ROOT/Cargo.lock --tls-cert \
+         ROOT/rustfmt.toml --tls-key ROOT/clippy.toml --client-ca ROOT/Cargo.toml",
+        "tcp --to tls://a:1 --tls-dev --client-ca ROOT/Cargo.toml --client-auth optional",
+        "grpc --to grpcs://a:1 --upstream-ca ROOT/Cargo.toml --upstream-server-name 10.0.0.1",
+    ] {
+        let line = line.replace("ROOT", root);
+        let yaml = done(&format!("{line} --print-config")).stdout;
+        let again = config::read(&yaml, "printed.yaml", &|_| None);
+        assert_eq!(plan(&line), again.unwrap_or_else(|report| panic!("{report}\n{yaml}")));
+    }
+}
+
+#[test]
+fn a_one_liner_prints_as_a_person_would_write_it() {
+    let yaml = done("http --to http://a:1=2 --to http://b:1 --limit 5/s --print-config").stdout;
+    let want = "\
+listeners:
+- name: http
+  protocol: http
+  bind: 127.0.0.1:8080
+  service: upstream
+  limiter:
+    rate: 5/s
+    by: ip
+services:
+- id: upstream
+  protocol: http
+  nodes:
+  - address: http://a:1
+    weight: 2
+  - http://b:1
+  load_balancer: weighted_round_robin
+";
+    assert_eq!(yaml, want);
+}
+
+#[test]
+fn every_flag_is_in_the_table_of_one_liners() {
+    let all = ONE_LINERS.join(" ");
+    let mut seen = 0;
+    for name in ["http", "ws", "tcp", "grpc"] {
+        let grammar = Cli::command();
+        for flag in grammar.find_subcommand(name).unwrap().get_arguments() {
+            let Some(long) = flag.get_long() else { continue };
+            if !["help", "version", "print-config"].contains(&long) {
+                assert!(all.contains(&format!("--{long} ")) || all.ends_with(long), "--{long}");
+                seen += 1;
+            }
+        }
+    }
+    assert!(seen > 100, "{seen} flags");
+}
+
+#[test]
+fn the_grammar_holds_together() {
+    Cli::command().debug_assert();
+}
+
+#[test]
+fn every_flag_has_its_environment_variable() {
+    let mut seen = 0;
+    for command in Cli::command().get_subcommands() {
+        for flag in command.get_arguments().filter(|flag| flag.get_long().is_some()) {
+            let long = flag.get_long().unwrap();
+            if ["help", "version"].contains(&long) {
+                continue;
+            }
+            let want = format!("GWPROXY_{}", long.to_uppercase().replace('-', "_"));
+            let has = flag.get_env().map(|name| name.to_string_lossy().into_owned());
+            assert_eq!(has, Some(want), "{} --{long}", command.get_name());
+            assert!(flag.get_help().is_some(), "{} --{long} has no help", command.get_name());
+            seen += 1;
+        }
+    }
+    assert!(seen > 100, "{seen} flags");
+}
+
+/// Every example that help shows is one that works.
+#[test]
+fn the_examples_of_help_are_understood() {
+    let mut seen = 0;
+    let names: Vec<String> =
+        Cli::command().get_subcommands().map(|one| one.get_name().to_owned()).collect();
+    for name in names {
+        let help = done(&format!("{name} --help"));
+        assert_eq!(help.code, 0);
+        let examples = help.stdout.split("Examples:").nth(1).unwrap_or_else(|| panic!("{name}"));
+        let joined = examples.replace("\\\n", " ");
+        for line in joined.lines().map(str::trim) {
+            let Some(command) = line.strip_prefix("gwproxy ") else { continue };
+            seen += 1;
+            // What the shell would do, or files that are not there.
+            let command = command.split(['<', '>']).next().unwrap();
+            if ["gateway.yaml", "$(", "hash-password"].iter().any(|part| command.contains(part)) {
+                continue;
+            }
+            let output = typed(&command.replace('\'', ""));
+            let wrong = matches!(&output, Invocation::Done(output) if output.code != 0);
+            let quickstart = command.contains("quickstart.yaml") && !Path::new("examples").exists();
+            assert!(!wrong || quickstart, "{command}: {output:?}");
+        }
+    }
+    assert!(seen >= 25, "{seen} examples");
+}
+
+#[test]
+fn what_is_wrong_is_said_and_pointed_at() {
+    for (line, parts) in [
+        ("http", &["where to?", "--to http://localhost:3000", "--forward"][..]),
+        ("ws", &["--to ws://localhost:9001"]),
+        ("http --forward --to http://a:1", &["--forward and --to exclude each other"]),
+        ("http --to http://a:1/path", &["'http://a:1/path' for '--to'", "without a path"]),
+        ("http --to http://a:1=heavy", &["'http://a:1=heavy'", "`heavy` is not a weight"]),
+        ("http --to http://a:1=70000", &["`70000` is not a weight"]),
+        ("http --to http://a:99999", &["1 to 65535"]),
+        ("http --to ://", &["for '--to'"]),
+        ("http --to http://a:1 --to http://a:1", &["twice", "=2"]),
+        ("http --to ws://a:1", &["`ws://` is for ws"]),
+        ("http --to grpc://a:1", &["`grpc://` is for grpc"]),
+        ("ws --to tcp://a:1", &["`ws://`, `wss://`, `http://`, `https://`"]),
+        ("tcp --to http://a:1", &["`tcp://`, `tls://`", "`http://` is for http"]),
+        ("tcp --to a", &["the port is missing"]),
+        ("grpc --to ws://a:1", &["`grpc://`, `grpcs://`, `h2c://`, `http://`, `https://`"]),
+        ("http --to http://a:1 --limit 100", &["'100' for '--limit <LIMIT>'", "100/s"]),
+        ("http --to http://a:1 --limit 1/s,bursts=2", &["did you mean `burst`?"]),
+        ("http --to http://a:1 --breaker half", &["for '--breaker <BREAKER>'", "percentage"]),
+        ("http --to http://a:1 --health healthz", &["for '--health <CHECK>'", "write a path"]),
+        ("http --to http://a:1 --timeout 15", &["'15' for '--timeout <TIME>'", "`15s`"]),
+        ("http --to http://a:1 --grace soon", &["for '--grace <TIME>'"]),
+        ("http --to http://a:1 --balance rond_robin", &["did you mean `round_robin`?"]),
+        ("http --to http://a:1 --listen example.com:80", &["for '--listen <ADDR>'", ":8080"]),
+        ("http --to http://a:1 --workers 0", &["for '--workers <N>'", "1 to 1024"]),
+        ("http --to http://a:1 --trusted-proxy 10.0.0.0/33", &["is not a network"]),
+        ("http --to http://a:1 --lisen :1", &["--lisen", "'--listen'"]),
+        ("http --to http://a:1 --log loud", &["possible values", "debug"]),
+        ("htpp --to http://a:1", &["htpp", "'http'"]),
+        ("http --to http://a:1 --tls-cert a.pem", &["each --tls-cert needs its --tls-key"]),
+        ("http --to http://a:1 --tls-key a.key", &["each --tls-key needs its --tls-cert"]),
+        ("http --to http://a:1 --tls-dev --tls-cert a --tls-key b", &["--tls-dev brings its own"]),
+        ("http --to http://a:1 --client-ca ca.pem", &["need TLS in front"]),
+        ("http --to http://a:1 --tls-dev --client-auth required", &["needs --client-ca"]),
+        (
+            "http --to https://a --upstream-ca a --upstream-danger-skip-verify",
+            &["keep one of the two"],
+        ),
+        // T31
+        ("http --forward --listen :3128", &["open forward proxy on :3128", "--unsafe-open"]),
+        ("tcp --forward --listen 0.0.0.0:1080", &["open forward proxy", "--user"]),
+        ("http --forward --balance random", &["--balance is about the nodes of --to"]),
+        ("http --forward --user ann:secret", &["gwproxy hash-password"]),
+        ("http --to http://a:1 --user ann:HASH", &["--user is for forward proxies"]),
+        ("http --to http://a:1 --allow a", &["--allow is for forward proxies"]),
+        ("http --forward --allow http://a", &["is not a destination"]),
+        ("http --forward --allow-port 0", &["for '--allow-port <PORT>'"]),
+        ("http --to http://a:1 --ping 1s", &["--ping"]),
+        ("echo udp", &["udp", "possible values"]),
+        ("run", &["<FILE>"]),
+        ("", &["Usage", "Commands"]),
+    ] {
+        let told = refused(&line.replace("HASH", HASH));
+        for part in parts {
+            assert!(told.contains(part), "{line}: {told}");
+        }
+    }
+}
+
+#[test]
+fn a_password_is_never_repeated() {
+    let told = refused("http --forward --user ann:correct-horse");
+    // clap names the value; what it names must not be the password.
+    assert!(!told.contains("correct-horse"), "{told}");
+}
+
+#[test]
+fn flags_reach_the_plan() {
+    let plan = plan(
+        "ws --listen :9000 --to ws://a:1 --to wss://b:2=4 --limit 5/s --max-connections 7 \
+         --idle-timeout 90s --connect-timeout 1s --timeout 3s --ping 0s --workers 2 --grace 4s \
+         --upstream-host node --log debug --admin 127.0.0.1:1",
+    );
+    let [listener] = &plan.listeners[..] else { panic!() };
+    let [service] = &plan.services[..] else { panic!() };
+    assert_eq!((listener.protocol, &*listener.name), (Protocol::Ws, "ws"));
+    assert_eq!(listener.bind.to_string(), ":9000");
+    assert!(matches!(listener.action, Action::Serve(id) if id.index() == 0));
+    assert_eq!(listener.limiter.as_ref().unwrap().rate.count().get(), 5);
+    assert_eq!((listener.max_connections, listener.timeouts.idle.as_secs()), (7, 90));
+    assert_eq!(listener.websocket.ping, None);
+    assert_eq!(service.nodes[1].target.to_string(), "wss://b:2");
+    assert_eq!(service.nodes[1].weight.get(), 4);
+    assert_eq!(service.timeouts.connect.as_secs(), 1);
+    assert_eq!(service.timeouts.response.as_secs(), 3);
+    assert_eq!((plan.workers, plan.grace.as_secs(), plan.log.as_str()), (2, 4, "debug"));
+    assert_eq!(plan.admin.unwrap().to_string(), "127.0.0.1:1");
+}
+
+#[test]
+fn tools() {
+    let Invocation::Echo(echo) = typed("echo ws --listen :9001 --name one --tls-dev") else {
+        panic!()
+    };
+    assert_eq!(
+        (echo.kind, &*echo.name, echo.listen.to_string()),
+        (EchoKind::Ws, "one", ":9001".into())
+    );
+    assert!(echo.tls.unwrap().dev);
+    let Invocation::CertDev { names } = typed("cert dev a.test 10.0.0.1") else { panic!() };
+    assert_eq!(names, ["a.test", "10.0.0.1"]);
+    assert!(matches!(typed("cert show --ca"), Invocation::CertShow { ca_only: true }));
+    assert!(matches!(typed("cert show"), Invocation::CertShow { ca_only: false }));
+    assert_eq!(done("--version").code, 0);
+}
+
+fn hashed(password: &str) -> Output {
+    match parse(["gwproxy", "hash-password"], &mut password.as_bytes()) {
+        Invocation::Done(output) => output,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn a_hashed_password_is_what_user_takes() {
+    let hash = hashed("correct horse\r\nnot this\n").stdout;
+    let parsed = PasswordHash::new(hash.trim_end()).unwrap();
+    assert!(Argon2::default().verify_password(b"correct horse", &parsed).is_ok());
+    assert!(Argon2::default().verify_password(b"wrong", &parsed).is_err());
+    let user = format!("ann:{}", hash.trim_end());
+    let Action::Forward(rules) =
+        &plan(&format!("http --forward --user {user}")).listeners[0].action
+    else {
+        panic!()
+    };
+    assert_eq!(rules.users[0].hash.expose(), hash.trim_end());
+    assert_eq!(hashed("").code, EXIT_USAGE);
+    assert_eq!(hashed("\n").code, EXIT_USAGE);
+    assert_eq!(hashed(&"x".repeat(2000)).code, EXIT_USAGE);
+    assert_eq!(hashed(&"x".repeat(1024)).code, 0);
+}
+
+#[test]
+fn the_password_of_the_example_is_the_one_it_says() {
+    let text = include_str!("../../examples/forward.yaml");
+    let hash = text.split("ann:").nth(2).or_else(|| text.split("'ann:").nth(1)).unwrap();
+    let hash = hash.split('\'').next().unwrap();
+    let parsed = PasswordHash::new(hash).unwrap();
+    assert!(Argon2::default().verify_password(b"secret", &parsed).is_ok());
+}
+
+fn example(name: &str) -> String {
+    format!("{}/{name}", env!("CARGO_MANIFEST_DIR"))
+}
+
+#[test]
+fn check_tells_a_human_and_a_machine() {
+    let right = example("examples/quickstart.yaml");
+    let output = done(&format!("check {right}"));
+    assert_eq!((output.code, &*output.stdout), (0, "ok: 3 listeners, 2 routes, 4 services\n"));
+    assert_eq!(done(&format!("check {right} --format json")).stdout, "[]\n");
+
+    let wrong = example("tests/config/invalid/unknown-key.yaml");
+    let output = done(&format!("check {wrong}"));
+    assert_eq!((output.code, &*output.stderr), (EXIT_USAGE, ""));
+    let want = format!("{wrong}:2:5: there is no key `protocl` here; did you mean `protocol`?\n");
+    assert!(output.stdout.starts_with(&want), "{}", output.stdout);
+    let output = done(&format!("check --format json {wrong}"));
+    assert_eq!(output.code, EXIT_USAGE);
+    let json: serde_json::Value = serde_json::from_str(&output.stdout).unwrap();
+    let keys: HashSet<_> = json[0].as_object().unwrap().keys().cloned().collect();
+    assert_eq!(keys, ["file", "line", "column", "code", "message"].map(String::from).into());
+    assert_eq!(done("check no/such/file.yaml").code, EXIT_USAGE);
+}
+
+#[test]
+fn run_loads_as_check_does_and_flags_win() {
+    let file = example("examples/quickstart.yaml");
+    let plain = plan(&format!("run {file}"));
+    assert_eq!(plain, config::load(Path::new(&file)).unwrap());
+    let louder = plan(&format!("run {file} --log debug --workers 9 --access-log off"));
+    assert_eq!((louder.log.as_str(), louder.workers), ("debug", 9));
+    assert_eq!(louder.listeners, plain.listeners);
+    let told = refused(&format!("run {}", example("tests/config/invalid/unknown-key.yaml")));
+    assert!(told.contains("did you mean `protocol`?"), "{told}");
+    let printed = done(&format!("run {file} --print-config --grace 7s")).stdout;
+    assert_eq!(config::read(&printed, "x", &|_| None).unwrap().grace.as_secs(), 7);
+}

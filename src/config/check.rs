@@ -10,7 +10,7 @@ use gwproxy_core::net::ListenAddr;
 use gwproxy_core::tls::ServerSettings;
 
 use super::de::{Found, Spanned};
-use super::file::{File, ForwardFile, ListenerFile, ListenerProtocol, RouteFile, TlsFile};
+use super::file::{File, ForwardFile, ListenerFile, ListenerProtocol, RouteFile, TlsFile, Workers};
 use super::report::{Code, Diagnostic, Place};
 use super::service;
 use crate::plan::{
@@ -31,7 +31,7 @@ pub(super) fn check(file: File, found: &mut Found) -> Plan {
     let listeners = check.listeners(file.listeners, &services, !routes.is_empty());
     let access_log = file.access_log.unwrap_or_default().0;
     Plan {
-        workers: file.workers.map_or_else(default_workers, std::num::NonZero::get),
+        workers: file.workers.map_or_else(default_workers, Workers::get),
         listeners,
         routes,
         services,

@@ -11,6 +11,7 @@ use std::str::FromStr;
 
 use gwproxy_core::balance::Algorithm;
 use gwproxy_core::breaker::BreakerSettings;
+use gwproxy_core::health::HealthSettings;
 use gwproxy_core::limit::LimitSettings;
 use gwproxy_core::net::ListenAddr;
 use gwproxy_core::tls::{CertificatePair, ClientAuth, ClientSettings, MinVersion};
@@ -21,8 +22,8 @@ use serde::{Deserialize, Serialize};
 use super::de::Spanned;
 use super::short::{Short, Shorthand};
 use crate::plan::{
-    AccessLogFormat, AccessLogSink, Destination, HealthSettings, HostPattern, HostPolicy, LogLevel,
-    Method, PathPrefix, Protocol, User,
+    AccessLogFormat, AccessLogSink, Destination, HostPattern, HostPolicy, LogLevel, Method,
+    PathPrefix, Protocol, User,
 };
 
 /// Keys that are other names of keys, so that a complaint about one is not doubled by the absence
@@ -35,7 +36,7 @@ pub(super) const ALIASES: [(&str, &str); 3] =
 #[serde(default, deny_unknown_fields, expecting = "a map with `listeners`, `routes`, `services`")]
 pub(super) struct File {
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) workers: Option<NonZeroUsize>,
+    pub(super) workers: Option<Workers>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) log: Option<LogLevel>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -269,6 +270,11 @@ pub(super) struct RetryFile {
 #[serde(try_from = "String", into = "String")]
 pub(super) struct Name(String);
 
+/// Worker threads: 1 to 1024, far above the cores of any machine and far below what exhausts one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(try_from = "String", into = "usize")]
+pub(crate) struct Workers(usize);
+
 /// A network (`10.0.0.0/8`), or one address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(try_from = "String", into = "String")]
@@ -325,6 +331,42 @@ impl TryFrom<String> for Name {
 impl From<Name> for String {
     fn from(name: Name) -> Self {
         name.0
+    }
+}
+
+impl Workers {
+    /// The count of a plan.
+    pub(super) const fn known(count: usize) -> Self {
+        Self(count)
+    }
+
+    pub(crate) const fn get(self) -> usize {
+        self.0
+    }
+}
+
+impl FromStr for Workers {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let count = text.parse().ok().filter(|count| (1..=1024).contains(count));
+        count.map(Self).ok_or_else(|| {
+            format!("`{text}` is not a number of workers; write a whole number from 1 to 1024")
+        })
+    }
+}
+
+impl TryFrom<String> for Workers {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        text.parse()
+    }
+}
+
+impl From<Workers> for usize {
+    fn from(workers: Workers) -> Self {
+        workers.0
     }
 }
 

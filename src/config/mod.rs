@@ -22,7 +22,7 @@ use std::path::Path;
 
 use crate::plan::Plan;
 
-pub(crate) use file::Network;
+pub(crate) use file::{Network, Workers};
 pub use print::print;
 pub use report::{Code, Diagnostic, Place, Report};
 

@@ -11,7 +11,7 @@ use super::de::Spanned;
 use super::file::{
     AccessLogFile, AdminFile, File, ForwardFile, ListenerFile, ListenerProtocol,
     ListenerTimeoutsFile, LoadBalancerFile, Name, Network, NodeFile, RetryFile, RouteFile,
-    ServiceFile, TlsFile, UpstreamTimeoutsFile, WebSocketFile,
+    ServiceFile, TlsFile, UpstreamTimeoutsFile, WebSocketFile, Workers,
 };
 use super::short::Short;
 use crate::plan::{
@@ -26,7 +26,7 @@ use crate::plan::{
 /// A sentence, if the plan has a value no file can hold (a path that is not UTF-8).
 pub fn print(plan: &Plan) -> Result<String, String> {
     let file = File {
-        workers: different(plan.workers, default_workers()).and_then(std::num::NonZero::new),
+        workers: different(plan.workers, default_workers()).map(Workers::known),
         log: different(plan.log, LogLevel::default()),
         access_log: different(&plan.access_log, &AccessLog::default()).map(access_log),
         grace: different(plan.grace, GRACE).map(span).transpose()?,

@@ -3,6 +3,7 @@
 pub mod exchange;
 pub mod limit;
 pub mod router;
+pub mod session;
 
 use std::cell::RefCell;
 use std::rc::Rc;

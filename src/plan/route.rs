@@ -106,8 +106,11 @@ impl HostPattern {
         }
     }
 
-    /// Whether it takes this host: lower-case, without port and brackets.
+    /// Whether it takes this host: lower-case, without port; an IPv6 address may be in the
+    /// brackets it has on the wire (RFC 3986 §3.2.2).
     pub fn takes(&self, host: &str) -> bool {
+        let bare = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
+        let host = bare.unwrap_or(host);
         match self {
             Self::Exact(name) => **name == *host,
             Self::Suffix(suffix) => host.len() > suffix.len() && host.ends_with(&**suffix),
@@ -181,6 +184,9 @@ impl FromStr for PathPrefix {
             ))
         };
         let Some(path) = text.strip_prefix('/') else { return Err(bad("it must begin with `/`")) };
+        if path.starts_with('/') {
+            return Err(bad("it has an empty segment"));
+        }
         let path = path.strip_suffix("**").unwrap_or(path);
         let path = path.strip_suffix('/').unwrap_or(path);
         if path.is_empty() {
@@ -363,6 +369,8 @@ mod tests {
         }
         assert_eq!("[::1]".parse::<HostPattern>().unwrap().to_string(), "::1");
         assert_eq!("Example.COM".parse::<HostPattern>().unwrap().to_string(), "example.com");
+        let v6: HostPattern = "::1".parse().unwrap();
+        assert!(v6.takes("[::1]") && v6.takes("::1") && !v6.takes("[::2]"));
         for bad in ["", "*", "*.", "a.*", "a:80", "http://a", "a/b", "a..b", ".a", "*.*.a"] {
             assert!(bad.parse::<HostPattern>().is_err(), "{bad}");
         }

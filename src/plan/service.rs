@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use gwproxy_core::balance::Algorithm;
 use gwproxy_core::breaker::BreakerSettings;
+use gwproxy_core::health::HealthSettings;
 use gwproxy_core::limit::LimitSettings;
 use gwproxy_core::net::HostPort;
 use gwproxy_core::tls::ClientSettings;
@@ -15,7 +16,7 @@ use gwproxy_core::units::Weight;
 use gwproxy_core::upstream::NodeAddr;
 use serde::{Deserialize, Serialize};
 
-use super::{HealthSettings, Protocol};
+use super::Protocol;
 
 /// The index of a service in [`super::Plan::services`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]

@@ -1,3 +1,0 @@
-//! Settings of the core.
-
-pub use gwproxy_core::health::HealthSettings;
