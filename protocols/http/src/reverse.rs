@@ -149,8 +149,10 @@ pub(crate) fn to_origin_form(request: &mut Request) -> Result<(), Error> {
     request.headers_mut().insert(HOST, host);
     let path = match request.uri().path_and_query() {
         // `http://host?query` has an empty path, which the origin-form writes as `/`.
-        Some(path) if path.as_str().starts_with('?') => PathAndQuery::try_from(format!("/{path}"))
-            .map_err(|_| Error::new(Code::ClientMalformed, "the target's query is not valid"))?,
+        Some(path) if path.as_str().starts_with('?') => {
+            PathAndQuery::try_from(format!("/{}", path.as_str()))
+                .map_err(|_| Error::new(Code::ClientMalformed, "the target's query is not valid"))?
+        }
         Some(path) => path.clone(),
         None => PathAndQuery::from_static("/"),
     };

@@ -13,7 +13,7 @@ mod pac;
 mod policy;
 mod reach;
 
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -216,18 +216,26 @@ impl Forward {
         if let Some(credentials) = &self.credentials {
             authenticate::authenticate(credentials, headers).await?;
         }
-        let limit = self.settings.connect_timeout;
-        let resolving = self.upstream.resolver().resolve(at);
-        let deadline = self.upstream.worker().timer().deadline();
-        let Some(addrs) = deadline.within(limit, resolving).await else {
-            let sentence = format!("the name `{}` did not resolve within {limit:?}", at.host);
-            return Err(Error::new(Code::UpstreamUnresolved, sentence).unsent());
-        };
-        let addrs = policy.judge_addrs(form, named, at, &addrs?)?;
+        let addrs = self.resolve(at).await?;
+        let addrs = policy.judge_addrs(form, named, at, &addrs)?;
         if addrs.iter().any(|addr| is_listener(*addr, client.peer.local)) {
             return Err(came_back(at));
         }
         Ok(addrs)
+    }
+
+    async fn resolve(&self, at: &HostPort) -> Result<Rc<[SocketAddr]>, Error> {
+        if is_localhost(&at.host) {
+            let loopback = [Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()];
+            return Ok(loopback.map(|ip| SocketAddr::new(ip, at.port)).into());
+        }
+        let limit = self.settings.connect_timeout;
+        let resolving = self.upstream.resolver().resolve(at);
+        let deadline = self.upstream.worker().timer().deadline();
+        deadline.within(limit, resolving).await.unwrap_or_else(|| {
+            let sentence = format!("the name `{}` did not resolve within {limit:?}", at.host);
+            Err(Error::new(Code::UpstreamUnresolved, sentence).unsent())
+        })
     }
 
     async fn dial(&self, at: &HostPort, addrs: &[SocketAddr]) -> Result<TcpStream, Error> {
@@ -312,12 +320,18 @@ fn target_of(request: &Request, client: &Client) -> Result<Target, Reject> {
     }
 }
 
+/// Names that are this machine whatever a name server says (RFC 6761 §6.3).
+fn is_localhost(host: &str) -> bool {
+    let host = host.strip_suffix('.').unwrap_or(host);
+    host == "localhost" || host.ends_with(".localhost")
+}
+
 /// Whether `at` is how a client would name the address it reached this proxy at.
 fn is_own(at: &HostPort, local: PeerAddr) -> bool {
     let PeerAddr::Ip(local) = local else { return false };
     let is_host = match at.ip() {
         Some(ip) => ip == local.ip(),
-        None => local.ip().is_loopback() && matches!(&*at.host, "localhost" | "localhost."),
+        None => local.ip().is_loopback() && is_localhost(&at.host),
     };
     is_host && at.port == local.port()
 }
