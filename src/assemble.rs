@@ -16,6 +16,7 @@ use gwproxy_core::telemetry::{AccessLog, Metrics};
 use gwproxy_core::units::Span;
 use gwproxy_core::upstream::Cluster;
 use gwproxy_core::worker::{Phase, Workers};
+use gwproxy_http::forward;
 use gwproxy_http::reverse::Reverse;
 use gwproxy_http::serve::{Server, Settings, Timeouts};
 use gwproxy_http::upstream::Upstream;
@@ -24,6 +25,7 @@ use tokio::sync::watch;
 
 use crate::admin::{self, Admin};
 use crate::gateway::limit::Limit;
+use crate::gateway::recorded::Recorded;
 use crate::gateway::router::Router;
 use crate::gateway::session::Recorder;
 use crate::gateway::{Gateway, Only, Service, Shared, Table, Target};
@@ -213,7 +215,7 @@ impl Part {
         let target = match &self.plan.action {
             Action::Serve(service) => Target::Serve(service.index()),
             Action::Route => Target::Route,
-            Action::Forward(_) => Target::Route,
+            Action::Forward(forward) => return self.serve_forward(forward, shared, upstream),
         };
         let upgrade = Rc::new(WebSocket::new(self.websocket()));
         let trusted = Arc::clone(&blueprint.trusted);
@@ -232,16 +234,47 @@ impl Part {
             only,
             self.limit.clone(),
         );
+        Rc::new(Server::new(gateway, Rc::clone(upstream.worker()), self.settings()))
+    }
+
+    fn serve_forward(
+        &self,
+        forward: &plan::Forward,
+        shared: &Rc<Shared>,
+        upstream: &Rc<Upstream>,
+    ) -> Rc<dyn Serve> {
+        let settings = forward::Settings {
+            policy: forward::Policy {
+                allow: forward.allow.clone(),
+                deny: forward.deny.clone(),
+                allow_private: forward.allow_private,
+                ports: forward.ports.clone(),
+            },
+            connect_timeout: forward.timeouts.connect,
+            first_byte: forward.timeouts.response,
+            tunnel_idle: self.plan.timeouts.idle,
+            websocket_only: self.plan.protocol == Protocol::Ws,
+            ..forward::Settings::default()
+        };
+        let upgrade = Rc::new(WebSocket::new(self.websocket()));
+        let credentials = self.users.as_ref().map(|users| users.on_worker());
+        let (settings, upstream_of) = (Arc::new(settings), Rc::clone(upstream));
+        let proxy = Rc::new(forward::Forward::new(settings, upstream_of, upgrade, credentials));
+        let (listener, limit) = (Arc::clone(&self.plan.name), self.limit.clone());
+        let recorded = Recorded::new(proxy, Rc::clone(shared), listener, limit);
+        Rc::new(Server::new(recorded, Rc::clone(upstream.worker()), self.settings()))
+    }
+
+    fn settings(&self) -> Settings {
         let timeouts = &self.plan.timeouts;
-        let settings = Settings {
+        Settings {
             timeouts: Timeouts {
                 head: timeouts.header,
                 body: timeouts.body,
                 keep_alive: timeouts.keep_alive,
             },
             ..Settings::default()
-        };
-        Rc::new(Server::new(gateway, Rc::clone(upstream.worker()), settings))
+        }
     }
 
     fn serve_tcp(

@@ -2,6 +2,7 @@
 
 pub mod exchange;
 pub mod limit;
+pub mod recorded;
 pub mod router;
 pub mod session;
 
