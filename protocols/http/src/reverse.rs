@@ -104,9 +104,8 @@ pub(crate) fn switch(
     hop::strip_response(&mut parts.headers);
     parts.headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
     let (upgrade, worker) = (Rc::clone(upgrade), Rc::clone(worker));
-    let mut tunnel = Body::tunnel(Tunnel::new(move |client| {
-        upgrade.carry(client, upstream, agreed, worker)
-    }));
+    let mut tunnel =
+        Body::tunnel(Tunnel::new(move |client| upgrade.carry(client, upstream, agreed, worker)));
     // The node's lease ends with the tunnel.
     tunnel.inherit(body);
     Ok(Response::from_parts(parts, tunnel))

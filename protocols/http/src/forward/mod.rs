@@ -56,7 +56,7 @@ pub struct Settings {
     /// From a request's head to the response's. Default 60 s: origins on the Internet are slower
     /// than one's own services.
     pub first_byte: Duration,
-    /// Silence within a body, either way. Default 30 s (D03).
+    /// Silence within a body, either way. Default 300 s: event streams are silent for long.
     pub body: Duration,
     /// A CONNECT tunnel ends after this long without a byte either way. Default 300 s (D05).
     pub tunnel_idle: Duration,
@@ -86,13 +86,21 @@ enum Target {
     Tunnel(HostPort),
 }
 
+/// Why there is no response of the destination's.
+enum Refusal {
+    /// What was asked for failed or is not allowed.
+    Failed(Error),
+    /// What was asked for makes no sense here; the client is told what does.
+    Wrong(Reject),
+}
+
 impl Default for Settings {
     fn default() -> Self {
         Self {
             policy: Policy::default(),
             connect_timeout: Duration::from_secs(2),
             first_byte: Duration::from_mins(1),
-            body: Duration::from_secs(30),
+            body: Duration::from_mins(5),
             tunnel_idle: Duration::from_mins(5),
             websocket_only: false,
             problem: Problem::default(),
@@ -101,7 +109,7 @@ impl Default for Settings {
 }
 
 impl Forward {
-    /// A forward proxy that carries WebSockets by `upgrade`. Without `credentials` everyone who
+    /// A forward proxy that carries WebSocket traffic by `upgrade`. Without `credentials` everyone who
     /// reaches the listener may use it.
     pub fn new(
         settings: Arc<Settings>,
@@ -112,20 +120,43 @@ impl Forward {
         Self { settings, upstream, upgrade, credentials, nodes: nodes::Nodes::default() }
     }
 
-    async fn answer(&self, request: Request, client: &Client) -> Result<Response, Error> {
-        match target_of(&request, client) {
-            Ok(Target::Tunnel(at)) => self.connect(at, &request, client).await,
-            Ok(Target::Origin(at)) => self.pass_on(at, request, client).await,
-            Ok(Target::Own) if request.uri().path() == pac::PATH => {
-                Ok(pac::answer(&request, client))
+    /// The response, always, and what went wrong where something did, for the record.
+    pub async fn respond(&self, request: Request, client: &Client) -> (Response, Option<Error>) {
+        let is_h2 = request.version() == Version::HTTP_2;
+        let is_connect = *request.method() == Method::CONNECT;
+        let (mut response, error) = match self.answer(request, client).await {
+            Ok(response) => (response, None),
+            Err(Refusal::Failed(error)) => (self.settings.problem.answer(&error), Some(error)),
+            Err(Refusal::Wrong(reject)) => {
+                let mut response = rescue::rejected(&reject);
+                if reject.status == StatusCode::UPGRADE_REQUIRED {
+                    response.headers_mut().insert(UPGRADE, HeaderValue::from_static("websocket"));
+                }
+                (response, Some(Error::new(Code::ClientMalformed, reject.reason)))
             }
-            Ok(Target::Own) => Ok(refused(
-                StatusCode::BAD_REQUEST,
+        };
+        if is_h2 {
+            // RFC 9113 §8.2.2: there are no connection fields.
+            response.headers_mut().remove(CONNECTION);
+        } else if is_connect && !response.status().is_success() {
+            // RFC 9931: a client that sent data before the 2xx must not have it taken for
+            // requests.
+            response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+        }
+        (response, error)
+    }
+
+    async fn answer(&self, request: Request, client: &Client) -> Result<Response, Refusal> {
+        match target_of(&request, client)? {
+            Target::Tunnel(at) => self.connect(at, &request, client).await,
+            Target::Origin(at) => self.pass_on(at, request, client).await,
+            Target::Own if request.uri().path() == pac::PATH => Ok(pac::answer(&request, client)),
+            Target::Own => Err(bad(
                 "this is a forward proxy, not a web server: name it as the proxy of your client \
                  (http_proxy and https_proxy, or the PAC file at /proxy.pac) and ask for whole \
                  URLs or with CONNECT",
-            )),
-            Err(reject) => Ok(rescue::rejected(&reject)),
+            )
+            .into()),
         }
     }
 
@@ -135,12 +166,11 @@ impl Forward {
         at: HostPort,
         request: &Request,
         client: &Client,
-    ) -> Result<Response, Error> {
+    ) -> Result<Response, Refusal> {
         // RFC 9110 §9.3.6: content in CONNECT means nothing, and bytes that nobody counts are
         // where smuggling starts. What follows the head belongs to the tunnel.
         if request.body().length() != Some(0) {
-            let reason = "a CONNECT request has no content";
-            return Ok(refused(StatusCode::BAD_REQUEST, reason));
+            return Err(bad("a CONNECT request has no content").into());
         }
         let addrs = self.admit(Form::Connect, &at, request.headers(), client).await?;
         let tcp = self.dial(&at, &addrs).await?;
@@ -165,16 +195,17 @@ impl Forward {
         at: HostPort,
         mut request: Request,
         client: &Client,
-    ) -> Result<Response, Error> {
+    ) -> Result<Response, Refusal> {
         if request.uri().path() == pac::PATH && is_own(&at, client.peer.local) {
             return Ok(pac::answer(&request, client));
         }
         let wants_upgrade = reverse::wants_websocket(&request);
         if self.settings.websocket_only && !wants_upgrade {
-            return Ok(websockets_only());
+            let reason = "this proxy takes CONNECT and WebSocket handshakes only";
+            return Err(Reject { status: StatusCode::UPGRADE_REQUIRED, reason }.into());
         }
         if own_vias(request.headers()) >= OWN_VIAS_MAX {
-            return Err(came_back(&at));
+            return Err(came_back(&at).into());
         }
         let addrs = self.admit(Form::Absolute, &at, request.headers(), client).await?;
         if wants_upgrade && let Err(refusal) = self.upgrade.check_request(&head_of(&request)) {
@@ -262,25 +293,23 @@ impl Forward {
 
 impl Handle for Forward {
     async fn handle(self: Rc<Self>, request: Request, client: Rc<Client>) -> Response {
-        let is_h2 = request.version() == Version::HTTP_2;
-        let is_connect = *request.method() == Method::CONNECT;
-        let mut response = match self.answer(request, &client).await {
-            Ok(response) => response,
-            Err(error) => {
-                let cause = std::error::Error::source(&error);
-                tracing::debug!(client = %client.peer.remote, code = %error.code(), %error, cause);
-                self.settings.problem.answer(&error)
-            }
-        };
-        if is_h2 {
-            // RFC 9113 §8.2.2: there are no connection fields.
-            response.headers_mut().remove(CONNECTION);
-        } else if is_connect && !response.status().is_success() {
-            // RFC 9931: a client that sent data before the 2xx must not have it taken for
-            // requests.
-            response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+        let (response, error) = self.respond(request, &client).await;
+        if let Some(error) = error {
+            tracing::debug!(client = %client.peer.remote, code = %error.code(), %error);
         }
         response
+    }
+}
+
+impl From<Error> for Refusal {
+    fn from(error: Error) -> Self {
+        Self::Failed(error)
+    }
+}
+
+impl From<Reject> for Refusal {
+    fn from(reject: Reject) -> Self {
+        Self::Wrong(reject)
     }
 }
 
@@ -292,7 +321,6 @@ impl std::fmt::Debug for Forward {
 
 /// Reads what a request wants from its target.
 fn target_of(request: &Request, client: &Client) -> Result<Target, Reject> {
-    let bad = |reason| Reject { status: StatusCode::BAD_REQUEST, reason };
     let uri = request.uri();
     let Some(authority) = uri.authority() else { return Ok(Target::Own) };
     if *request.method() == Method::CONNECT {
@@ -361,15 +389,8 @@ fn came_back(at: &HostPort) -> Error {
     Error::new(Code::LoopDetected, sentence).unsent()
 }
 
-fn refused(status: StatusCode, reason: &'static str) -> Response {
-    rescue::rejected(&Reject { status, reason })
-}
-
-fn websockets_only() -> Response {
-    let reason = "this proxy takes CONNECT and WebSocket handshakes only";
-    let mut response = refused(StatusCode::UPGRADE_REQUIRED, reason);
-    response.headers_mut().insert(UPGRADE, HeaderValue::from_static("websocket"));
-    response
+const fn bad(reason: &'static str) -> Reject {
+    Reject { status: StatusCode::BAD_REQUEST, reason }
 }
 
 #[cfg(test)]

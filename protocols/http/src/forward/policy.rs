@@ -69,10 +69,10 @@ impl Policy {
         }
         let permits = |rule: &Destination| self.permits_port(rule, form, at.port);
         if self.allow.is_empty() {
-            return match self.ports.permit(form, at.port) {
-                true => Ok(Named::Open),
-                false => Err(denied(format!("port {} of `{}` is not allowed", at.port, at.host))),
-            };
+            if self.ports.permit(form, at.port) {
+                return Ok(Named::Open);
+            }
+            return Err(denied(format!("port {} of `{}` is not allowed", at.port, at.host)));
         }
         if self.allow.iter().any(|rule| rule.names(&at.host) && permits(rule)) {
             return Ok(Named::Listed);

@@ -34,10 +34,10 @@ const SPECIAL_V4: [Ipv4Net; 17] = [
     v4(255, 255, 255, 255, 32), // broadcast
 ];
 
-/// IPv6 networks that are not globally reachable. Only 2000::/3 is handed out for global unicast
+/// IPv6 networks that are not globally reachable. Only `2000::/3` is handed out for global unicast
 /// (RFC 4291 §2.4), so everything outside is listed by its top bits: that covers `::`, `::1`,
-/// fc00::/7 (with fd00:ec2::254), fe80::/10, ff00::/8, 64:ff9b:1::/48 (RFC 8215: local, and where
-/// the IPv4 address stands in it is local too), and whatever is assigned there next.
+/// `fc00::/7` (with `fd00:ec2::254`), `fe80::/10`, `ff00::/8`, `64:ff9b:1::/48` (RFC 8215: local,
+/// and so is the place of the IPv4 address in it), and whatever is assigned there next.
 const SPECIAL_V6: [Ipv6Net; 6] = [
     v6(0, 0, 0, 0, 3),
     v6(0x2001, 0, 0, 0, 23),     // protocol assignments, Teredo

@@ -91,7 +91,7 @@ impl Proxy {
             connections: AtomicUsize::new(0),
         });
         let settings = Arc::new(config.settings);
-        let workers = Workers::start(1, move |worker| {
+        let workers = Workers::start("forward", 1, move |worker| {
             let upstream = Upstream::new(Rc::clone(&worker));
             let user = config.user.map(|(name, password)| OneUser(name, password));
             let forward = Forward::new(

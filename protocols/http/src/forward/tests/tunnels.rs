@@ -100,7 +100,7 @@ async fn t11_p36_a_refused_connect_closes_and_parses_nothing_more() {
     assert_untouched(reachable.listener);
 }
 
-/// P48, RFC 9113 §8.5: CONNECT on one stream of a connection; END_STREAM is the half-close, and a
+/// P48, RFC 9113 §8.5: CONNECT on one stream of a connection; `END_STREAM` is the half-close, and a
 /// refused CONNECT ends its stream alone.
 #[tokio::test]
 async fn p48_connect_and_absolute_form_over_http2() {

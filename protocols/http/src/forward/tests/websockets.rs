@@ -1,4 +1,4 @@
-//! WebSockets through the proxy, and the proxy that takes nothing else.
+//! WebSocket handshakes through the proxy, and the proxy that takes nothing else.
 
 use tokio::io::AsyncReadExt;
 
