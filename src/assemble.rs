@@ -257,7 +257,7 @@ impl Part {
             ..forward::Settings::default()
         };
         let upgrade = Rc::new(WebSocket::new(self.websocket()));
-        let credentials = self.users.as_ref().map(|users| users.on_worker());
+        let credentials = None;
         let (settings, upstream_of) = (Arc::new(settings), Rc::clone(upstream));
         let proxy = Rc::new(forward::Forward::new(settings, upstream_of, upgrade, credentials));
         let (listener, limit) = (Arc::clone(&self.plan.name), self.limit.clone());

@@ -18,7 +18,7 @@ use gwproxy_core::units::Span;
 use super::Wrong;
 use crate::config::{Network, Workers};
 use crate::plan::{
-    AccessLogFormat, AccessLogSink, Destination, Forward, HostPolicy, LogLevel, Plan, PortRule,
+    AccessLogFormat, AccessLogSink, Destination, Forward, HostPolicy, LogLevel, Plan, Ports,
     TlsFront, UpstreamTimeouts, User,
 };
 
@@ -401,7 +401,7 @@ impl ForwardFlags {
             allow: self.allow.clone(),
             deny: self.deny.clone(),
             allow_private: self.allow_private,
-            ports: if ports.is_empty() { PortRule::Usual } else { PortRule::Only(ports) },
+            ports: if ports.is_empty() { Ports::Usual } else { Ports::Only(ports) },
             unsafe_open: self.unsafe_open,
             timeouts,
         };

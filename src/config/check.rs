@@ -14,7 +14,7 @@ use super::file::{File, ForwardFile, ListenerFile, ListenerProtocol, RouteFile, 
 use super::report::{Code, Diagnostic, Place};
 use super::service;
 use crate::plan::{
-    AccessLog, Action, Forward, GRACE, Listener, ListenerTimeouts, Plan, PortRule, Protocol, Route,
+    AccessLog, Action, Forward, GRACE, Listener, ListenerTimeouts, Plan, Ports, Protocol, Route,
     Service, ServiceId, TlsFront, UpstreamTimeouts, WebSocket, default_workers,
 };
 
@@ -376,8 +376,8 @@ fn forward_of(file: &ForwardFile) -> Forward {
         deny: file.deny.clone(),
         allow_private: file.allow_private,
         ports: match file.allow_ports.is_empty() {
-            true => PortRule::Usual,
-            false => PortRule::Only(file.allow_ports.iter().map(|port| port.get()).collect()),
+            true => Ports::Usual,
+            false => Ports::Only(file.allow_ports.iter().map(|port| port.get()).collect()),
         },
         unsafe_open: file.unsafe_open,
         timeouts,
