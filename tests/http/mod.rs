@@ -1,0 +1,3 @@
+//! HTTP through the built binary: what a client and an upstream see on the wire.
+
+mod reverse;
