@@ -8,6 +8,7 @@
 // Suites are written one after the other; each takes what it needs.
 #![allow(dead_code, unused_imports)]
 
+pub(crate) mod h2;
 mod message;
 mod origin;
 mod pki;

@@ -1,12 +1,16 @@
 //! Certificates, minted anew for each test, so that none expires.
 
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, DistinguishedName, DnType,
     ExtendedKeyUsagePurpose, IsCa, KeyPair, KeyUsagePurpose,
 };
 use tempfile::TempDir;
+
+/// Authorities need names of their own: clients look for an issuer by name.
+static MADE: AtomicUsize = AtomicUsize::new(1);
 
 /// A certificate authority in a directory of its own.
 #[derive(Debug)]
@@ -27,7 +31,8 @@ impl Authority {
         let mut params = CertificateParams::default();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
-        params.distinguished_name = named("gwproxy test authority");
+        params.distinguished_name =
+            named(&format!("authority {}", MADE.fetch_add(1, Ordering::Relaxed)));
         let key = KeyPair::generate().expect("a key");
         let issuer = CertifiedIssuer::self_signed(params, key).expect("an authority");
         let dir = tempfile::tempdir().expect("a directory can be made");
