@@ -218,7 +218,9 @@ fn programs(list: &str) -> BTreeSet<&str> {
 fn unlisted_programs(tests: &[File], listed: &BTreeSet<&str>) -> Vec<String> {
     let mut complaints = Vec::new();
     for file in tests {
-        for call in file.text.split("Command::new(\"").skip(1) {
+        // Suites start programs by `support::tool`; the other is for those without the harness.
+        let calls = ["Command::new(\"", "tool(\""];
+        for call in calls.iter().flat_map(|call| file.text.split(call).skip(1)) {
             let program = call.split('"').next().unwrap_or_default();
             let name = program.rsplit('/').next().unwrap_or(program);
             if !listed.contains(name) {
@@ -252,6 +254,8 @@ fn an_unlisted_program_is_seen() {
     assert_none(&unlisted_programs(&file("/usr/sbin/nginx"), &listed));
     assert_none(&unlisted_programs(&file("chrome"), &listed));
     assert_complains(&unlisted_programs(&file("squid"), &listed), "starts `squid`");
+    let by_tool = [File::new("tests/x.rs", "tool(\"squid\")")];
+    assert_complains(&unlisted_programs(&by_tool, &listed), "starts `squid`");
 }
 
 // === documents ===
