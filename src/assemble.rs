@@ -24,6 +24,7 @@ use gwproxy_ws::WebSocket;
 use tokio::sync::watch;
 
 use crate::admin::{self, Admin};
+use crate::credentials::Users;
 use crate::gateway::limit::Limit;
 use crate::gateway::recorded::Recorded;
 use crate::gateway::router::Router;
@@ -74,6 +75,8 @@ struct Part {
     limit: Option<Arc<Limit>>,
     /// Where connections go, on a TCP listener.
     tcp: Option<TcpTarget>,
+    /// Who may use it, on a forward proxy with users.
+    users: Option<Arc<Users>>,
 }
 
 /// The service of a TCP listener.
@@ -110,6 +113,10 @@ pub async fn start(plan: &Plan) -> Result<Running, String> {
             }),
             limit: limit(listener.limiter.as_ref())?,
             tcp: tcp_target(listener, &services),
+            users: match &listener.action {
+                Action::Forward(forward) => Users::new(&forward.users),
+                Action::Route | Action::Serve(_) => None,
+            },
         });
     }
     let log = match &plan.access_log.sink {
@@ -257,7 +264,7 @@ impl Part {
             ..forward::Settings::default()
         };
         let upgrade = Rc::new(WebSocket::new(self.websocket()));
-        let credentials = None;
+        let credentials = self.users.as_ref().map(Users::on_worker);
         let (settings, upstream_of) = (Arc::new(settings), Rc::clone(upstream));
         let proxy = Rc::new(forward::Forward::new(settings, upstream_of, upgrade, credentials));
         let (listener, limit) = (Arc::clone(&self.plan.name), self.limit.clone());

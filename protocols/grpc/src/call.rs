@@ -101,4 +101,5 @@ impl Filter for Answering {
     }
 }
 
-pub(crate) const NO_STATUS: &str = "upstream_malformed: The service ended the call without a status.";
+pub(crate) const NO_STATUS: &str =
+    "upstream_malformed: The service ended the call without a status.";

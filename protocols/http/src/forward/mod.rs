@@ -287,7 +287,7 @@ impl Forward {
 
     fn terms(&self) -> Terms {
         let Settings { first_byte, body, .. } = *self.settings;
-        Terms { first_byte, body, key: None, host: Host::Preserve }
+        Terms { first_byte, body, key: None, host: Host::Preserve, ..Terms::default() }
     }
 }
 
