@@ -1,17 +1,19 @@
 //! Plan → running listeners: the only place where every room meets.
 
 mod services;
-mod tls;
+pub(crate) mod tls;
 
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 
 use arc_swap::ArcSwap;
+use gwproxy_core::limit::LimitSettings;
 use gwproxy_core::net::ListenAddr;
 use gwproxy_core::net::accept::{Listener, Serve};
 use gwproxy_core::net::listen::{Bound, BoundSocket, bind};
 use gwproxy_core::telemetry::{AccessLog, Metrics};
+use gwproxy_core::units::Span;
 use gwproxy_core::worker::{Phase, Workers};
 use gwproxy_http::reverse::Reverse;
 use gwproxy_http::serve::{Server, Settings, Timeouts};
@@ -19,6 +21,7 @@ use gwproxy_http::upstream::Upstream;
 use gwproxy_ws::WebSocket;
 use tokio::sync::watch;
 
+use crate::admin::{self, Admin};
 use crate::gateway::limit::Limit;
 use crate::gateway::router::Router;
 use crate::gateway::{Gateway, Only, Shared, Table, Target};
@@ -31,6 +34,9 @@ pub struct Running {
     pub workers: Workers,
     /// What is listened on, with the ports the system chose.
     pub listeners: Vec<Announced>,
+    /// Where the admin address listens, if there is one.
+    pub admin: Option<ListenAddr>,
+    admin_workers: Option<Workers>,
     /// Every number the process counts.
     pub metrics: Arc<Metrics>,
     // Dropped last: it waits for the lines the workers handed on.
@@ -71,13 +77,12 @@ struct Part {
 /// One sentence: what failed, where, and how to mend it. Nothing is left running.
 pub async fn start(plan: &Plan) -> Result<Running, String> {
     let (stop, stopped) = watch::channel(false);
-    let dev = tls::dev_certificate(plan)?;
     let services = services::build(plan, &stopped).await?;
     let mut parts = Vec::with_capacity(plan.listeners.len());
     let mut sockets = Vec::with_capacity(plan.listeners.len());
     let mut announced = Vec::with_capacity(plan.listeners.len());
     for listener in &plan.listeners {
-        let tls = tls::front(listener, dev.as_ref())?;
+        let tls = tls::front(listener)?;
         let Bound { addr, sockets: bound } = bind(&listener.bind, plan.workers)?;
         announced.push(Announced { plan: listener.clone(), addr });
         sockets.push(bound);
@@ -107,8 +112,7 @@ pub async fn start(plan: &Plan) -> Result<Running, String> {
             tokio::spawn(tls.watch());
         }
     }
-    let limits = plan.routes.iter().map(|route| limit(route.limiter.as_ref()));
-    let router = Router::new(plan.routes.clone(), limits.collect::<Result<_, _>>()?);
+    let router = Router::new(&plan.routes)?;
     let blueprint = Blueprint {
         table: Arc::new(ArcSwap::from_pointee(Table { router, services })),
         listeners: parts,
@@ -117,13 +121,24 @@ pub async fn start(plan: &Plan) -> Result<Running, String> {
         log_format: plan.access_log.format,
     };
     let workers = start_workers(plan.workers, blueprint, sockets, log.as_ref())?;
-    Ok(Running { workers, listeners: announced, metrics, log, stop })
+    let (admin_workers, admin) = match &plan.admin {
+        None => (None, None),
+        Some(addr) => {
+            let admin = Admin { metrics: Arc::clone(&metrics), phase: workers.phases() };
+            let (workers, addr) = admin::start(addr, admin)?;
+            (Some(workers), Some(addr))
+        }
+    };
+    Ok(Running { workers, listeners: announced, admin, admin_workers, metrics, log, stop })
 }
 
 impl Running {
     /// Ends every connection now and waits until the last log line is written.
     pub fn stop(self) {
         self.workers.stop();
+        if let Some(admin) = self.admin_workers {
+            admin.stop();
+        }
         self.stop.send_replace(true);
         drop(self.log);
     }
@@ -147,7 +162,7 @@ fn start_workers(
         sockets.into_iter().map(|each| each.into_iter().map(Some).collect()).collect();
     let sockets = Sockets::new(sockets);
     let log = log.map(AccessLog::handle);
-    Workers::start(count, move |worker| {
+    Workers::start("worker", count, move |worker| {
         let shared = Rc::new(Shared {
             metrics: blueprint.metrics.cells(worker.index),
             log: log.as_ref().map(|log| (log.lines(), blueprint.log_format)),
@@ -183,7 +198,7 @@ impl Part {
         let target = match &self.plan.action {
             Action::Serve(service) => Target::Serve(service.index()),
             Action::Route => Target::Route,
-            Action::Forward(_) => todo_forward(),
+            Action::Forward(_) => Target::Route,
         };
         let upgrade = Rc::new(WebSocket::new(self.websocket()));
         let trusted = Arc::clone(&blueprint.trusted);
@@ -216,13 +231,13 @@ impl Part {
 
     fn websocket(&self) -> gwproxy_ws::Settings {
         gwproxy_ws::Settings {
-            ping: self.plan.websocket.ping.unwrap_or_default().into(),
-            idle_timeout: self.plan.timeouts.idle.into(),
+            ping: Span::new(self.plan.websocket.ping.unwrap_or_default()),
+            idle_timeout: Span::new(self.plan.timeouts.idle),
             ..gwproxy_ws::Settings::default()
         }
     }
 }
 
-fn limit(settings: Option<&plan::LimitSettings>) -> Result<Option<Arc<Limit>>, String> {
+fn limit(settings: Option<&LimitSettings>) -> Result<Option<Arc<Limit>>, String> {
     settings.map(|settings| Limit::new(settings.clone()).map(Arc::new)).transpose()
 }

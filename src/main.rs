@@ -1,2 +1,34 @@
-//! gwproxy
-fn main() {}
+//! The binary: parse, run, exit code.
+
+use std::io::Write as _;
+use std::process::ExitCode;
+
+use gwproxy::cli::{self, Invocation, Output};
+use gwproxy::{logging, process, tools};
+
+// Workers allocate and free on their own thread; mimalloc's per-thread heaps fit that.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> ExitCode {
+    match cli::parse(std::env::args_os(), &mut std::io::stdin()) {
+        Invocation::Serve(plan) => {
+            logging::start(plan.log);
+            process::run(&plan)
+        }
+        Invocation::Echo(echo) => {
+            logging::start(echo.log);
+            tools::echo(*echo)
+        }
+        Invocation::CertDev { names } => say(tools::cert_dev(&names)),
+        Invocation::CertShow { ca_only } => say(tools::cert_show(ca_only)),
+        Invocation::Done(output) => say(output),
+    }
+}
+
+fn say(output: Output) -> ExitCode {
+    // A reader that is gone (`| head`) is no failure of ours.
+    let _ = std::io::stdout().write_all(output.stdout.as_bytes());
+    let _ = std::io::stderr().write_all(output.stderr.as_bytes());
+    ExitCode::from(output.code)
+}

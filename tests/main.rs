@@ -1,1 +1,3 @@
-//! One integration binary.
+//! One integration binary: every suite is a module, so that the house is linked once.
+
+mod house;

@@ -155,12 +155,12 @@ impl std::fmt::Debug for Worker {
 }
 
 impl Workers {
-    /// Starts `count` worker threads. `setup` runs on each thread inside its runtime and starts
+    /// Starts `count` threads called `name`-0 and so on. `setup` runs on each thread inside its runtime and starts
     /// what that worker serves.
     ///
     /// # Errors
     /// When a thread or a runtime cannot be made.
-    pub fn start<F>(count: usize, setup: F) -> std::io::Result<Self>
+    pub fn start<F>(name: &str, count: usize, setup: F) -> std::io::Result<Self>
     where
         F: Fn(Rc<Worker>) + Send + Sync + 'static,
     {
@@ -176,7 +176,7 @@ impl Workers {
             let (shared, phases) = (Arc::clone(&shared), phases.clone());
             let setup = Arc::clone(&setup);
             let runtime = tokio::runtime::Builder::new_current_thread();
-            let thread = std::thread::Builder::new().name(format!("worker-{index}"));
+            let thread = std::thread::Builder::new().name(format!("{name}-{index}"));
             threads.push(thread.spawn(move || {
                 run_worker(runtime, index, shared, phases, receiver, &*setup);
             })?);

@@ -15,6 +15,7 @@ use crate::echo;
 use crate::gateway::Service;
 use crate::gateway::limit::Source;
 use crate::plan::{self, EchoKind, HostPolicy, Node, Plan, Scheme, Target};
+use crate::tools;
 
 /// Makes every service of the plan, with its echo nodes running.
 pub(super) async fn build(
@@ -92,12 +93,13 @@ fn start_echo(
     node: &str,
     stopped: &watch::Receiver<bool>,
 ) -> Result<(Scheme, NodeAddr), String> {
-    let (kind, scheme) = match kind {
-        EchoKind::Grpc => (echo::Kind::Grpc, Scheme::Grpc),
-        EchoKind::Http => (echo::Kind::Http, Scheme::Http),
-        EchoKind::Tcp => (echo::Kind::Tcp, Scheme::Tcp),
-        EchoKind::Ws => (echo::Kind::Ws, Scheme::Ws),
+    let scheme = match kind {
+        EchoKind::Grpc => Scheme::Grpc,
+        EchoKind::Http => Scheme::Http,
+        EchoKind::Tcp => Scheme::Tcp,
+        EchoKind::Ws => Scheme::Ws,
     };
+    let kind = tools::kind(kind);
     let cannot = |error| format!("cannot start the echo server of node `{node}`: {error}");
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).map_err(cannot)?;
     let port = listener.local_addr().map_err(cannot)?.port();
@@ -149,8 +151,8 @@ fn host(policy: &HostPolicy) -> Result<Host, String> {
     Ok(match policy {
         HostPolicy::Preserve => Host::Preserve,
         HostPolicy::Node => Host::Node,
-        HostPolicy::Fixed(host) => Host::Fixed(
-            HeaderValue::from_str(host).map_err(|_| format!("`{host}` is not a host"))?,
-        ),
+        HostPolicy::Fixed(host) => {
+            Host::Fixed(HeaderValue::from_str(host).map_err(|_| format!("`{host}` is not a host"))?)
+        }
     })
 }

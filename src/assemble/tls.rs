@@ -5,34 +5,11 @@ use std::sync::Arc;
 use gwproxy_core::tls::{CertificatePair, ClientTls, ServerTls};
 
 use crate::devcert;
-use crate::plan::{Action, Listener, Plan, Protocol, Scheme, Service};
-
-/// The development certificate, made now if a listener asks for it and there is none.
-pub(super) fn dev_certificate(plan: &Plan) -> Result<Option<CertificatePair>, String> {
-    let is_wanted = plan.listeners.iter().any(|each| each.tls.as_ref().is_some_and(|tls| tls.dev));
-    if !is_wanted {
-        return Ok(None);
-    }
-    let dev = devcert::ensure(&[])?;
-    if dev.created {
-        tracing::info!(
-            ca = %dev.ca.display(),
-            "made a development certificate; `gwproxy cert show` tells how to trust it"
-        );
-    }
-    Ok(Some(CertificatePair { cert: dev.cert, key: dev.key }))
-}
+use crate::plan::{Action, Listener, Protocol, Scheme, Service, TlsFront};
 
 /// A listener's TLS termination.
-pub(super) fn front(
-    listener: &Listener,
-    dev: Option<&CertificatePair>,
-) -> Result<Option<Arc<ServerTls>>, String> {
+pub(super) fn front(listener: &Listener) -> Result<Option<Arc<ServerTls>>, String> {
     let Some(front) = &listener.tls else { return Ok(None) };
-    let settings = match dev {
-        Some(dev) => front.with_dev_certificate(dev.clone()),
-        None => front.settings.clone(),
-    };
     let alpn: &[&[u8]] = match (&listener.action, listener.protocol) {
         (_, Protocol::Tcp) => &[],
         (_, Protocol::Grpc) => &[b"h2"],
@@ -42,7 +19,24 @@ pub(super) fn front(
             &[b"h2", b"http/1.1"]
         }
     };
-    ServerTls::new(settings, alpn).map(|tls| Some(Arc::new(tls)))
+    server(front, alpn).map(|tls| Some(Arc::new(tls)))
+}
+
+/// TLS termination with the development certificate where that is asked for; it is made now if
+/// there is none.
+pub(crate) fn server(front: &TlsFront, alpn: &[&[u8]]) -> Result<ServerTls, String> {
+    if !front.dev {
+        return ServerTls::new(front.settings.clone(), alpn);
+    }
+    let dev = devcert::ensure(&[])?;
+    if dev.created {
+        tracing::info!(
+            ca = %dev.ca.display(),
+            "made a development certificate; `gwproxy cert show` tells how to trust it"
+        );
+    }
+    let pair = CertificatePair { cert: dev.cert, key: dev.key };
+    ServerTls::new(front.with_dev_certificate(pair), alpn)
 }
 
 /// What a service's nodes are offered, by the scheme of the node: for shared connections, and for

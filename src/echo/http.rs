@@ -2,10 +2,11 @@
 
 use std::iter::Peekable;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, TRAILER};
+use http::header::{ALLOW, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, TRAILER};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Version};
 use http_body::Frame;
 use http_body_util::BodyExt;
@@ -27,6 +28,7 @@ something else:
   /sse                      the same as server-sent events
   /trailers                 a body with trailers (HTTP/1 clients must send TE: trailers)
   /echo                     the request body, streamed back as it comes, with its trailers
+  /health                   200, until PUT /health/503 says else
   /reset                    a reset in mid-response, after ?after=1024 bytes
   /truncate                 the same, but an orderly end of the connection
   /ws                       a WebSocket (as on any path with Upgrade: websocket); below it
@@ -43,8 +45,9 @@ const CUT_AFTER: u64 = 1024;
 /// The HTTP echo server's state.
 pub(super) struct Http {
     node: String,
-    /// The name, as far as a header field can carry it.
     node_value: HeaderValue,
+    /// What `/health` answers.
+    health: AtomicU16,
     /// Requests that are no WebSocket handshake are refused.
     websocket_only: bool,
 }
@@ -70,6 +73,7 @@ enum Answer {
     Bytes { count: u64, chunked: bool },
     Cut { after: u64, reset: bool },
     Echo,
+    Health(Option<StatusCode>),
     Report,
     Status(StatusCode),
     Stream { count: u64, interval: Duration, events: bool },
@@ -79,10 +83,8 @@ enum Answer {
 
 impl Http {
     pub(super) fn new(node: String) -> Self {
-        let value: String = node.chars().filter(|c| (' '..='~').contains(c)).collect();
-        // Printable ASCII is always a field value.
-        let node_value = HeaderValue::from_str(&value).unwrap_or(HeaderValue::from_static("echo"));
-        Self { node, node_value, websocket_only: false }
+        let (node_value, health) = (report::field_value(&node), AtomicU16::new(200));
+        Self { node, node_value, health, websocket_only: false }
     }
 
     pub(super) fn websocket_only(node: String) -> Self {
@@ -103,7 +105,7 @@ impl Http {
             ws::upgrade_required()
         } else if !handshake && request.method() == Method::CONNECT {
             // A 2xx would make a tunnel of the connection (RFC 9110 §9.3.6).
-            sentence(StatusCode::METHOD_NOT_ALLOWED, "this is no proxy")
+            not_allowed("this is no proxy", "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS")
         } else {
             match ask(path, query, handshake) {
                 Err(text) => sentence(StatusCode::BAD_REQUEST, &text),
@@ -147,6 +149,7 @@ impl Http {
                 cut(after, reset && request.version() < Version::HTTP_2, seen.connection)
             }
             Answer::Echo => echo(request),
+            Answer::Health(to) => self.health(request.method(), to),
             Answer::Report => self.report(seen, request).await,
             Answer::Status(StatusCode::UPGRADE_REQUIRED) => ws::upgrade_required(),
             Answer::Status(status) => of_status(status),
@@ -175,6 +178,19 @@ impl Http {
         let mut response = Response::new(body::full(report.with(received).json()));
         response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         response
+    }
+
+    /// What health checks see; `PUT` with a status changes it.
+    fn health(&self, method: &Method, to: Option<StatusCode>) -> Response<Body> {
+        if let Some(to) = to {
+            if method != Method::PUT && method != Method::POST {
+                return not_allowed("write PUT /health/503", "PUT, POST");
+            }
+            self.health.store(to.as_u16(), Ordering::Relaxed);
+            return of_status(StatusCode::NO_CONTENT);
+        }
+        // Only statuses are ever stored.
+        of_status(StatusCode::from_u16(self.health.load(Ordering::Relaxed)).unwrap_or_default())
     }
 
     fn stream(&self, count: u64, interval: Duration, events: bool) -> Response<Body> {
@@ -221,6 +237,12 @@ fn of_status(status: StatusCode) -> Response<Body> {
     }
     let mut response = Response::new(body::empty());
     *response.status_mut() = status;
+    response
+}
+
+fn not_allowed(text: &str, allow: &'static str) -> Response<Body> {
+    let mut response = sentence(StatusCode::METHOD_NOT_ALLOWED, text);
+    response.headers_mut().insert(ALLOW, HeaderValue::from_static(allow));
     response
 }
 
@@ -305,6 +327,8 @@ fn answer<'p>(
             after: query::number(query, "after", CUT_AFTER)?,
             reset: first == "reset",
         },
+        "health" if value.is_empty() => Answer::Health(None),
+        "health" => Answer::Health(Some(status(value)?)),
         "sse" | "stream" => Answer::Stream {
             count: query::number(query, "count", 10)?,
             interval: query::interval(query, "interval", Duration::from_millis(100))?,

@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use aws_lc_rs::digest;
 use bytes::Bytes;
-use http::{HeaderMap, Request, Response, StatusCode, header};
+use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, header};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use serde::Serialize;
@@ -137,7 +137,7 @@ pub(super) async fn receive(mut body: Incoming) -> Result<Received, hyper::Error
 pub(super) fn sentence(status: StatusCode, text: &str) -> Response<Body> {
     let mut response = Response::new(body::full(Bytes::from(format!("{text}\n"))));
     *response.status_mut() = status;
-    let plain = header::HeaderValue::from_static("text/plain; charset=utf-8");
+    let plain = HeaderValue::from_static("text/plain; charset=utf-8");
     response.headers_mut().insert(header::CONTENT_TYPE, plain);
     response
 }
@@ -151,6 +151,13 @@ pub(super) fn fields(headers: &HeaderMap) -> Fields {
 pub(super) fn text(bytes: &[u8]) -> String {
     str::from_utf8(bytes)
         .map_or_else(|_| bytes.iter().copied().map(char::from).collect(), str::to_owned)
+}
+
+/// A node's name, as far as a header field can carry it.
+pub(super) fn field_value(node: &str) -> HeaderValue {
+    let value: String = node.chars().filter(|c| (' '..='~').contains(c)).collect();
+    // Printable ASCII is always a field value.
+    HeaderValue::from_str(&value).unwrap_or(HeaderValue::from_static("echo"))
 }
 
 /// Lower-case hexadecimal.
@@ -170,6 +177,7 @@ mod tests {
     fn values_that_are_no_utf_8_are_not_lost() {
         assert_eq!(text(b"caf\xc3\xa9"), "café");
         assert_eq!(text(b"caf\xe9"), "café");
+        assert_eq!(field_value("nöde\n 1"), "nde 1");
         assert_eq!(hex(&[0, 0xab, 0xff]), "00abff");
     }
 }

@@ -196,7 +196,9 @@ impl OnEnd for Record {
             Some((log, AccessLogFormat::Json)) => {
                 log.add(|out| self.write_json(out, bytes, error, took));
             }
-            Some((log, AccessLogFormat::Combined)) => log.add(|out| self.write_combined(out, bytes)),
+            Some((log, AccessLogFormat::Combined)) => {
+                log.add(|out| self.write_combined(out, bytes))
+            }
         }
     }
 }
@@ -235,7 +237,9 @@ impl Record {
         }
         let _ = write!(out, " {} {bytes} ", self.status.as_u16());
         let asked = self.asked.as_ref();
-        for field in [asked.and_then(|a| a.referer.as_ref()), asked.and_then(|a| a.user_agent.as_ref())] {
+        for field in
+            [asked.and_then(|a| a.referer.as_ref()), asked.and_then(|a| a.user_agent.as_ref())]
+        {
             let text = field.map_or(&b"-"[..], HeaderValue::as_bytes);
             json::push_str(out, text.get(..FIELD_BYTES_MAX).unwrap_or(text));
             out.push(b' ');

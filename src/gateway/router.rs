@@ -10,13 +10,20 @@ use http::header::HOST;
 use http::uri::PathAndQuery;
 
 use super::limit::Limit;
-use crate::plan::{Route, find};
+use crate::plan::{HostPattern, Route, in_order};
 
-/// The routes, each with its limit.
+/// The routes in the order in which a request tries them.
 #[derive(Debug, Default)]
 pub struct Router {
-    routes: Vec<Route>,
-    limits: Vec<Option<Arc<Limit>>>,
+    routes: Vec<Entry>,
+}
+
+/// A route, for one of its hosts.
+#[derive(Debug)]
+struct Entry {
+    host: Option<HostPattern>,
+    route: Arc<Route>,
+    limit: Option<Arc<Limit>>,
 }
 
 /// A route with the path to send on.
@@ -31,10 +38,22 @@ pub struct Taken<'a> {
 }
 
 impl Router {
-    /// A router over `routes`; `limits` has one place for each.
-    pub fn new(routes: Vec<Route>, limits: Vec<Option<Arc<Limit>>>) -> Self {
-        debug_assert_eq!(routes.len(), limits.len());
-        Self { routes, limits }
+    /// A router over the routes of a plan.
+    ///
+    /// # Errors
+    /// One sentence, when a limit cannot be made.
+    pub fn new(routes: &[Route]) -> Result<Self, String> {
+        // A route of several hosts has one limit.
+        let mut made: Vec<(Arc<Route>, Option<Arc<Limit>>)> = Vec::with_capacity(routes.len());
+        for route in routes {
+            let limit = route.limiter.clone().map(Limit::new).transpose()?.map(Arc::new);
+            made.push((Arc::new(route.clone()), limit));
+        }
+        let entries = in_order(routes).into_iter().filter_map(|(host, route)| {
+            let (route, limit) = made.iter().find(|(each, _)| each.id == route.id)?.clone();
+            Some(Entry { host: host.cloned(), route, limit })
+        });
+        Ok(Self { routes: entries.collect() })
     }
 
     /// The route that takes the request.
@@ -45,13 +64,17 @@ impl Router {
         let host = lower(host_of(request));
         let path = request.uri().path();
         let method = request.method().as_str();
-        let Some(route) = find(&self.routes, &host, path, method) else {
+        let found = self.routes.iter().find(|entry| {
+            entry.route.path.takes(path)
+                && entry.host.as_ref().is_none_or(|pattern| pattern.takes(&host))
+                && (entry.route.methods.is_empty()
+                    || entry.route.methods.iter().any(|each| each.as_str() == method))
+        });
+        let Some(Entry { route, limit, .. }) = found else {
             let sentence = format!("no route takes {method} {host}{path}");
             return Err(Error::new(Code::RouteNotFound, sentence));
         };
-        let number = self.routes.iter().position(|each| std::ptr::eq(each, route));
-        let limit = number.and_then(|number| self.limits.get(number)).and_then(Option::as_ref);
-        Ok(Taken { route, limit, path: rewritten(route, request.uri())? })
+        Ok(Taken { route, limit: limit.as_ref(), path: rewritten(route, request.uri())? })
     }
 }
 
@@ -123,8 +146,7 @@ mod tests {
     }
 
     fn router(routes: Vec<Route>) -> Router {
-        let limits = routes.iter().map(|_| None).collect();
-        Router::new(routes, limits)
+        Router::new(&routes).unwrap()
     }
 
     fn request(method: &str, host: &str, target: &str) -> Request {

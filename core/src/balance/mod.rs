@@ -2,7 +2,7 @@
 //!
 //! A [`Balancer`] is built for one version of the list of nodes and shared by all workers; what
 //! moves in it is one atomic counter. A new algorithm is one file here, one variant of
-//! [`Algorithm`] and one of [`Kind`].
+//! [`Algorithm`] and one of `Kind`.
 
 mod first;
 mod least_connections;

@@ -6,7 +6,7 @@
 mod settings;
 mod thresholds;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::future::Future;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -46,14 +46,14 @@ pub async fn run<P: Probe>(cluster: Weak<Cluster>, probe: P, settings: HealthSet
     let mut rounds = Rounds {
         probe: Arc::new(probe),
         settings,
+        list: Arc::default(),
         nodes: HashMap::new(),
         under_way: JoinSet::new(),
     };
     // The service is not held across a wait, or it could never go.
     while let Some(endpoints) = cluster.upgrade().map(|cluster| cluster.endpoints()) {
         changes.mark_unchanged();
-        let next = rounds.begin(&endpoints);
-        drop(endpoints);
+        let next = rounds.begin(endpoints);
         tokio::select! {
             changed = changes.changed() => {
                 if changed.is_err() {
@@ -70,6 +70,8 @@ pub async fn run<P: Probe>(cluster: Weak<Cluster>, probe: P, settings: HealthSet
 struct Rounds<P> {
     probe: Arc<P>,
     settings: HealthSettings,
+    /// The list that `nodes` was last cut to.
+    list: Arc<[Arc<Endpoint>]>,
     nodes: HashMap<u64, Node>,
     under_way: JoinSet<(Arc<Endpoint>, Result<(), String>)>,
 }
@@ -83,11 +85,15 @@ struct Node {
 
 impl<P: Probe> Rounds<P> {
     /// Starts the probes that are due; the moment when the next one is.
-    fn begin(&mut self, endpoints: &[Arc<Endpoint>]) -> Instant {
+    fn begin(&mut self, endpoints: Arc<[Arc<Endpoint>]>) -> Instant {
         let now = Instant::now();
-        self.nodes.retain(|id, _| endpoints.iter().any(|endpoint| endpoint.id == *id));
+        if !Arc::ptr_eq(&self.list, &endpoints) {
+            let ids: HashSet<u64> = endpoints.iter().map(|endpoint| endpoint.id).collect();
+            self.nodes.retain(|id, _| ids.contains(id));
+            self.list = endpoints;
+        }
         let mut next = now + IDLE;
-        for endpoint in endpoints {
+        for endpoint in &*self.list {
             let node = self.nodes.entry(endpoint.id).or_insert_with(|| Node {
                 thresholds: Thresholds::new(self.settings.rise.get(), self.settings.fall.get()),
                 due: now,

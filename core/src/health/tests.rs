@@ -18,18 +18,18 @@ fn cluster(nodes: Vec<Endpoint>) -> Arc<Cluster> {
 /// Says what it is told, and says that it was asked.
 struct Told {
     well: Arc<AtomicBool>,
-    asked: mpsc::UnboundedSender<String>,
+    asked: mpsc::Sender<String>,
 }
 
 impl Probe for Told {
     async fn probe(&self, endpoint: &Endpoint) -> Result<(), String> {
-        let _ = self.asked.send(endpoint.name.to_string());
+        let _ = self.asked.try_send(endpoint.name.to_string());
         if self.well.load(Ordering::Relaxed) { Ok(()) } else { Err("told so".into()) }
     }
 }
 
-fn told(well: bool) -> (Told, Arc<AtomicBool>, mpsc::UnboundedReceiver<String>) {
-    let (asked, seen) = mpsc::unbounded_channel();
+fn told(well: bool) -> (Told, Arc<AtomicBool>, mpsc::Receiver<String>) {
+    let (asked, seen) = mpsc::channel(64);
     let well = Arc::new(AtomicBool::new(well));
     (Told { well: Arc::clone(&well), asked }, well, seen)
 }
@@ -176,16 +176,16 @@ async fn checks_end_with_the_service() {
 
 #[tokio::test(start_paused = true)]
 async fn a_broken_probe_is_asked_again_and_blames_no_node() {
-    struct Breaks(AtomicU32, mpsc::UnboundedSender<()>);
+    struct Breaks(AtomicU32, mpsc::Sender<()>);
     impl Probe for Breaks {
         async fn probe(&self, _: &Endpoint) -> Result<(), String> {
-            let _ = self.1.send(());
+            let _ = self.1.try_send(());
             assert!(self.0.fetch_add(1, Ordering::Relaxed) > 0, "breaks once, on purpose");
             Ok(())
         }
     }
     let cluster = cluster(vec![node("a", "127.0.0.1:1")]);
-    let (sender, mut asked) = mpsc::unbounded_channel();
+    let (sender, mut asked) = mpsc::channel(64);
     let probe = Breaks(AtomicU32::new(0), sender);
     let checks = tokio::spawn(run(Arc::downgrade(&cluster), probe, HealthSettings::default()));
     asked.recv().await.unwrap();

@@ -10,7 +10,7 @@ use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream, UnixListener};
 
 use super::listen::BoundSocket;
-use super::{Peer, Socket, Stream};
+use super::{Peer, PeerAddr, Socket, Stream};
 use crate::tls::ServerTls;
 use crate::worker::{LocalFuture, Tracked, Worker};
 
@@ -45,6 +45,7 @@ pub struct Listener {
 pub(crate) struct Handover {
     listener: usize,
     socket: std::net::TcpStream,
+    remote: PeerAddr,
     permit: Permit,
 }
 
@@ -125,7 +126,8 @@ impl Inbox {
         match TcpStream::from_std(handover.socket) {
             Ok(tcp) => {
                 let tracked = worker.track();
-                start(worker, Socket::Tcp(tcp), handover.permit, tracked, &listener, &serve);
+                let held = Held { _permit: handover.permit, _tracked: tracked };
+                start(worker, Socket::Tcp(tcp), handover.remote, held, &listener, &serve);
             }
             Err(error) => tracing::warn!(%error, "a socket handed over could not be registered"),
         }
@@ -148,20 +150,25 @@ async fn accept_tcp(
             () = worker.draining() => return,
         };
         match accepted {
-            Ok((socket, _)) => {
+            Ok((socket, remote)) => {
+                // Not asked of the socket: that fails when the client has reset it already, and
+                // whoever counts by address must know this one too.
+                let remote = PeerAddr::from_socket(remote);
                 let _ = socket.set_nodelay(true);
                 if let Some(other) = worker.less_loaded().filter(|_| !worker.is_draining())
                     && let Some(inbox) = worker.shared().inboxes.get(other)
                     && let Ok(slot) = inbox.try_reserve()
                 {
                     match socket.into_std() {
-                        Ok(socket) => slot.send(Handover { listener: number, socket, permit }),
+                        Ok(socket) => {
+                            slot.send(Handover { listener: number, socket, remote, permit });
+                        }
                         Err(error) => tracing::warn!(%error, "a socket could not be handed over"),
                     }
                     continue;
                 }
-                let tracked = worker.track();
-                start(worker, Socket::Tcp(socket), permit, tracked, listener, serve);
+                let held = Held { _permit: permit, _tracked: worker.track() };
+                start(worker, Socket::Tcp(socket), remote, held, listener, serve);
             }
             Err(error) => pause_after(&error, listener).await,
         }
@@ -183,8 +190,8 @@ async fn accept_unix(
         };
         match accepted {
             Ok((socket, _)) => {
-                let tracked = worker.track();
-                start(worker, Socket::Unix(socket), permit, tracked, listener, serve);
+                let held = Held { _permit: permit, _tracked: worker.track() };
+                start(worker, Socket::Unix(socket), PeerAddr::Unix, held, listener, serve);
             }
             Err(error) => pause_after(&error, listener).await,
         }
@@ -230,16 +237,15 @@ async fn pause_after(error: &io::Error, listener: &Listener) {
 fn start(
     worker: &Rc<Worker>,
     socket: Socket,
-    permit: Permit,
-    tracked: Tracked,
+    remote: PeerAddr,
+    held: Held,
     listener: &Arc<Listener>,
     serve: &Rc<dyn Serve>,
 ) {
-    let mut peer = Peer { remote: socket.remote(), local: socket.local(), tls: None };
+    let mut peer = Peer { remote, local: socket.local(), tls: None };
     let (listener, serve) = (Arc::clone(listener), Rc::clone(serve));
     let deadline = worker.timer().clone();
     worker.spawn(async move {
-        let held = Held { _permit: permit, _tracked: tracked };
         let stream = match &listener.tls {
             None => Stream::Plain(socket),
             Some(tls) => {

@@ -3,6 +3,7 @@
 //! Half-close is kept: the end of one direction shuts down that direction only. A direction that
 //! waits for data holds no buffer, so an idle pair costs its two sockets and one small task.
 
+use std::cell::Cell;
 use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
@@ -10,13 +11,23 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::{Buf, Bytes};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio_util::io::poll_read_buf;
 
 use crate::timer::{Deadline, Timer};
 
 /// The size of a relay buffer: one socket buffer's worth keeps bulk transfers at few system
 /// calls; it is only held while bytes are on their way.
 pub const BUFFER_BYTES: usize = 64 * 1024;
+
+/// Reads in a row before the other tasks of the worker get their turn.
+const ROUNDS_MAX: u32 = 16;
+
+thread_local! {
+    /// The buffer that every direction of this thread reads into. Only a direction whose writer
+    /// is slower than its reader keeps it across polls; the next one then makes a new buffer.
+    static SPARE: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
+}
 
 /// How a relay ended, with the bytes carried each way.
 #[derive(Debug)]
@@ -43,7 +54,10 @@ pub enum End {
 }
 
 /// Carries bytes both ways until both directions are closed, one side fails, or no byte moved for
-/// `idle`. `early` are bytes already read from the client, sent to the node first.
+/// `idle` (zero: however long that takes). `early` are bytes already read from the client, sent
+/// to the node first.
+///
+/// What a side sent before it failed still reaches the other side.
 pub async fn relay<C, U>(
     client: &mut C,
     upstream: &mut U,
@@ -55,12 +69,14 @@ where
     C: AsyncRead + AsyncWrite + Unpin,
     U: AsyncRead + AsyncWrite + Unpin,
 {
-    let deadline = timer.deadline();
-    deadline.arm(idle);
+    let idle = (!idle.is_zero()).then(|| (timer.deadline(), idle));
     let mut up = Direction::new(early);
     let mut down = Direction::new(Bytes::new());
+    if let Some((deadline, idle)) = &idle {
+        deadline.arm(*idle);
+    }
     let end =
-        poll_fn(|cx| poll_both(cx, client, upstream, &mut up, &mut down, &deadline, idle)).await;
+        poll_fn(|cx| poll_both(cx, client, upstream, &mut up, &mut down, idle.as_ref())).await;
     Relayed { client_to_upstream: up.carried, upstream_to_client: down.carried, end }
 }
 
@@ -70,51 +86,58 @@ fn poll_both<C, U>(
     upstream: &mut U,
     up: &mut Direction,
     down: &mut Direction,
-    deadline: &Deadline,
-    idle: Duration,
+    idle: Option<&(Deadline, Duration)>,
 ) -> Poll<End>
 where
     C: AsyncRead + AsyncWrite + Unpin,
     U: AsyncRead + AsyncWrite + Unpin,
 {
     let before = up.carried + down.carried;
-    let sent = match up.poll(cx, client, upstream) {
-        Poll::Ready(Err(Side::From(error))) => return Poll::Ready(End::Client(error)),
-        Poll::Ready(Err(Side::To(error))) => return Poll::Ready(End::Upstream(error)),
-        Poll::Ready(Ok(())) => true,
-        Poll::Pending => false,
-    };
-    let received = match down.poll(cx, upstream, client) {
-        Poll::Ready(Err(Side::From(error))) => return Poll::Ready(End::Upstream(error)),
-        Poll::Ready(Err(Side::To(error))) => return Poll::Ready(End::Client(error)),
-        Poll::Ready(Ok(())) => true,
-        Poll::Pending => false,
-    };
-    if sent && received {
-        return Poll::Ready(End::Closed);
+    let sent = up.poll(cx, client, upstream, down.unwritable.is_none());
+    let received = down.poll(cx, upstream, client, up.unwritable.is_none());
+    match (sent, received) {
+        // Nothing more can come from a side that cannot be read.
+        (Poll::Ready(Outcome::Unreadable(error)), _) => return Poll::Ready(End::Client(error)),
+        (_, Poll::Ready(Outcome::Unreadable(error))) => return Poll::Ready(End::Upstream(error)),
+        (Poll::Ready(_), Poll::Ready(_)) => {
+            return Poll::Ready(match (up.unwritable.take(), down.unwritable.take()) {
+                (Some(error), _) => End::Upstream(error),
+                (None, Some(error)) => End::Client(error),
+                (None, None) => End::Closed,
+            });
+        }
+        _ => {}
     }
+    let Some((deadline, idle)) = idle else { return Poll::Pending };
     if up.carried + down.carried != before {
-        deadline.arm(idle);
+        deadline.arm(*idle);
     }
     deadline.poll_expired(cx).map(|()| End::Idle)
 }
 
-/// Which end of a direction failed.
-enum Side {
-    From(io::Error),
-    To(io::Error),
+/// How a direction ended.
+enum Outcome {
+    /// Everything was handed on, or the writer failed ([`Direction::unwritable`]).
+    Done,
+    /// The reader failed.
+    Unreadable(io::Error),
 }
 
 /// One direction of a relay.
 struct Direction {
     early: Bytes,
-    buffer: Option<Box<[u8]>>,
-    start: usize,
-    end: usize,
+    /// What was read and not written yet, from `written` on; without capacity while there is
+    /// nothing.
+    buffer: Vec<u8>,
+    written: usize,
     state: State,
+    /// Why the writer takes no more. The other direction still brings what that side sent before
+    /// it failed.
+    unwritable: Option<io::Error>,
     carried: u64,
 }
 
+#[derive(Clone, Copy, PartialEq, Eq)]
 enum State {
     Carrying,
     ShuttingDown,
@@ -123,10 +146,50 @@ enum State {
 
 impl Direction {
     fn new(early: Bytes) -> Self {
-        Self { early, buffer: None, start: 0, end: 0, state: State::Carrying, carried: 0 }
+        Self {
+            early,
+            buffer: Vec::new(),
+            written: 0,
+            state: State::Carrying,
+            unwritable: None,
+            carried: 0,
+        }
     }
 
+    /// `orderly` tells whether the end of the reader is an end to pass on, not the end of a side
+    /// that failed.
     fn poll<R, W>(
+        &mut self,
+        cx: &mut Context<'_>,
+        from: &mut R,
+        to: &mut W,
+        orderly: bool,
+    ) -> Poll<Outcome>
+    where
+        R: AsyncRead + Unpin,
+        W: AsyncWrite + Unpin,
+    {
+        if self.state == State::Carrying {
+            match ready!(self.poll_carry(cx, from, to)) {
+                Ok(()) if orderly => self.state = State::ShuttingDown,
+                Ok(()) => self.state = State::Done,
+                Err(Side::To(error)) => {
+                    self.unwritable = Some(error);
+                    self.state = State::Done;
+                }
+                Err(Side::From(error)) => return Poll::Ready(Outcome::Unreadable(error)),
+            }
+        }
+        if self.state == State::ShuttingDown {
+            // A peer that is already gone cannot be told that we are done; not an error.
+            let _ = ready!(Pin::new(to).poll_shutdown(cx));
+            self.state = State::Done;
+        }
+        Poll::Ready(Outcome::Done)
+    }
+
+    /// Ready when the reader ended and everything is written.
+    fn poll_carry<R, W>(
         &mut self,
         cx: &mut Context<'_>,
         from: &mut R,
@@ -136,42 +199,22 @@ impl Direction {
         R: AsyncRead + Unpin,
         W: AsyncWrite + Unpin,
     {
-        // A fast pair could keep this task busy for ever; the budget lets others of the worker run.
-        let mut rounds = 16;
-        loop {
-            match self.state {
-                State::Carrying => {}
-                State::ShuttingDown => {
-                    // A peer that is already gone cannot be told that we are done; not an error.
-                    let _ = ready!(Pin::new(&mut *to).poll_shutdown(cx));
-                    self.state = State::Done;
-                }
-                State::Done => return Poll::Ready(Ok(())),
-            }
-            if matches!(self.state, State::Done) {
-                continue;
-            }
+        for _ in 0..ROUNDS_MAX {
             ready!(self.poll_write_pending(cx, to)).map_err(Side::To)?;
-            if rounds == 0 {
-                cx.waker().wake_by_ref();
-                return Poll::Pending;
-            }
-            rounds -= 1;
             match self.poll_fill(cx, from) {
-                Poll::Ready(Ok(0)) => {
-                    self.buffer = None;
-                    self.state = State::ShuttingDown;
-                }
+                Poll::Ready(Ok(0)) => return Poll::Ready(Ok(())),
                 Poll::Ready(Ok(_)) => {}
                 Poll::Ready(Err(error)) => return Poll::Ready(Err(Side::From(error))),
                 Poll::Pending => {
-                    self.buffer = None;
                     // TLS may hold written records back until it is flushed.
-                    let _ = Pin::new(&mut *to).poll_flush(cx).map_err(Side::To)?;
+                    let _ = Pin::new(to).poll_flush(cx).map_err(Side::To)?;
                     return Poll::Pending;
                 }
             }
         }
+        // A fast pair could keep this task busy for ever; let the others of the worker run.
+        cx.waker().wake_by_ref();
+        Poll::Pending
     }
 
     fn poll_write_pending<W>(&mut self, cx: &mut Context<'_>, to: &mut W) -> Poll<io::Result<()>>
@@ -183,11 +226,13 @@ impl Direction {
             self.note_written(n)?;
             self.early.advance(n);
         }
-        while self.start < self.end {
-            let pending = self.buffer.as_deref().and_then(|b| b.get(self.start..self.end));
-            let n = ready!(Pin::new(&mut *to).poll_write(cx, pending.unwrap_or_default()))?;
+        while let Some(pending) = self.buffer.get(self.written..).filter(|rest| !rest.is_empty()) {
+            let n = ready!(Pin::new(&mut *to).poll_write(cx, pending))?;
             self.note_written(n)?;
-            self.start += n;
+            self.written += n;
+        }
+        if self.buffer.capacity() != 0 {
+            give_back(std::mem::take(&mut self.buffer));
         }
         Poll::Ready(Ok(()))
     }
@@ -197,17 +242,33 @@ impl Direction {
         if n == 0 { Err(io::ErrorKind::WriteZero.into()) } else { Ok(()) }
     }
 
+    /// Reads once. Called with an empty buffer; keeps it only if something was read.
     fn poll_fill<R>(&mut self, cx: &mut Context<'_>, from: &mut R) -> Poll<io::Result<usize>>
     where
         R: AsyncRead + Unpin,
     {
-        let buffer = self.buffer.get_or_insert_with(|| vec![0; BUFFER_BYTES].into_boxed_slice());
-        let mut into = ReadBuf::new(buffer);
-        ready!(Pin::new(from).poll_read(cx, &mut into))?;
-        self.start = 0;
-        self.end = into.filled().len();
-        Poll::Ready(Ok(self.end))
+        let mut buffer = SPARE.take();
+        // No-op for a buffer that was in use before.
+        buffer.reserve_exact(BUFFER_BYTES);
+        let filled = poll_read_buf(Pin::new(from), cx, &mut buffer);
+        if matches!(filled, Poll::Ready(Ok(1..))) {
+            (self.buffer, self.written) = (buffer, 0);
+        } else {
+            give_back(buffer);
+        }
+        filled
     }
+}
+
+/// Which end of a direction failed.
+enum Side {
+    From(io::Error),
+    To(io::Error),
+}
+
+fn give_back(mut buffer: Vec<u8>) {
+    buffer.clear();
+    SPARE.set(buffer);
 }
 
 #[cfg(test)]

@@ -67,6 +67,15 @@ impl Stream {
         }
     }
 
+    /// Asks a peer that was silent for `after` whether it is still there (`SO_KEEPALIVE`), and
+    /// fails the connection when it does not answer. Best effort; a Unix peer cannot vanish.
+    pub fn keep_alive(&self, after: std::time::Duration) {
+        if let Socket::Tcp(tcp) = self.socket() {
+            let keep_alive = socket2::TcpKeepalive::new().with_time(after);
+            let _ = socket2::SockRef::from(tcp).set_tcp_keepalive(&keep_alive);
+        }
+    }
+
     /// Makes a close send RST instead of FIN, so that the peer cannot take a cut-off transfer for
     /// a complete one. Best effort: a Unix socket has no reset.
     pub fn abort_on_close(&self) {

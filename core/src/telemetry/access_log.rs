@@ -116,7 +116,7 @@ impl Lines {
         if let Err(TrySendError::Full(lost) | TrySendError::Disconnected(lost)) =
             sender.try_send(batch)
         {
-            let lines = lost.iter().filter(|&&byte| byte == b'\n').count();
+            let lines = lost.split(|&byte| byte == b'\n').count() - 1;
             self.dropped.fetch_add(lines as u64, Ordering::Relaxed);
         }
     }

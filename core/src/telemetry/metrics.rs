@@ -51,7 +51,7 @@ impl Metrics {
     /// The Prometheus text exposition (version 0.0.4).
     pub fn render(&self) -> String {
         let mut out = String::with_capacity(4096);
-        self.family(&mut out, "gwproxy_requests_total", "counter", "Exchanges that ended.");
+        Self::family(&mut out, "gwproxy_requests_total", "counter", "Exchanges that ended.");
         for (index, name) in self.names.iter().enumerate() {
             for class in 0..5 {
                 let sum = self.sum(index, |service| service.classes.get(class));
@@ -62,7 +62,7 @@ impl Metrics {
                 );
             }
         }
-        self.family(&mut out, "gwproxy_errors_total", "counter", "Answers of the proxy's own.");
+        Self::family(&mut out, "gwproxy_errors_total", "counter", "Answers of the proxy's own.");
         for (index, name) in self.names.iter().enumerate() {
             for (at, code) in Code::ALL.iter().enumerate() {
                 let sum = self.sum(index, |service| service.errors.get(at));
@@ -74,7 +74,7 @@ impl Metrics {
                 }
             }
         }
-        self.family(
+        Self::family(
             &mut out,
             "gwproxy_response_bytes_total",
             "counter",
@@ -90,7 +90,7 @@ impl Metrics {
 
     fn durations(&self, out: &mut String) {
         const NAME: &str = "gwproxy_request_duration_seconds";
-        self.family(out, NAME, "histogram", "From the request's head to the last byte.");
+        Self::family(out, NAME, "histogram", "From the request's head to the last byte.");
         for (index, name) in self.names.iter().enumerate() {
             let mut count = 0;
             for at in 0..=BOUNDS.len() {
@@ -104,7 +104,7 @@ impl Metrics {
         }
     }
 
-    fn family(&self, out: &mut String, name: &str, kind: &str, help: &str) {
+    fn family(out: &mut String, name: &str, kind: &str, help: &str) {
         let _ = writeln!(out, "# HELP {name} {help}\n# TYPE {name} {kind}");
     }
 
@@ -127,7 +127,9 @@ impl Cells {
         bytes: u64,
         took: Duration,
     ) {
-        let Some(service) = self.services.get(service).or(self.services.last()) else { return };
+        let Some(service) = self.services.get(service).or_else(|| self.services.last()) else {
+            return;
+        };
         let class = usize::from(status / 100).clamp(1, 5) - 1;
         let seconds = took.as_secs_f64();
         let bucket = BOUNDS.iter().position(|&bound| seconds <= bound).unwrap_or(BOUNDS.len());

@@ -29,6 +29,11 @@ const SPAN_UNITS: [(&str, u128); 6] = [
 const SPAN_MAX: Duration = Duration::from_hours(3650 * 24);
 
 impl Span {
+    /// A length of the standard library's; what is above ten years becomes ten years.
+    pub fn new(length: Duration) -> Self {
+        Self(length.min(SPAN_MAX))
+    }
+
     /// A span of whole seconds, for defaults.
     pub const fn secs(secs: u32) -> Self {
         Self(Duration::from_secs(secs as u64))

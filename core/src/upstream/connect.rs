@@ -62,13 +62,10 @@ pub async fn connect(
         };
         secure(socket, tls.map(|tls| &**tls), &endpoint.addr).await
     };
-    match timer.deadline().within(limit, connecting).await {
-        Some(result) => result,
-        None => {
-            let sentence = format!("{} took no connection within {limit:?}", endpoint.addr);
-            Err(Error::new(Code::UpstreamConnectTimeout, sentence).unsent())
-        }
-    }
+    timer.deadline().within(limit, connecting).await.unwrap_or_else(|| {
+        let sentence = format!("{} took no connection within {limit:?}", endpoint.addr);
+        Err(Error::new(Code::UpstreamConnectTimeout, sentence).unsent())
+    })
 }
 
 /// Connects to the first of `addrs` that takes the connection.
@@ -131,9 +128,7 @@ impl Resolver {
 async fn secure(socket: Socket, tls: Option<&ClientTls>, addr: &NodeAddr) -> Result<Stream, Error> {
     let Some(tls) = tls else { return Ok(Stream::Plain(socket)) };
     tls.connect(socket).await.map_err(|error| {
-        Error::new(Code::UpstreamTls, format!("TLS to {addr} failed: {error}"))
-            .because(error)
-            .unsent()
+        Error::new(Code::UpstreamTls, format!("{addr}: {error}")).because(error).unsent()
     })
 }
 

@@ -28,3 +28,16 @@ impl Discover for Static {
         self.0.take()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_static_list_is_told_once() {
+        let addr = "127.0.0.1:9".parse().unwrap();
+        let mut nodes = Static::new(vec![Endpoint::new("a", "http", addr, None, 1)]);
+        assert_eq!(nodes.next().await.map(|nodes| nodes.len()), Some(1));
+        assert!(nodes.next().await.is_none());
+    }
+}

@@ -62,6 +62,11 @@ impl Lease {
         &self.cluster
     }
 
+    /// Whether a half-open breaker waits for the outcome of this exchange.
+    pub fn is_probe(&self) -> bool {
+        self.permit.as_ref().is_some_and(Permit::is_probe)
+    }
+
     /// How long the exchange has taken up to `now`.
     pub fn elapsed(&self, now: Instant) -> Duration {
         now.saturating_duration_since(self.started)
@@ -69,6 +74,9 @@ impl Lease {
 
     /// Reports how the exchange ended. The first report counts; the node stays in use until the
     /// lease is dropped.
+    ///
+    /// What may last (a tunnel, a WebSocket, a stream) reports as soon as the node has agreed to
+    /// it: the breaker's probes have a deadline, and an hour later nobody wants to know.
     pub fn settle(&mut self, outcome: Outcome, now: Instant) {
         if self.settled {
             return;

@@ -107,10 +107,10 @@ impl Body {
         self.attached.get_or_insert_default().end = Some(end);
     }
 
-    /// Takes the tunnel out, if this is one.
-    pub(crate) fn take_tunnel(&mut self) -> Option<Tunnel> {
+    /// Takes the tunnel out, if this is one, with what must hear of its end.
+    pub(crate) fn take_tunnel(&mut self) -> Option<(Tunnel, Guard)> {
         match std::mem::take(&mut self.kind) {
-            Kind::Tunnel(tunnel) => Some(tunnel),
+            Kind::Tunnel(tunnel) => Some((tunnel, Guard(self.attached.take()))),
             kind => {
                 self.kind = kind;
                 None
@@ -127,6 +127,16 @@ impl Body {
                 None
             }
         }
+    }
+
+    /// Lets what must hear of the end of `other` hear of the end of this instead.
+    pub(crate) fn inherit(&mut self, mut other: Self) {
+        self.attached = other.attached.take();
+    }
+
+    /// Ends it in order without its content, which the protocol leaves out here (HEAD, 304).
+    pub(crate) fn leave_out(mut self) {
+        self.kind = Kind::Empty;
     }
 
     /// Whether nothing will come and nothing had to be read for it.
@@ -161,6 +171,18 @@ impl Body {
     }
 }
 
+/// Reports the end of what it was attached to when it is dropped.
+#[derive(Debug)]
+pub(crate) struct Guard(Option<Box<Attached>>);
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        if let Some(mut attached) = self.0.take() {
+            attached.finish(None);
+        }
+    }
+}
+
 impl From<Kind> for Body {
     fn from(kind: Kind) -> Self {
         Self { kind, attached: None }
@@ -168,7 +190,7 @@ impl From<Kind> for Body {
 }
 
 impl Attached {
-    fn finish(mut self: Box<Self>, error: Option<Code>) {
+    fn finish(&mut self, error: Option<Code>) {
         if let Some((mut lease, outcome)) = self.lease.take() {
             let outcome = match error {
                 None => outcome,
@@ -204,7 +226,7 @@ impl http_body::Body for Body {
             if let (Some(attached), Some(Ok(frame))) = (self.attached.as_deref_mut(), &frame) {
                 attached.bytes += frame.data_ref().map_or(0, |data| data.len() as u64);
             }
-            if let Some(attached) = self.attached.take_if(|_| ended) {
+            if let Some(mut attached) = self.attached.take_if(|_| ended) {
                 attached.finish(error);
             }
         }
@@ -235,7 +257,7 @@ impl http_body::Body for Body {
 
 impl Drop for Body {
     fn drop(&mut self) {
-        if let Some(attached) = self.attached.take() {
+        if let Some(mut attached) = self.attached.take() {
             let error = if self.is_end_stream() { None } else { Some(Code::ClientClosed) };
             attached.finish(error);
         }

@@ -101,13 +101,11 @@ impl Reverse {
         hop::strip_response(&mut parts.headers);
         parts.headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
         let (upgrade, worker) = (Rc::clone(&self.upgrade), Rc::clone(self.upstream.worker()));
-        let tunnel = Body::tunnel(Tunnel::new(move |client| {
-            Box::pin(async move {
-                // The lease and the log entry end with the tunnel.
-                let _attached = body;
-                upgrade.carry(client, upstream, agreed, worker).await;
-            })
+        let mut tunnel = Body::tunnel(Tunnel::new(move |client| {
+            upgrade.carry(client, upstream, agreed, worker)
         }));
+        // The node's lease ends with the tunnel.
+        tunnel.inherit(body);
         Ok(Response::from_parts(parts, tunnel))
     }
 }

@@ -14,7 +14,7 @@ use http::uri::Scheme;
 use http::{Method, StatusCode};
 
 use crate::body::Body;
-use crate::h1::client::{Connection, Limit};
+use crate::h1::client::{Connection, Limit, SendError};
 use crate::pool::{Home, Pool, StreamSlot};
 use crate::{Request, Response, h1, h2};
 
@@ -29,9 +29,9 @@ pub struct Upstream {
 /// How long one request may take, and what it is balanced by.
 #[derive(Debug, Clone)]
 pub struct Terms {
-    /// From the sent head to the response's. Default 15 s.
+    /// From the end of the request to the head of the response. Default 15 s.
     pub first_byte: Duration,
-    /// Silence within a body, either way. Default 30 s.
+    /// Silence within a body, either way. Default 300 s: event streams are silent for long.
     pub body: Duration,
     /// The key for hash balancing ([`Cluster::needs_key`]).
     pub key: Option<u64>,
@@ -65,13 +65,15 @@ struct Failed {
     error: Error,
     /// The request, if it can be sent again as it is.
     request: Option<Request>,
+    /// The connection had been idle and was closed without a byte of an answer.
+    is_stale: bool,
 }
 
 impl Default for Terms {
     fn default() -> Self {
         Self {
             first_byte: Duration::from_secs(15),
-            body: Duration::from_secs(30),
+            body: Duration::from_mins(5),
             key: None,
             host: Host::Preserve,
         }
@@ -118,12 +120,11 @@ impl Upstream {
             };
             tried.insert(lease.endpoint().id);
             let is_last = tried.len() >= cluster.settings().max_attempts as usize;
-            // A copy of the head is the price of another try; the last one needs none.
-            let copy = (replayable && !is_last).then(|| head_of(&next));
             let endpoint = Arc::clone(lease.endpoint());
             let connect_limit = cluster.settings().connect_timeout;
+            let may_copy = replayable && !is_last && tried.len() < cluster.endpoints().len();
             let Failed { error, request } =
-                match self.attempt(&endpoint, next, terms, connect_limit).await {
+                match self.attempt(&endpoint, next, terms, connect_limit, may_copy).await {
                     Ok(mut response) => {
                         let outcome = outcome_of_status(response.status());
                         response.body_mut().hold(lease, outcome);
@@ -132,7 +133,11 @@ impl Upstream {
                     Err(failed) => failed,
                 };
             lease.settle(outcome_of(&error), Instant::now());
-            match request.or(copy).filter(|_| !is_last && may_try_again(&error, replayable)) {
+            let may = !is_last
+                && may_try_again(&error, replayable)
+                // A try that reached no node added no load; others are paid from the budget.
+                && (error.is_unsent() || cluster.may_retry(Instant::now()));
+            match request.filter(|_| may) {
                 Some(again) => next = again,
                 None => return Err(error),
             }
@@ -154,7 +159,9 @@ impl Upstream {
         terms: &Terms,
         connect_limit: Duration,
     ) -> Result<Response, Error> {
-        self.attempt(endpoint, request, terms, connect_limit).await.map_err(|failed| failed.error)
+        self.attempt(endpoint, request, terms, connect_limit, false)
+            .await
+            .map_err(|failed| failed.error)
     }
 
     async fn attempt(
@@ -163,6 +170,7 @@ impl Upstream {
         mut request: Request,
         terms: &Terms,
         connect_limit: Duration,
+        may_copy: bool,
     ) -> Result<Response, Failed> {
         match &terms.host {
             Host::Preserve => {}
@@ -181,18 +189,30 @@ impl Upstream {
         if speaks != Speaks::H1
             && let Some(slot) = home.take_h2()
         {
-            return self.on_stream(slot, &home, endpoint, request, terms).await;
+            return self.on_stream(slot, &home, endpoint, request, terms, may_copy).await;
         }
         if speaks != Speaks::H2
             && !is_upgrade
             && let Some(conn) = home.take_h1()
         {
-            return on_connection(conn, request, terms, &home).await;
+            match on_connection(conn, request, terms, &home).await {
+                // The node closed the connection while it idled, and the request crossed that on
+                // its way: a fresh connection to the same node is no second try.
+                Err(Failed { request: Some(again), is_stale: true, .. })
+                    if is_replayable(&again) =>
+                {
+                    request = again;
+                }
+                done => return done,
+            }
         }
-        match self.open(endpoint, &home, speaks, connect_limit).await {
+        // Boxed: a fresh connection is rare, and its future is larger than all the rest.
+        match Box::pin(self.open(endpoint, &home, speaks, connect_limit)).await {
             Ok(Opened::H1(conn)) => on_connection(conn, request, terms, &home).await,
-            Ok(Opened::H2(slot)) => self.on_stream(slot, &home, endpoint, request, terms).await,
-            Err(error) => Err(Failed { error, request: Some(request) }),
+            Ok(Opened::H2(slot)) => {
+                self.on_stream(slot, &home, endpoint, request, terms, may_copy).await
+            }
+            Err(error) => Err(Failed { error, request: Some(request), is_stale: false }),
         }
     }
 
@@ -238,12 +258,15 @@ impl Upstream {
         endpoint: &Endpoint,
         request: Request,
         terms: &Terms,
+        may_copy: bool,
     ) -> Result<Response, Failed> {
+        // The engine keeps what it sent; only a service with another node has use for a copy.
+        let copy = may_copy.then(|| head_of(&request));
         let scheme = if endpoint.tls.is_some() { Scheme::HTTPS } else { Scheme::HTTP };
         let timer = self.worker.timer();
-        h2::client::exchange(slot, home, request, scheme, terms.first_byte, timer)
-            .await
-            .map_err(|(error, request)| Failed { error, request })
+        h2::client::exchange(slot, home, request, scheme, terms.first_byte, timer).await.map_err(
+            |(error, request)| Failed { error, request: request.or(copy), is_stale: false },
+        )
     }
 }
 
@@ -260,9 +283,16 @@ async fn on_connection(
 ) -> Result<Response, Failed> {
     let (parts, body) = request.into_parts();
     let limit = Limit { first_byte: terms.first_byte, body: terms.body };
-    h1::client::exchange(conn, &parts, body, limit, Some(Rc::clone(home)))
-        .await
-        .map_err(|error| Failed { error, request: None })
+    let was_idle = conn.served > 0;
+    let is_bodiless = body.is_empty();
+    match h1::client::exchange(conn, &parts, body, limit, Some(Rc::clone(home))).await {
+        Ok(response) => Ok(response),
+        Err(SendError { error, was_silent }) => Err(Failed {
+            error,
+            request: is_bodiless.then(|| Request::from_parts(parts, Body::empty())),
+            is_stale: was_idle && was_silent,
+        }),
+    }
 }
 
 fn negotiated_h2(stream: &Stream) -> bool {

@@ -6,12 +6,10 @@
 use std::cell::RefCell;
 use std::ops::{Deref, DerefMut};
 
-/// The size of a buffer. Twice a TLS record, so that bulk transfers take few system calls; a
-/// stalled reader pins one per direction.
-pub(crate) const BUFFER_BYTES: usize = 32 * 1024;
+use gwproxy_core::net::relay::BUFFER_BYTES;
 
 /// Free buffers kept per thread (2 MiB); more are given back to the allocator.
-const FREE_MAX: usize = 64;
+const FREE_MAX: usize = 32;
 
 thread_local! {
     static FREE: RefCell<Vec<Box<[u8]>>> = const { RefCell::new(Vec::new()) };

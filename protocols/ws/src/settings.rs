@@ -12,7 +12,7 @@ pub struct Settings {
     /// A side that sent nothing for this long gets a ping. Default 30 s; 0 sends none.
     pub ping: Span,
     /// How long a pinged side may stay silent before the connection is closed. Any byte counts.
-    /// Default 30 s.
+    /// Default 30 s; 0 never closes, so that pings only keep the path alive.
     pub pong_timeout: Span,
     /// The connection is closed when no byte moved in either direction for this long; pings and
     /// their answers count. Default 300 s; 0 never closes.

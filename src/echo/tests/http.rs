@@ -201,6 +201,26 @@ async fn bytes_have_a_length_unless_chunked() {
 }
 
 #[tokio::test]
+async fn health_is_what_it_was_set_to() {
+    let server = Server::start(Kind::Http);
+    for (method, path, status) in [
+        ("GET", "/health", 200),
+        ("GET", "/health/503", 405),
+        ("PUT", "/health/99", 400),
+        ("GET", "/health", 200),
+        ("PUT", "/health/503", 204),
+        ("GET", "/health", 503),
+        ("HEAD", "/health", 503),
+        ("POST", "/health/200", 204),
+        ("GET", "/health", 200),
+    ] {
+        let (response, _) = server.http1(request(method, path, "")).await;
+        assert_eq!(response.status(), status, "{method} {path}");
+    }
+    server.stop().await;
+}
+
+#[tokio::test]
 async fn streams_come_line_by_line() {
     let server = Server::start(Kind::Http);
     let (response, body) = server.http1(get("/stream?count=3&interval=1ms")).await;

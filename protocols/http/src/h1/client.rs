@@ -72,6 +72,10 @@ struct Upload {
     body: Body,
     chunked: bool,
     state: UploadState,
+    /// Frames taken from the client.
+    frames: u64,
+    /// Everything taken is sent; the next byte is the client's to bring.
+    waits_for_client: bool,
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -83,6 +87,13 @@ enum UploadState {
     Done,
     /// The node no longer reads; its answer may still be good.
     Refused,
+}
+
+/// How far an upload was at the last look.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+struct Frames {
+    taken: u64,
+    ended: bool,
 }
 
 impl Connection {
@@ -150,7 +161,7 @@ pub(crate) async fn exchange(
     body: Body,
     limit: Limit,
     home: Option<Rc<Home>>,
-) -> Result<Response, Error> {
+) -> Result<Response, SendError> {
     let is_upgrade = parts.headers.contains_key(UPGRADE);
     let framing = match body.length() {
         _ if body.is_empty() => Framing::None,
@@ -162,6 +173,7 @@ pub(crate) async fn exchange(
     conn.served += 1;
     let mut scan = Scan::default();
     let mut interim = 0;
+    let mut frames = Frames::default();
     conn.deadline.arm(match upload.state {
         UploadState::WaitsForContinue => CONTINUE_WAIT,
         _ => limit.first_byte,
@@ -183,9 +195,23 @@ pub(crate) async fn exchange(
                         conn.deadline.arm(limit.first_byte);
                     }
                 }
-                Poll::Ready(Ok(head)) => return Poll::Ready(Ok(head)),
+                Poll::Ready(Ok(head)) => {
+                    // A node that answers well before it has the content still wants it; one that
+                    // refuses does not (RFC 9110 §10.1.1).
+                    if head.parts.status.as_u16() < 400 {
+                        upload.go_on();
+                    }
+                    return Poll::Ready(Ok(head));
+                }
                 Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
                 Poll::Pending => {
+                    if upload.moved(&mut frames) {
+                        // The node's time begins when it has the request; until then it only has
+                        // to keep reading.
+                        conn.deadline.arm(limit.first_byte);
+                    } else if upload.waits_for_client {
+                        conn.deadline.disarm();
+                    }
                     ready!(conn.deadline.poll_expired(cx));
                     if upload.state != UploadState::WaitsForContinue {
                         return Poll::Ready(Err(Error::new(
@@ -199,9 +225,26 @@ pub(crate) async fn exchange(
             }
         }
     })
-    .await?;
+    .await;
+    let head = match head {
+        Ok(head) => head,
+        Err(error) => {
+            let was_silent =
+                error.code() == Code::UpstreamReset && interim == 0 && conn.reader.buf.is_empty();
+            return Err(SendError { error, was_silent });
+        }
+    };
     conn.deadline.disarm();
     finish_head(conn, head, upload, parts, limit, home)
+        .map_err(|error| SendError { error, was_silent: false })
+}
+
+/// Why there is no response.
+#[derive(Debug)]
+pub(crate) struct SendError {
+    pub(crate) error: Error,
+    /// The node closed the connection and had not sent a byte.
+    pub(crate) was_silent: bool,
 }
 
 /// Makes the response out of its head and the connection its body comes from.
@@ -333,7 +376,19 @@ impl Upload {
             _ if expects_continue => UploadState::WaitsForContinue,
             _ => UploadState::Sending,
         };
-        Self { body, chunked: framing == Framing::Chunked, state }
+        Self {
+            body,
+            chunked: framing == Framing::Chunked,
+            state,
+            frames: 0,
+            waits_for_client: false,
+        }
+    }
+
+    /// Whether it got on since the last look: a frame more, or its end.
+    fn moved(&self, last: &mut Frames) -> bool {
+        let now = Frames { taken: self.frames, ended: self.state == UploadState::Done };
+        std::mem::replace(last, now) != now && !self.waits_for_client
     }
 
     fn go_on(&mut self) {
@@ -367,11 +422,16 @@ impl Upload {
                         return self.refuse();
                     }
                     match Pin::new(&mut self.body).poll_frame(cx) {
-                        Poll::Ready(Some(Ok(frame))) => self.queue(frame, &mut conn.writer),
+                        Poll::Ready(Some(Ok(frame))) => {
+                            self.frames += 1;
+                            self.queue(frame, &mut conn.writer);
+                        }
                         Poll::Ready(Some(Err(error))) => return Poll::Ready(Err(error)),
                         Poll::Ready(None) => self.end(&mut conn.writer, None),
                         Poll::Pending => {
-                            return match conn.writer.poll_flush(cx, &mut conn.stream) {
+                            let flushed = conn.writer.poll_flush(cx, &mut conn.stream);
+                            self.waits_for_client = flushed.is_ready();
+                            return match flushed {
                                 Poll::Ready(Err(_)) => self.refuse(),
                                 _ => Poll::Pending,
                             };
@@ -383,6 +443,7 @@ impl Upload {
     }
 
     fn queue(&mut self, frame: Frame<Bytes>, writer: &mut Writer) {
+        self.waits_for_client = false;
         match frame.into_data() {
             Ok(data) if data.is_empty() => {}
             Ok(data) if self.chunked => {
@@ -399,6 +460,7 @@ impl Upload {
     }
 
     fn end(&mut self, writer: &mut Writer, trailers: Option<&http::HeaderMap>) {
+        self.waits_for_client = false;
         if self.chunked {
             encode::last_chunk(&mut writer.gathered, trailers);
         }

@@ -55,7 +55,10 @@ pub fn response_head(
     out.extend_from_slice(b" ");
     out.extend_from_slice(status.canonical_reason().unwrap_or("Unknown").as_bytes());
     out.extend_from_slice(b"\r\n");
-    let keep_length = framing == ResponseFraming::AsGiven;
+    // RFC 9110 §8.6: a 1xx or 204 has no Content-Length.
+    let keep_length = framing == ResponseFraming::AsGiven
+        && !status.is_informational()
+        && status != StatusCode::NO_CONTENT;
     fields(out, headers, |name| is_framing(name) && !(keep_length && *name == CONTENT_LENGTH));
     match framing {
         ResponseFraming::Length(length) => content_length(out, length),

@@ -23,7 +23,7 @@ use super::encode::{self, ResponseFraming};
 use super::head::{self, Framing, Reject, RequestHead, Scan};
 use super::read::Reader;
 use super::write::Writer;
-use crate::body::Body;
+use crate::body::{Body, Guard};
 use crate::serve::{Client, Handle, Settings};
 use crate::tunnel::{Tunnel, Upgraded, UpgradedIo};
 use crate::{Request, Response, date};
@@ -79,7 +79,7 @@ enum Next {
 enum After {
     Again,
     Close,
-    Tunnel(Tunnel),
+    Tunnel(Tunnel, Guard),
 }
 
 /// Serves one connection to its end. `early` are bytes already read from it.
@@ -119,12 +119,12 @@ pub(crate) async fn serve<H: Handle>(
             Next::Head(head) => match conn.exchange(*head, &client, &handler, &worker).await {
                 After::Again => {}
                 After::Close => return conn.linger().await,
-                After::Tunnel(tunnel) => {
+                After::Tunnel(tunnel, guard) => {
                     if let Some(upgraded) = conn.leave() {
                         // The task of a tunnel should not carry this future's size for hours.
                         let held = client.held();
                         worker.spawn(async move {
-                            let _held = held;
+                            let _ended_with_it = (held, guard);
                             tunnel.run(upgraded).await;
                         });
                     }
@@ -255,11 +255,11 @@ impl Conn {
         asked: &Asked,
         worker: &Worker,
     ) -> Result<After, Error> {
-        if let Some(tunnel) = response.body_mut().take_tunnel() {
+        if let Some((tunnel, guard)) = response.body_mut().take_tunnel() {
             let is_upgrade = response.status() == StatusCode::SWITCHING_PROTOCOLS;
             self.queue_head(&response, ResponseFraming::AsGiven, is_upgrade.then_some("upgrade"));
             self.flush().await?;
-            return Ok(After::Tunnel(tunnel));
+            return Ok(After::Tunnel(tunnel, guard));
         }
         let keep = {
             let io = self.io.borrow();
@@ -287,7 +287,7 @@ impl Conn {
         if has_body {
             self.send_body(&mut body, framing == ResponseFraming::Chunked).await?;
         } else {
-            drop(body);
+            body.leave_out();
             self.flush().await?;
         }
         self.io.borrow_mut().writer.release();

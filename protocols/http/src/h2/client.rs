@@ -1,5 +1,9 @@
 //! The client's side of HTTP/2: connections are shared, a request is one stream.
 
+use std::cell::{Cell, RefCell};
+use std::future::{Future, poll_fn};
+use std::rc::Rc;
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use gwproxy_core::net::Stream;
@@ -15,7 +19,7 @@ use super::{
     CONNECTION_WINDOW_BYTES, Clock, Local, PING_INTERVAL, PING_TIMEOUT, SEND_BUFFER_BYTES,
     STREAM_WINDOW_BYTES,
 };
-use crate::body::Body;
+use crate::body::{Body, OnEnd};
 use crate::pool::{Home, StreamSlot};
 use crate::wire::hop;
 use crate::{Request, Response};
@@ -66,7 +70,7 @@ pub(crate) async fn exchange(
     if let Err(error) = prepare(&mut request, scheme) {
         return Err((error, None));
     }
-    let deadline = timer.deadline();
+    let upload = Upload::of(&mut request);
     let mut sender = slot.conn.sender.clone();
     let sending = async {
         if let Err(error) = sender.ready().await {
@@ -78,7 +82,22 @@ pub(crate) async fn exchange(
             (if request.is_some() { error.unsent() } else { error }, request)
         })
     };
-    let Some(sent) = deadline.within(first_byte, sending).await else {
+    let deadline = timer.deadline();
+    let mut sending = std::pin::pin!(sending);
+    let mut armed = false;
+    let sent = poll_fn(|cx| {
+        if let Poll::Ready(sent) = sending.as_mut().poll(cx) {
+            return Poll::Ready(Some(sent));
+        }
+        // The node's time begins when it has the request; a stream may take as long as it likes.
+        if !armed && upload.has_ended(cx) {
+            armed = true;
+            deadline.arm(first_byte);
+        }
+        if armed { deadline.poll_expired(cx).map(|()| None) } else { Poll::Pending }
+    })
+    .await;
+    let Some(sent) = sent else {
         let sentence = format!("the node sent no response within {first_byte:?}");
         return Err((Error::new(Code::UpstreamTimeout, sentence), None));
     };
@@ -98,11 +117,49 @@ pub(crate) async fn exchange(
     }
 }
 
+/// Tells when the request's body is sent.
+#[derive(Debug, Clone, Default)]
+struct Upload(Rc<UploadEnd>);
+
+#[derive(Debug, Default)]
+struct UploadEnd {
+    ended: Cell<bool>,
+    waker: RefCell<Option<Waker>>,
+}
+
+impl Upload {
+    fn of(request: &mut Request) -> Self {
+        let upload = Self::default();
+        if request.body().is_empty() {
+            upload.0.ended.set(true);
+        } else {
+            request.body_mut().on_end(Box::new(upload.clone()));
+        }
+        upload
+    }
+
+    fn has_ended(&self, cx: &Context<'_>) -> bool {
+        if !self.0.ended.get() {
+            *self.0.waker.borrow_mut() = Some(cx.waker().clone());
+        }
+        self.0.ended.get()
+    }
+}
+
+impl OnEnd for Upload {
+    fn end(self: Box<Self>, _bytes: u64, _error: Option<Code>) {
+        self.0.ended.set(true);
+        if let Some(waker) = self.0.waker.take() {
+            waker.wake();
+        }
+    }
+}
+
 const CLOSED: &str = "the node closed the HTTP/2 connection";
 
 /// From the fields of HTTP/1.1 to those of HTTP/2 (RFC 9113 §8.3.1).
 fn prepare(request: &mut Request, scheme: Scheme) -> Result<(), Error> {
-    let bad = |_| Error::new(Code::Internal, "the request cannot be put into HTTP/2");
+    let bad = || Error::new(Code::Internal, "the request cannot be put into HTTP/2");
     let authority = match request.headers_mut().remove(HOST) {
         Some(host) => Some(Authority::try_from(host.as_bytes())),
         None => request.uri().authority().cloned().map(Ok),
@@ -110,12 +167,12 @@ fn prepare(request: &mut Request, scheme: Scheme) -> Result<(), Error> {
     let mut uri = std::mem::take(request.uri_mut()).into_parts();
     uri.scheme = Some(scheme);
     if let Some(authority) = authority {
-        uri.authority = Some(authority.map_err(|_| bad(()))?);
+        uri.authority = Some(authority.map_err(|_| bad())?);
     }
     if uri.path_and_query.is_none() {
         uri.path_and_query = Some(http::uri::PathAndQuery::from_static("/"));
     }
-    *request.uri_mut() = Uri::from_parts(uri).map_err(|_| bad(()))?;
+    *request.uri_mut() = Uri::from_parts(uri).map_err(|_| bad())?;
     *request.version_mut() = Version::HTTP_2;
     let headers = request.headers_mut();
     headers.remove(EXPECT);

@@ -102,11 +102,13 @@ async fn answer<H: Handle>(
     }
     let body = Body::h2(body, Code::ClientClosed);
     let held = client.held();
-    let mut response = handler.handle(Request::from_parts(parts, body), client).await;
-    if let Some(tunnel) = response.body_mut().take_tunnel() {
+    // Boxed, because hyper moves a stream's future several times before it runs.
+    let handling = Box::pin(handler.handle(Request::from_parts(parts, body), client));
+    let mut response = handling.await;
+    if let Some((tunnel, guard)) = response.body_mut().take_tunnel() {
         match upgrade {
             Some(upgrade) => worker.spawn(async move {
-                let _held = held;
+                let _ended_with_it = (held, guard);
                 match upgrade.await {
                     Ok(io) => {
                         let io = UpgradedIo::H2(TokioIo::new(io));
@@ -119,6 +121,9 @@ async fn answer<H: Handle>(
             None => *response.status_mut() = StatusCode::BAD_GATEWAY,
         }
         response.headers_mut().remove(CONTENT_LENGTH);
+    }
+    if is_head {
+        std::mem::take(response.body_mut()).leave_out();
     }
     if let Some(length) = response.body().length()
         && !is_head

@@ -32,7 +32,7 @@ const CLAIMS: [HeaderName; 4] = [
 /// Sets the forwarding fields of a request from `remote` over `scheme`.
 pub fn set(headers: &mut HeaderMap, remote: PeerAddr, scheme: &Scheme, trusted: &[IpNet]) {
     let is_trusted = is_trusted(remote, trusted);
-    if !is_trusted {
+    if !is_trusted && headers.keys().any(|name| CLAIMS.contains(name)) {
         for name in &CLAIMS {
             headers.remove(name);
         }

@@ -75,8 +75,14 @@ pub fn strip(headers: &mut HeaderMap) {
             headers.remove(name);
         }
     }
-    for name in &HOP_BY_HOP {
-        headers.remove(name);
+    // Most messages have none of them, and looking costs less than nine hashes.
+    if headers.keys().any(|name| HOP_BY_HOP.contains(name)) {
+        for name in &HOP_BY_HOP {
+            headers.remove(name);
+        }
+    }
+    if !headers.contains_key(TE) {
+        return;
     }
     headers.remove(TE);
     if wants_trailers {

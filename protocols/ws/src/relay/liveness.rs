@@ -80,11 +80,14 @@ impl Pair<'_> {
         if now < due {
             return Some(due);
         }
-        watch.pinged = Some(now);
+        // Without a timeout pings only keep the path alive: the next one is due as if answered.
+        let patient = pong_timeout.is_zero();
+        let (heard, pinged) = if patient { (now, None) } else { (watch.heard, Some(now)) };
+        *watch = Watch { heard, pinged };
         let nonce = *self.nonce.get_or_insert_with(close::random);
         self.from(side).swallow_pongs(nonce);
         self.to(side).ping(nonce);
-        Some(now + pong_timeout)
+        Some(now + if patient { self.settings.ping.get() } else { pong_timeout })
     }
 
     fn give_up(&mut self, side: Side) {

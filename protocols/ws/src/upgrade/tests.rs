@@ -57,7 +57,7 @@ fn listener(node: SocketAddr) -> (Workers, SocketAddr) {
         max_connections: 100,
         connections: AtomicUsize::new(0),
     });
-    let workers = Workers::start(1, move |worker| {
+    let workers = Workers::start("worker", 1, move |worker| {
         let upgrade = Rc::new(WebSocket::default());
         let upstream = Upstream::new(Rc::clone(&worker));
         let reverse = Reverse::new(upstream, upgrade, Arc::new([]));

@@ -3,12 +3,11 @@ use proptest::prelude::*;
 
 use super::*;
 
+/// Content, trailers, and what is left.
+type Decoded = (Vec<u8>, Option<HeaderMap>, Vec<u8>);
+
 /// Decodes `bytes` in pieces of `step`; the content, the trailers if any, and what is left.
-fn decode(
-    framing: Framing,
-    bytes: &[u8],
-    step: usize,
-) -> Result<(Vec<u8>, Option<HeaderMap>, Vec<u8>), Malformed> {
+fn decode(framing: Framing, bytes: &[u8], step: usize) -> Result<Decoded, Malformed> {
     let mut decoder = Decoder::new(framing);
     let mut buf = BytesMut::new();
     let mut content = Vec::new();
@@ -27,18 +26,18 @@ fn decode(
                 let rest = [&buf[..], &pieces.collect::<Vec<_>>().concat()].concat();
                 return Ok((content, None, rest));
             }
-            None => match pieces.next() {
-                Some(piece) => buf.extend_from_slice(piece),
-                None => {
+            None => {
+                let Some(piece) = pieces.next() else {
                     decoder.close()?;
                     return Ok((content, None, buf.to_vec()));
-                }
-            },
+                };
+                buf.extend_from_slice(piece);
+            }
         }
     }
 }
 
-fn chunked(bytes: &str) -> Result<(Vec<u8>, Option<HeaderMap>, Vec<u8>), Malformed> {
+fn chunked(bytes: &str) -> Result<Decoded, Malformed> {
     let whole = decode(Framing::Chunked, bytes.as_bytes(), usize::MAX);
     for step in [1, 2, 3, 7] {
         let split = decode(Framing::Chunked, bytes.as_bytes(), step);

@@ -200,7 +200,7 @@ async fn drain_does_not_wait_for_a_frame_that_stands_still() {
 fn drain_of_a_real_worker() {
     let (sender, reports) = std::sync::mpsc::channel();
     let (addr_sender, addrs) = std::sync::mpsc::channel();
-    let workers = Workers::start(1, move |worker| {
+    let workers = Workers::start("worker", 1, move |worker| {
         let (sender, addr_sender) = (sender.clone(), addr_sender.clone());
         let this = Rc::clone(&worker);
         worker.spawn(async move {

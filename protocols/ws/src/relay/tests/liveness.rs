@@ -202,3 +202,19 @@ async fn with_everything_off_silence_is_fine() {
     })
     .await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn without_a_pong_timeout_pings_go_on() {
+    let settings = Settings { pong_timeout: Span::default(), ..Settings::default() };
+    relayed(Opening::default(), settings, async |mut ends| {
+        for _ in 0..5 {
+            for (end, from) in
+                [(&mut ends.client, Sender::Server), (&mut ends.node, Sender::Client)]
+            {
+                assert_eq!(read_control(end, from).await.0, Opcode::Ping);
+            }
+        }
+        drop((ends.client, ends.node));
+    })
+    .await;
+}

@@ -126,3 +126,23 @@ async fn messages_over_the_limit_never_begin() {
     assert_eq!(codes, (1009, 1009));
     assert!(matches!(report.end, End::Violated(Side::Upstream, Violation::FrameTooBig)));
 }
+
+// T57: text that is not UTF-8 is the endpoint's to judge (RFC 6455 §8.1), for with an extension
+// nobody else can; its verdict goes back as it is.
+#[tokio::test(start_paused = true)]
+async fn t57_bad_utf8_is_judged_by_the_endpoint() {
+    let (report, ()) = relayed(Opening::default(), Settings::default(), async |mut ends| {
+        let bad = frame(Sender::Client, 0x81, b"\xff\xfe");
+        ends.client.write_all(&bad).await.unwrap();
+        expect(&mut ends.node, &bad).await;
+        let verdict = close_frame(Sender::Server, 1007);
+        ends.node.write_all(&verdict).await.unwrap();
+        expect(&mut ends.client, &verdict).await;
+        ends.client.write_all(&close_frame(Sender::Client, 1007)).await.unwrap();
+        expect(&mut ends.node, &close_frame(Sender::Client, 1007)).await;
+        drop((ends.client, ends.node));
+    })
+    .await;
+    assert!(matches!(report.end, End::Closed(Side::Upstream)), "{report:?}");
+    assert_eq!((report.client_close, report.upstream_close), (Some(1007), Some(1007)));
+}

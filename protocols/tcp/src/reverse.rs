@@ -1,0 +1,224 @@
+//! Reverse proxying: each connection to a node of one service.
+
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use gwproxy_core::error::Blame;
+use gwproxy_core::net::accept::{Held, Serve};
+use gwproxy_core::net::relay::{End, Relayed, relay};
+use gwproxy_core::net::{Peer, Stream};
+use gwproxy_core::upstream::connect::{Resolver, connect};
+use gwproxy_core::upstream::{Cluster, Lease, Outcome, Tried};
+use gwproxy_core::worker::{LocalFuture, Worker};
+use gwproxy_core::{Error, key};
+
+use crate::session::{Ending, Session};
+use crate::settings::Settings;
+
+/// Says whether a connection may have a node at all; asked once, before the first is dialled.
+pub type Admit = Rc<dyn Fn(&Peer, Instant) -> Result<(), Error>>;
+
+/// Hears of every connection when it is over and its descriptors are closed.
+pub type Report = Rc<dyn Fn(&Session)>;
+
+/// How long a peer may be silent before the kernel asks whether it is still there, where no idle
+/// timeout finds out. Below the shortest memory of common NATs (300 s).
+const KEEP_ALIVE: Duration = Duration::from_mins(2);
+
+/// The reverse proxy of one TCP listener on one worker.
+pub struct Reverse {
+    cluster: Arc<Cluster>,
+    worker: Rc<Worker>,
+    resolver: Rc<Resolver>,
+    settings: Settings,
+    admit: Option<Admit>,
+    report: Option<Report>,
+}
+
+impl Reverse {
+    /// A proxy to the nodes of `cluster`, with everyone admitted and nothing reported.
+    pub fn new(
+        cluster: Arc<Cluster>,
+        worker: Rc<Worker>,
+        resolver: Rc<Resolver>,
+        settings: Settings,
+    ) -> Self {
+        Self { cluster, worker, resolver, settings, admit: None, report: None }
+    }
+
+    /// Asks `admit` before a node is dialled.
+    #[must_use]
+    pub fn admit(mut self, admit: Admit) -> Self {
+        self.admit = Some(admit);
+        self
+    }
+
+    /// Tells `report` of every connection that is over.
+    #[must_use]
+    pub fn report(mut self, report: Report) -> Self {
+        self.report = Some(report);
+        self
+    }
+
+    /// A connection from beginning to end. Both streams are closed when this returns.
+    async fn carry(&self, mut client: Stream, peer: Peer) -> Session {
+        let started = Instant::now();
+        let mut attempts = 0;
+        let taken = match self.admit.as_ref().map_or(Ok(()), |admit| admit(&peer, started)) {
+            Ok(()) => self.open(&peer, started, &mut attempts).await,
+            Err(error) => Err(error),
+        };
+        let connect = started.elapsed();
+        let (mut upstream, mut lease) = match taken {
+            Ok(taken) => taken,
+            Err(error) => {
+                // An orderly close would look like a service with nothing to say.
+                client.abort_on_close();
+                self.say(&peer, &error);
+                return Session::refused(peer, error, attempts, connect);
+            }
+        };
+        let idle = self.settings.idle.get();
+        if idle.is_zero() {
+            client.keep_alive(KEEP_ALIVE);
+            upstream.keep_alive(KEEP_ALIVE);
+        }
+        let node = Some(Arc::clone(&lease.endpoint().name));
+        let relayed =
+            relay(&mut client, &mut upstream, Bytes::new(), idle, self.worker.timer()).await;
+        pass_on(&relayed, &client, &upstream);
+        lease.settle(outcome_of(&relayed.end), Instant::now());
+        let session = Session {
+            peer,
+            node,
+            attempts,
+            client_to_upstream: relayed.client_to_upstream,
+            upstream_to_client: relayed.upstream_to_client,
+            connect,
+            took: started.elapsed(),
+            ending: relayed.end.into(),
+        };
+        self.say_ending(&session);
+        session
+    }
+
+    /// A connection to a node: another node is tried only while no byte was exchanged, which
+    /// nothing after this is.
+    async fn open(
+        &self,
+        peer: &Peer,
+        now: Instant,
+        attempts: &mut u32,
+    ) -> Result<(Stream, Lease), Error> {
+        let settings = self.cluster.settings();
+        // A connection has nothing to hash by but where it comes from, whatever `hash_by` says.
+        let key = self.cluster.needs_key().and_then(|_| peer.remote.ip()).map(key::of_ip);
+        let mut tried = Tried::new();
+        let mut last: Option<Error> = None;
+        let mut now = now;
+        loop {
+            let mut lease = match self.cluster.acquire(now, key, &tried) {
+                Ok(lease) => lease,
+                // Why the last node failed tells more than that there is no further one.
+                Err(error) => return Err(last.unwrap_or(error)),
+            };
+            let endpoint = Arc::clone(lease.endpoint());
+            tried.insert(endpoint.id);
+            *attempts += 1;
+            let (limit, timer) = (settings.connect_timeout, self.worker.timer());
+            let connected = connect(&endpoint, true, limit, &self.resolver, timer).await;
+            now = Instant::now();
+            let error = match connected {
+                Ok(stream) => {
+                    // A connection may live for days; a half-open breaker cannot wait that long.
+                    if lease.is_probe() {
+                        lease.settle(Outcome::Success, now);
+                    }
+                    return Ok((stream, lease));
+                }
+                Err(error) => error,
+            };
+            lease.settle(Outcome::ConnectFailed, now);
+            if *attempts >= settings.max_attempts {
+                return Err(error);
+            }
+            tracing::debug!(
+                service = %self.cluster.name(), node = %endpoint.name, %error,
+                "trying another node"
+            );
+            last = Some(error);
+        }
+    }
+
+    /// The error log: what a human needs to mend it.
+    fn say(&self, peer: &Peer, error: &Error) {
+        let cause = std::error::Error::source(error).map(ToString::to_string);
+        let (code, sentence) = (error.code().as_str(), error.sentence());
+        let (service, client) = (&**self.cluster.name(), peer.remote);
+        match error.code().blame() {
+            Blame::Downstream => {
+                tracing::debug!(code, service, %client, cause, "{sentence}");
+            }
+            Blame::Proxy | Blame::Upstream => {
+                tracing::warn!(code, service, %client, cause, "{sentence}");
+            }
+        }
+    }
+
+    fn say_ending(&self, session: &Session) {
+        let (Ending::Client(error) | Ending::Upstream(error)) = &session.ending else { return };
+        tracing::debug!(
+            service = %self.cluster.name(), client = %session.peer.remote, node = session.node.as_deref(),
+            %error, ending = session.ending.as_str(), "a connection broke"
+        );
+    }
+}
+
+impl Serve for Reverse {
+    fn serve(self: Rc<Self>, stream: Stream, peer: Peer, held: Held) -> LocalFuture<()> {
+        Box::pin(async move {
+            let session = self.carry(stream, peer).await;
+            if let Some(report) = &self.report {
+                report(&session);
+            }
+            drop(held);
+        })
+    }
+}
+
+impl std::fmt::Debug for Reverse {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Reverse")
+            .field("service", self.cluster.name())
+            .field("settings", &self.settings)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A side that broke, or that was left alone, must not look to the other like one that ended: a
+/// cut-off transfer would pass for a complete one.
+fn pass_on(relayed: &Relayed, client: &Stream, upstream: &Stream) {
+    match relayed.end {
+        End::Closed => {}
+        End::Client(_) => upstream.abort_on_close(),
+        End::Upstream(_) => client.abort_on_close(),
+        End::Idle => {
+            client.abort_on_close();
+            upstream.abort_on_close();
+        }
+    }
+}
+
+fn outcome_of(end: &End) -> Outcome {
+    match end {
+        End::Closed => Outcome::Success,
+        // Silence may be either side's, and a client that breaks off says nothing of the node.
+        End::Idle | End::Client(_) => Outcome::Cancelled,
+        End::Upstream(_) => Outcome::Failure,
+    }
+}
+
+#[cfg(test)]
+mod tests;

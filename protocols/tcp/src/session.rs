@@ -1,0 +1,96 @@
+//! What is told of a connection when it is over.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use gwproxy_core::net::Peer;
+use gwproxy_core::net::relay::End;
+use gwproxy_core::{Code, Error};
+
+/// A connection that is over: what an access log wants to know.
+#[derive(Debug)]
+pub struct Session {
+    /// The client.
+    pub peer: Peer,
+    /// The node that was spoken to; none if no node took the connection.
+    pub node: Option<Arc<str>>,
+    /// Nodes that were dialled.
+    pub attempts: u32,
+    /// Bytes from the client to the node.
+    pub client_to_upstream: u64,
+    /// Bytes from the node to the client.
+    pub upstream_to_client: u64,
+    /// From the accept (with TLS: from the end of its handshake) until a node took the
+    /// connection, or all refused it.
+    pub connect: Duration,
+    /// From the same moment to the end.
+    pub took: Duration,
+    /// What ended it.
+    pub ending: Ending,
+}
+
+/// What ended a connection.
+#[derive(Debug)]
+pub enum Ending {
+    /// The client's side failed: a reset, a TLS alert.
+    Client(std::io::Error),
+    /// Both sides closed in order.
+    Closed,
+    /// No byte moved for the idle time.
+    Idle,
+    /// No node was ever spoken to: a limit said no, or every node refused.
+    Refused(Error),
+    /// The node's side failed.
+    Upstream(std::io::Error),
+}
+
+impl Session {
+    /// The session of a client that no node was found for.
+    pub(crate) fn refused(peer: Peer, error: Error, attempts: u32, took: Duration) -> Self {
+        Self {
+            peer,
+            node: None,
+            attempts,
+            client_to_upstream: 0,
+            upstream_to_client: 0,
+            connect: took,
+            took,
+            ending: Ending::Refused(error),
+        }
+    }
+}
+
+impl Ending {
+    /// Why it was no orderly end, in the words of logs and metrics.
+    pub fn code(&self) -> Option<Code> {
+        match self {
+            Self::Client(_) => Some(Code::ClientClosed),
+            // Nobody failed: a connection that was left alone has its end like any other.
+            Self::Closed | Self::Idle => None,
+            Self::Refused(error) => Some(error.code()),
+            Self::Upstream(_) => Some(Code::UpstreamReset),
+        }
+    }
+
+    /// A stable name for logs.
+    pub const fn as_str(&self) -> &'static str {
+        match self {
+            Self::Client(_) => "client_reset",
+            Self::Closed => "closed",
+            Self::Idle => "idle",
+            Self::Refused(_) => "refused",
+            Self::Upstream(_) => "upstream_reset",
+        }
+    }
+}
+
+impl From<End> for Ending {
+    fn from(end: End) -> Self {
+        match end {
+            End::Closed => Self::Closed,
+            End::Idle => Self::Idle,
+            End::Client(error) => Self::Client(error),
+            End::Upstream(error) => Self::Upstream(error),
+        }
+    }
+}

@@ -1,0 +1,293 @@
+//! Papers that agree with the tree: coverage rows, examples, packages, and every path and name
+//! that a document mentions.
+
+use std::collections::BTreeSet;
+
+use super::lexer::{self, Token};
+use super::{File, assert_complains, assert_none, files, read, root, sources};
+
+/// Families of coverage rows and how many each has. Nothing is ever removed.
+const ROWS: &[(char, u8)] =
+    &[('0', 6), ('1', 7), ('2', 9), ('3', 5), ('4', 23), ('B', 12), ('C', 3)];
+
+const COVERAGE: &str = "docs/COVERAGE.md";
+/// Programs the tests start, and the Debian package of each; `test.sh` installs them.
+const PACKAGES: &str = "tests/packages.txt";
+
+/// Directories at the root whose paths a document may mention.
+const TOP_DIRS: &[&str] =
+    &[".ci", "benches", "certs", "core", "docs", "examples", "fuzz", "protocols", "src", "tests"];
+
+// === coverage ===
+
+fn expected_rows() -> BTreeSet<String> {
+    ROWS.iter().flat_map(|(family, n)| (1..=*n).map(move |i| format!("{family}.{i}"))).collect()
+}
+
+/// Names of functions in test code: the only proofs that a row may point at.
+fn tests_in(sources: &[File]) -> BTreeSet<String> {
+    let mut names = BTreeSet::new();
+    for file in sources {
+        let tokens = lexer::tokens(&lexer::code(&file.text));
+        for pair in tokens.windows(2) {
+            if let [(_, Token::Ident(word)), (_, Token::Ident(name))] = pair
+                && word == "fn"
+            {
+                names.insert(name.clone());
+            }
+        }
+    }
+    names
+}
+
+/// The rows are `| id | words | state |`, the state one or more of `issue N`, `later`,
+/// `part: tests` and `done: tests`, with `;` between; tests stand in backticks.
+fn wrong_rows(coverage: &str, tests: &BTreeSet<String>) -> Vec<String> {
+    let mut complaints = Vec::new();
+    let mut missing = expected_rows();
+    for (number, line) in coverage.lines().enumerate() {
+        let at = format!("{COVERAGE}:{}", number + 1);
+        let cells: Vec<&str> = line.trim_matches('|').split(" | ").map(str::trim).collect();
+        let &[id, words, state] = cells.as_slice() else { continue };
+        if id == "id" {
+            continue;
+        }
+        if !missing.remove(id) {
+            complaints.push(format!("{at}: `{id}` is no row, or stands here twice"));
+        }
+        if words.is_empty() {
+            complaints.push(format!("{at}: `{id}` says nothing"));
+        }
+        for part in state.split(';').map(str::trim) {
+            if let Some(proofs) = part.strip_prefix("done:").or_else(|| part.strip_prefix("part:"))
+            {
+                let named: Vec<&str> = proofs.split('`').skip(1).step_by(2).collect();
+                if named.is_empty() {
+                    complaints.push(format!("{at}: `{id}` is done and names no test"));
+                }
+                for proof in named {
+                    let function = proof.rsplit("::").next().unwrap_or(proof);
+                    if !tests.contains(function) {
+                        complaints.push(format!("{at}: `{id}`: there is no test `{proof}`"));
+                    }
+                }
+            } else if part != "later" && !is_issue(part) {
+                complaints.push(format!("{at}: `{id}`: `{part}` is no state"));
+            }
+        }
+    }
+    complaints.extend(missing.iter().map(|id| format!("{COVERAGE}: row `{id}` is missing")));
+    complaints
+}
+
+fn is_issue(state: &str) -> bool {
+    let number = state.strip_prefix("issue ").unwrap_or_default();
+    !number.is_empty() && number.bytes().all(|b| b.is_ascii_digit())
+}
+
+#[test]
+fn every_coverage_row_has_a_state_and_every_proof_exists() {
+    let tests: Vec<File> = sources().into_iter().filter(has_tests).collect();
+    let tests = tests_in(&tests);
+    assert!(tests.len() > 50, "only {} functions in test code", tests.len());
+    assert_none(&wrong_rows(&read(COVERAGE), &tests));
+}
+
+#[test]
+fn a_wrong_coverage_row_is_seen() {
+    let tests = BTreeSet::from(["it_works".to_owned()]);
+    let with = |row: &str| {
+        let others = expected_rows();
+        let others = others.iter().filter(|id| *id != "0.1");
+        let rows: Vec<String> = others.map(|id| format!("| {id} | words | issue 2 |")).collect();
+        wrong_rows(
+            &format!("| id | row | state |\n|---|---|---|\n{}\n{row}\n", rows.join("\n")),
+            &tests,
+        )
+    };
+    assert_none(&with("| 0.1 | words | part: `http::it_works`; issue 3; later |"));
+    assert_complains(&with(""), "row `0.1` is missing");
+    assert_complains(&with("| 0.1 | words | done: `x::it_fails` |"), "no test `x::it_fails`");
+    assert_complains(&with("| 0.1 | words | done: |"), "names no test");
+    assert_complains(&with("| 0.1 | words | done: surely |"), "names no test");
+    assert_complains(&with("| 0.1 | words | soon |"), "`soon` is no state");
+    assert_complains(&with("| 0.1 | words | issue |"), "`issue` is no state");
+    assert_complains(&with("| 0.1 |  | issue 2 |"), "says nothing");
+    assert_complains(
+        &with("| 0.1 | words | later |\n| 0.2 | words | later |"),
+        "stands here twice",
+    );
+    assert_complains(&with("| 9.1 | words | later |"), "`9.1` is no row");
+}
+
+// === examples ===
+
+fn has_tests(file: &File) -> bool {
+    file.is_test() || file.text.contains("#[cfg(test)]")
+}
+
+fn unnamed_examples(examples: &[File], tests: &[File]) -> Vec<String> {
+    examples
+        .iter()
+        .filter(|example| {
+            let name = example.path.trim_start_matches("examples/");
+            !tests.iter().any(|test| test.text.contains(&format!("{name}\"")))
+        })
+        .map(|example| format!("{}: no test names it", example.path))
+        .collect()
+}
+
+#[test]
+fn every_example_is_named_in_a_test() {
+    let examples = files("examples", ".yaml");
+    assert!(!examples.is_empty(), "no examples found");
+    let tests: Vec<File> = sources().into_iter().filter(has_tests).collect();
+    assert_none(&unnamed_examples(&examples, &tests));
+}
+
+#[test]
+fn an_example_without_a_test_is_seen() {
+    let examples = [File::new("examples/a.yaml", ""), File::new("examples/b.yaml", "")];
+    let tests = [File::new("tests/x.rs", "load(\"examples/a.yaml\"); // b.yaml")];
+    let complaints = unnamed_examples(&examples, &tests);
+    assert_complains(&complaints, "examples/b.yaml");
+    assert_eq!(complaints.len(), 1);
+}
+
+// === packages ===
+
+/// Programs by the first word of each line.
+fn programs(list: &str) -> BTreeSet<&str> {
+    list.lines()
+        .filter(|line| !line.starts_with('#'))
+        .filter_map(|line| line.split_whitespace().next())
+        .flat_map(|word| word.split('|'))
+        .collect()
+}
+
+fn unlisted_programs(tests: &[File], listed: &BTreeSet<&str>) -> Vec<String> {
+    let mut complaints = Vec::new();
+    for file in tests {
+        for call in file.text.split("Command::new(\"").skip(1) {
+            let program = call.split('"').next().unwrap_or_default();
+            let name = program.rsplit('/').next().unwrap_or(program);
+            if !listed.contains(name) {
+                complaints
+                    .push(format!("{}: starts `{program}`: list it in {PACKAGES}", file.path));
+            }
+        }
+    }
+    complaints
+}
+
+#[test]
+fn every_program_a_test_starts_is_installed_by_test_sh() {
+    let list = read(PACKAGES);
+    let listed = programs(&list);
+    assert!(listed.len() > 3, "only {} programs", listed.len());
+    let tests: Vec<File> = sources()
+        .into_iter()
+        .filter(has_tests)
+        .filter(|file| file.path != "tests/house/papers.rs")
+        .collect();
+    assert!(!tests.is_empty());
+    assert_none(&unlisted_programs(&tests, &listed));
+    assert!(read("test.sh").contains(PACKAGES), "test.sh does not read {PACKAGES}");
+}
+
+#[test]
+fn an_unlisted_program_is_seen() {
+    let listed = programs("# comment\nnginx nginx a server\nchromium|chrome chromium a browser\n");
+    let file = |program: &str| [File::new("tests/x.rs", &format!("Command::new(\"{program}\")"))];
+    assert_none(&unlisted_programs(&file("/usr/sbin/nginx"), &listed));
+    assert_none(&unlisted_programs(&file("chrome"), &listed));
+    assert_complains(&unlisted_programs(&file("squid"), &listed), "starts `squid`");
+}
+
+// === documents ===
+
+/// What stands in single backticks outside of code blocks, with its line.
+fn quoted(document: &str) -> Vec<(usize, &str)> {
+    let mut in_block = false;
+    let mut found = Vec::new();
+    for (number, line) in document.lines().enumerate() {
+        if line.trim_start().starts_with("```") {
+            in_block = !in_block;
+        } else if !in_block {
+            found.extend(line.split('`').skip(1).step_by(2).map(|word| (number + 1, word)));
+        }
+    }
+    found
+}
+
+/// Paths in backticks that do not exist. A word is a path when it begins with a directory of the
+/// root, or with `./` or `../`, and holds nothing that a pattern or a command would.
+fn dead_paths(file: &File, exists: impl Fn(&str) -> bool) -> Vec<String> {
+    let plain = |c: char| c.is_alphanumeric() || "._-/".contains(c);
+    quoted(&file.text)
+        .into_iter()
+        .filter(|(_, word)| word.chars().all(plain))
+        .filter(|(_, word)| {
+            word.split_once('/').is_some_and(|(first, _)| TOP_DIRS.contains(&first))
+        })
+        .filter(|(_, word)| !exists(word))
+        .map(|(line, word)| format!("{}:{line}: `{word}` does not exist", file.path))
+        .collect()
+}
+
+/// Items in backticks (`module::item`, `function()`) whose last name no source has.
+fn dead_names(file: &File, words: &BTreeSet<String>) -> Vec<String> {
+    let plain = |c: char| c.is_alphanumeric() || c == '_' || c == ':';
+    quoted(&file.text)
+        .into_iter()
+        .filter_map(|(line, word)| {
+            let item = word.strip_suffix("()").unwrap_or(word);
+            let is_item = (item.contains("::") || item != word) && item.chars().all(plain);
+            let last = item.rsplit("::").next().filter(|_| is_item)?;
+            (!words.contains(last)).then(|| format!("{}:{line}: no source has `{word}`", file.path))
+        })
+        .collect()
+}
+
+/// Every document that describes the tree. The change log tells of what is gone as well.
+fn documents() -> Vec<File> {
+    let mut found: Vec<File> = TOP_DIRS.iter().flat_map(|dir| files(dir, ".md")).collect();
+    for name in ["ARCHITECTURE.md", "CONTRIBUTING.md", "SECURITY.md"] {
+        found.push(File { path: name.into(), text: read(name) });
+    }
+    found
+}
+
+#[test]
+fn documents_name_what_exists() {
+    let documents = documents();
+    assert!(documents.len() > 5, "only {} documents", documents.len());
+    let words: BTreeSet<String> = sources()
+        .iter()
+        .flat_map(|file| lexer::tokens(&lexer::code(&file.text)))
+        .filter_map(|(_, token)| match token {
+            Token::Ident(word) => Some(word),
+            _ => None,
+        })
+        .collect();
+    let mut complaints = Vec::new();
+    for file in &documents {
+        complaints.extend(dead_paths(file, |path| root().join(path).exists()));
+        complaints.extend(dead_names(file, &words));
+    }
+    assert_none(&complaints);
+}
+
+#[test]
+fn a_dead_path_or_name_is_seen() {
+    let text = "see `core/src/gone.rs`, `src/here`, `tests/*.rs` and `src → core`\n\
+                ```\n`core/not/looked/at`\n```\n`net::Stream`, `relay()`, `gone::Item`, `fled()`";
+    let file = File::new("docs/x.md", text);
+    let paths = dead_paths(&file, |path| path == "src/here");
+    assert_complains(&paths, "docs/x.md:1: `core/src/gone.rs`");
+    assert_eq!(paths.len(), 1, "{paths:?}");
+    let names = dead_names(&file, &BTreeSet::from(["Stream".to_owned(), "relay".to_owned()]));
+    assert_complains(&names, "docs/x.md:5: no source has `gone::Item`");
+    assert_complains(&names, "`fled()`");
+    assert_eq!(names.len(), 2, "{names:?}");
+}
