@@ -123,7 +123,7 @@ impl Upstream {
             let endpoint = Arc::clone(lease.endpoint());
             let connect_limit = cluster.settings().connect_timeout;
             let may_copy = replayable && !is_last && tried.len() < cluster.endpoints().len();
-            let Failed { error, request } =
+            let Failed { error, request, .. } =
                 match self.attempt(&endpoint, next, terms, connect_limit, may_copy).await {
                     Ok(mut response) => {
                         let outcome = outcome_of_status(response.status());
