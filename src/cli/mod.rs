@@ -5,6 +5,7 @@
 
 mod file;
 mod flags;
+mod forward;
 mod hash;
 mod proxy;
 mod target;
