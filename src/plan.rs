@@ -242,8 +242,8 @@ impl Default for ListenerTimeouts {
             handshake: Duration::from_secs(5),
             header: Duration::from_secs(10),
             body: Duration::from_secs(30),
-            keep_alive: Duration::from_secs(60),
-            idle: Duration::from_secs(300),
+            keep_alive: Duration::from_mins(1),
+            idle: Duration::from_mins(5),
         }
     }
 }

@@ -1,5 +1,8 @@
 //! `run FILE` and `check FILE`.
 
+// Doc comments of flags are the text of `--help`, which is no Markdown.
+#![allow(clippy::doc_markdown)]
+
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};

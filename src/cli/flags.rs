@@ -1,7 +1,10 @@
 //! Flags that several commands share. What each means stands in the help text, which is its doc
 //! comment; values parse into the types that the plan holds, so that clap points at the value.
 
-use std::num::{NonZeroU16, NonZeroUsize};
+// Doc comments of flags are the text of `--help`, which is no Markdown.
+#![allow(clippy::doc_markdown)]
+
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -18,8 +21,7 @@ use gwproxy_core::units::Span;
 use super::Wrong;
 use crate::config::{Network, Workers};
 use crate::plan::{
-    AccessLogFormat, AccessLogSink, Destination, Forward, HostPolicy, LogLevel, Plan, Ports,
-    TlsFront, UpstreamTimeouts, User,
+    AccessLogFormat, AccessLogSink, HostPolicy, LogLevel, Plan, TlsFront, UpstreamTimeouts,
 };
 
 /// The process as a whole; also overrides what a file says.
@@ -174,62 +176,6 @@ pub(super) struct TimeoutFlags {
     connect_timeout: Option<Span>,
 }
 
-/// A forward proxy's rules.
-#[derive(Debug, Args)]
-#[command(next_help_heading = "Forward proxy")]
-pub(super) struct ForwardFlags {
-    /// Be a forward proxy: clients say where to
-    #[arg(long, env = "GWPROXY_FORWARD", hide_env = true,
-        value_parser = BoolishValueParser::new())]
-    pub(super) forward: bool,
-    /// Let only these users in; the hash is of `gwproxy hash-password` (repeat for more)
-    // Hashes have commas and dollars in them; a line break separates in the environment.
-    #[arg(
-        long = "user",
-        value_name = "NAME:HASH",
-        env = "GWPROXY_USER",
-        hide_env = true,
-        hide_env_values = true,
-        value_delimiter = '\n'
-    )]
-    users: Vec<String>,
-    /// Let clients reach only these: HOST, HOST:PORT, *.DOMAIN or CIDR (repeat or use commas)
-    #[arg(
-        long,
-        value_name = "DESTINATION",
-        env = "GWPROXY_ALLOW",
-        hide_env = true,
-        value_delimiter = ','
-    )]
-    allow: Vec<Destination>,
-    /// Never let clients reach these; wins over --allow
-    #[arg(
-        long,
-        value_name = "DESTINATION",
-        env = "GWPROXY_DENY",
-        hide_env = true,
-        value_delimiter = ','
-    )]
-    deny: Vec<Destination>,
-    /// Let clients reach private, loopback, link-local and metadata addresses
-    #[arg(long, env = "GWPROXY_ALLOW_PRIVATE", hide_env = true,
-        value_parser = BoolishValueParser::new())]
-    allow_private: bool,
-    /// Only these ports [default: CONNECT 443; plain requests 80, 443 and from 1024 up]
-    #[arg(
-        long = "allow-port",
-        value_name = "PORT",
-        env = "GWPROXY_ALLOW_PORT",
-        hide_env = true,
-        value_delimiter = ','
-    )]
-    allow_ports: Vec<NonZeroU16>,
-    /// DANGER: serve everyone who can reach the address, without users
-    #[arg(long, env = "GWPROXY_UNSAFE_OPEN", hide_env = true,
-        value_parser = BoolishValueParser::new())]
-    unsafe_open: bool,
-}
-
 fn format_parser() -> impl TypedValueParser<Value = AccessLogFormat> {
     PossibleValuesParser::new(["json", "combined"]).map(|name| match name.as_str() {
         "combined" => AccessLogFormat::Combined,
@@ -274,9 +220,10 @@ impl ProcessFlags {
 impl ListenFlags {
     pub(super) fn tls(&self) -> Result<Option<TlsFront>, Wrong> {
         if self.tls_cert.len() != self.tls_key.len() {
-            let (more, less) = match self.tls_cert.len() > self.tls_key.len() {
-                true => ("--tls-cert", "--tls-key"),
-                false => ("--tls-key", "--tls-cert"),
+            let (more, less) = if self.tls_cert.len() > self.tls_key.len() {
+                ("--tls-cert", "--tls-key")
+            } else {
+                ("--tls-key", "--tls-cert")
             };
             return Err(Wrong(format!("each {more} needs its {less}: a certificate and its key")));
         }
@@ -339,7 +286,7 @@ impl NodeFlags {
     }
 
     /// The first flag given, which a forward proxy has no use for.
-    fn first_given(&self) -> Option<&'static str> {
+    pub(super) fn first_given(&self) -> Option<&'static str> {
         [
             (self.balance.is_some(), "--balance"),
             (self.breaker.is_some(), "--breaker"),
@@ -362,50 +309,5 @@ impl TimeoutFlags {
             response: self.timeout.map_or(usual.response, Duration::from),
             ..usual
         }
-    }
-}
-
-impl ForwardFlags {
-    /// The first flag given that belongs to a forward proxy.
-    pub(super) fn first_given(&self) -> Option<&'static str> {
-        [
-            (!self.users.is_empty(), "--user"),
-            (!self.allow.is_empty(), "--allow"),
-            (!self.deny.is_empty(), "--deny"),
-            (self.allow_private, "--allow-private"),
-            (!self.allow_ports.is_empty(), "--allow-port"),
-            (self.unsafe_open, "--unsafe-open"),
-        ]
-        .into_iter()
-        .find_map(|(given, flag)| given.then_some(flag))
-    }
-
-    /// The rules, for a proxy on `listen`.
-    pub(super) fn rules(
-        &self,
-        listen: &ListenAddr,
-        nodes: &NodeFlags,
-        timeouts: UpstreamTimeouts,
-    ) -> Result<Forward, Wrong> {
-        if let Some(flag) = nodes.first_given() {
-            return Err(Wrong(format!(
-                "{flag} is about the nodes of --to; a forward proxy has none"
-            )));
-        }
-        let ports: Vec<u16> = self.allow_ports.iter().map(|port| port.get()).collect();
-        // Parsed here and not by clap, which would repeat what may be a password.
-        let users = self.users.iter().map(|text| text.parse::<User>());
-        let users = users.collect::<Result<_, _>>();
-        let rules = Forward {
-            users: users.map_err(|why| Wrong(format!("invalid value for '--user': {why}")))?,
-            allow: self.allow.clone(),
-            deny: self.deny.clone(),
-            allow_private: self.allow_private,
-            ports: if ports.is_empty() { Ports::Usual } else { Ports::Only(ports) },
-            unsafe_open: self.unsafe_open,
-            timeouts,
-        };
-        rules.check(listen).map_err(Wrong)?;
-        Ok(rules)
     }
 }

@@ -1,5 +1,8 @@
 //! `hash-password`: what `--user` and `users` take.
 
+// Doc comments of flags are the text of `--help`, which is no Markdown.
+#![allow(clippy::doc_markdown)]
+
 use std::io::Read;
 
 use argon2::Argon2;
@@ -59,10 +62,14 @@ fn hash_password(stdin: &mut dyn Read) -> Output {
 /// Byte by byte, so that what follows a line break stays for whoever reads next.
 fn first_line(stdin: &mut dyn Read) -> std::io::Result<Vec<u8>> {
     let mut line = Vec::new();
-    for byte in stdin.take(PASSWORD_BYTES_MAX + 2).bytes() {
-        match byte? {
-            b'\n' => break,
-            byte => line.push(byte),
+    let mut byte = [0];
+    while line.len() as u64 <= PASSWORD_BYTES_MAX + 1 {
+        match stdin.read(&mut byte) {
+            Ok(0) => break,
+            Ok(_) if byte == [b'\n'] => break,
+            Ok(_) => line.push(byte[0]),
+            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
         }
     }
     if line.last() == Some(&b'\r') {

@@ -5,14 +5,14 @@
 
 mod file;
 mod flags;
+mod forward;
 mod hash;
 mod proxy;
 mod target;
 mod tools;
 
 use std::ffi::OsString;
-use std::io::{Read, Write};
-use std::process::ExitCode;
+use std::io::Read;
 
 use clap::error::ErrorKind;
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
@@ -181,14 +181,6 @@ impl Output {
         } else {
             Self { stdout: text, stderr: String::new(), code }
         }
-    }
-
-    /// Says it. A reader that went away (`gwproxy --help | head -1`) is not an error.
-    pub fn say(&self) -> ExitCode {
-        let _ = std::io::stdout().write_all(self.stdout.as_bytes());
-        let _ = std::io::stdout().flush();
-        let _ = std::io::stderr().write_all(self.stderr.as_bytes());
-        ExitCode::from(self.code)
     }
 }
 

@@ -1,12 +1,16 @@
 //! The one-liners: `http`, `ws`, `tcp` and `grpc`, flags to plan.
 
+// Doc comments of flags are the text of `--help`, which is no Markdown.
+#![allow(clippy::doc_markdown)]
+
 use std::time::Duration;
 
 use clap::Args;
 use gwproxy_core::balance::Algorithm;
 use gwproxy_core::units::{Size, Span};
 
-use super::flags::{ForwardFlags, FrontFlags, NodeFlags, ProcessFlags, TimeoutFlags};
+use super::flags::{FrontFlags, NodeFlags, ProcessFlags, TimeoutFlags};
+use super::forward::ForwardFlags;
 use super::target;
 use super::{EXIT_USAGE, Invocation, Output, Wrong};
 use crate::config;
@@ -221,7 +225,9 @@ impl SharedArgs {
             protocol,
             action,
             tls: front.listen.tls()?,
-            max_connections: front.max_connections.map_or(Listener::MAX_CONNECTIONS, |n| n.get()),
+            max_connections: front
+                .max_connections
+                .map_or(Listener::MAX_CONNECTIONS, std::num::NonZero::get),
             limiter: front.limit.clone(),
             timeouts: ListenerTimeouts {
                 idle: front.idle_timeout.map_or(usual.idle, Duration::from),

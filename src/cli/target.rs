@@ -1,5 +1,7 @@
 //! `--to URL[=WEIGHT]`: the nodes of a one-liner.
 
+use std::collections::BTreeMap;
+
 use gwproxy_core::units::Weight;
 
 use super::Wrong;
@@ -35,6 +37,6 @@ fn node(text: &str, protocol: Protocol) -> Result<Node, String> {
         target,
         weight,
         enabled: true,
-        metadata: Default::default(),
+        metadata: BTreeMap::default(),
     })
 }

@@ -1,5 +1,8 @@
 //! `echo` and `cert`.
 
+// Doc comments of flags are the text of `--help`, which is no Markdown.
+#![allow(clippy::doc_markdown)]
+
 use clap::{Args, Subcommand, ValueEnum};
 use gwproxy_core::net::ListenAddr;
 

@@ -3,19 +3,18 @@
 
 use std::collections::HashMap;
 use std::path::Path;
-use std::sync::Arc;
 use std::time::Duration;
 
 use gwproxy_core::net::ListenAddr;
-use gwproxy_core::tls::ServerSettings;
 
 use super::de::{Found, Spanned};
-use super::file::{File, ForwardFile, ListenerFile, ListenerProtocol, RouteFile, TlsFile, Workers};
+use super::file::{File, ListenerFile, RouteFile, Workers};
+use super::listener::protocol_of;
 use super::report::{Code, Diagnostic, Place};
 use super::service;
 use crate::plan::{
-    AccessLog, Action, Forward, GRACE, Listener, ListenerTimeouts, Plan, Ports, Protocol, Route,
-    Service, ServiceId, TlsFront, UpstreamTimeouts, WebSocket, default_workers,
+    AccessLog, GRACE, HostPattern, Listener, PathPrefix, Plan, Protocol, Route, Service, ServiceId,
+    default_workers,
 };
 
 /// The plan of a file. `found` says what could not be read and was told already; what follows
@@ -46,18 +45,19 @@ pub(super) fn check(file: File, found: &mut Found) -> Plan {
     }
 }
 
-struct Check<'a> {
-    found: &'a mut Found,
+/// The checking of one file.
+pub(super) struct Check<'a> {
+    pub(super) found: &'a mut Found,
     services: HashMap<String, (usize, Place)>,
 }
 
 impl Check<'_> {
-    fn tell(&mut self, code: Code, place: Place, message: impl Into<String>) {
+    pub(super) fn tell(&mut self, code: Code, place: Place, message: impl Into<String>) {
         self.found.diagnostics.push(Diagnostic::new(code, place, message));
     }
 
     /// Tells what may only seem so because parts of the file could not be read.
-    fn tell_if_whole(&mut self, code: Code, place: Place, message: impl Into<String>) {
+    pub(super) fn tell_if_whole(&mut self, code: Code, place: Place, message: impl Into<String>) {
         if !self.found.damaged {
             self.tell(code, place, message);
         }
@@ -94,7 +94,7 @@ impl Check<'_> {
         }
     }
 
-    fn service(&mut self, name: &Spanned<super::file::Name>) -> Option<ServiceId> {
+    pub(super) fn service(&mut self, name: &Spanned<super::file::Name>) -> Option<ServiceId> {
         let text = name.value.as_str();
         if let Some((index, _)) = self.services.get(text) {
             return Some(ServiceId(*index));
@@ -114,8 +114,9 @@ impl Check<'_> {
     fn routes(&mut self, files: Vec<Spanned<RouteFile>>, services: &[Service]) -> Vec<Route> {
         let mut seen = HashMap::new();
         let mut routes: Vec<Route> = Vec::with_capacity(files.len());
-        // Only routes of one path can hide each other.
-        let mut by_path: HashMap<String, Vec<(usize, Place)>> = HashMap::new();
+        // A route can only be hidden by one that has its path and its first host too.
+        let mut by_first: HashMap<(PathPrefix, Option<HostPattern>), Vec<usize>> = HashMap::new();
+        let mut places: Vec<Place> = Vec::new();
         for (index, Spanned { value: file, place }) in files.into_iter().enumerate() {
             let (id, id_place) = match &file.id {
                 Some(id) => (id.value.as_str().to_owned(), id.place),
@@ -137,18 +138,22 @@ impl Check<'_> {
                 continue;
             }
             let Some(route) = self.route(file, id, service) else { continue };
-            let same = by_path.entry(route.path.as_str().to_owned()).or_default();
-            // 10 000 routes of one path differ by host; each pair is looked at once.
-            let hidden = same.iter().find(|(at, _)| routes[*at].shadows(&route));
-            if let Some((at, first)) = hidden {
+            let key = (route.path.clone(), route.hosts.first().cloned());
+            let same = by_first.get(&key).map_or(&[][..], Vec::as_slice);
+            if let Some(&at) = same.iter().find(|at| routes[**at].shadows(&route)) {
                 let sentence = format!(
                     "route `{}` is never reached: `{}` on line {} takes all its requests first; \
                      change its path, hosts or methods, give it a `priority`, or take it out",
-                    route.id, routes[*at].id, first.line
+                    route.id, routes[at].id, places[at].line
                 );
                 self.tell_if_whole(Code::ShadowedRoute, id_place, sentence);
             }
-            same.push((routes.len(), id_place));
+            let hosts = route.hosts.iter().cloned().map(Some);
+            let hosts = hosts.chain(route.hosts.is_empty().then_some(None));
+            for host in hosts {
+                by_first.entry((route.path.clone(), host)).or_default().push(routes.len());
+            }
+            places.push(id_place);
             routes.push(route);
         }
         routes
@@ -162,7 +167,7 @@ impl Check<'_> {
                 None
             }
             (Some(prefix), false) => Some(prefix.value),
-            (None, true) => Some(crate::plan::PathPrefix::root()),
+            (None, true) => Some(PathPrefix::root()),
             (None, false) => None,
         };
         Some(Route {
@@ -226,119 +231,6 @@ impl Check<'_> {
             }
         }
     }
-
-    fn listener(
-        &mut self,
-        file: ListenerFile,
-        name: Arc<str>,
-        place: Place,
-        services: &[Service],
-        routed: bool,
-    ) -> Option<Listener> {
-        let protocol = protocol_of(file.protocol);
-        let tls = file.tls.as_ref().map(|tls| self.tls(tls));
-        let action = self.action(&file, protocol, place, services, routed);
-        Some(Listener {
-            name,
-            bind: file.bind.value,
-            protocol,
-            action: action?,
-            tls: tls.flatten(),
-            max_connections: file.max_connections.map_or(Listener::MAX_CONNECTIONS, |n| n.get()),
-            limiter: file.limiter,
-            timeouts: listener_timeouts(file.timeouts.unwrap_or_default()),
-            websocket: websocket(&file.websocket.unwrap_or_default()),
-        })
-    }
-
-    fn action(
-        &mut self,
-        file: &ListenerFile,
-        protocol: Protocol,
-        place: Place,
-        services: &[Service],
-        routed: bool,
-    ) -> Option<Action> {
-        let forward = match (&file.forward, file.protocol) {
-            (Some(forward), _) => Some(forward_of(&forward.value)),
-            (None, ListenerProtocol::Forward) => Some(Forward::default()),
-            (None, _) => None,
-        };
-        match (forward, &file.service) {
-            (Some(_), Some(service)) => {
-                let sentence = "a listener is a forward proxy (`forward`) or leads to one \
-                                `service`, never both";
-                self.tell(Code::Conflict, service.place, sentence);
-                None
-            }
-            (Some(forward), None) => {
-                if let Err(sentence) = forward.check(&file.bind.value) {
-                    self.tell_if_whole(Code::Unsafe, file.bind.place, sentence);
-                }
-                Some(Action::Forward(Box::new(forward)))
-            }
-            (None, Some(name)) => {
-                let id = self.service(name)?;
-                let service = services.get(id.0)?;
-                if !protocol.leads_to(service.protocol) {
-                    let sentence = format!(
-                        "this {protocol} listener cannot lead to `{}`, which speaks {}",
-                        service.id, service.protocol
-                    );
-                    self.tell(Code::WrongProtocol, name.place, sentence);
-                }
-                Some(Action::Serve(id))
-            }
-            (None, None) if protocol == Protocol::Tcp => {
-                let sentence =
-                    "a tcp listener needs `service`: TCP has no host or path to route by";
-                self.tell_if_whole(Code::MissingKey, place, sentence);
-                None
-            }
-            (None, None) => {
-                if !routed {
-                    let sentence = "this listener leads nowhere: give it a `service`, or add \
-                                    `routes`, or make it a forward proxy with `forward: {}`";
-                    self.tell_if_whole(Code::MissingKey, place, sentence);
-                }
-                Some(Action::Route)
-            }
-        }
-    }
-
-    fn tls(&mut self, tls: &Spanned<TlsFile>) -> Option<TlsFront> {
-        let Spanned { value: file, place } = tls;
-        if file.dev && !file.certificates.is_empty() {
-            let sentence = "`dev: true` brings its own certificate; take out `certificates` or it";
-            self.tell(Code::Conflict, *place, sentence);
-        }
-        if !file.dev && file.certificates.is_empty() {
-            let sentence = "TLS needs a certificate: `certificates: [{cert: FILE, key: FILE}]`, or \
-                            `dev: true` for development";
-            self.tell_if_whole(Code::MissingKey, *place, sentence);
-        }
-        if let (Some(auth), None) = (&file.client_auth, &file.client_ca) {
-            let sentence = "`client_auth` needs `client_ca`, the file of the authorities that \
-                            sign client certificates";
-            self.tell_if_whole(Code::MissingKey, auth.place, sentence);
-        }
-        for pair in &file.certificates {
-            readable(&pair.value.cert, pair.place, self.found);
-            readable(&pair.value.key, pair.place, self.found);
-        }
-        if let Some(ca) = &file.client_ca {
-            readable(Path::new(&ca.value), ca.place, self.found);
-        }
-        Some(TlsFront {
-            dev: file.dev,
-            settings: ServerSettings {
-                certificates: file.certificates.iter().map(|pair| pair.value.clone()).collect(),
-                client_ca: file.client_ca.as_ref().map(|ca| (&ca.value).into()),
-                client_auth: file.client_auth.map(|auth| auth.value),
-                min_version: file.min_version,
-            },
-        })
-    }
 }
 
 /// Tells a file that cannot be opened. Paths are relative to the working directory, as those of
@@ -352,53 +244,4 @@ pub(super) fn readable(path: &Path, place: Place, found: &mut Found) {
     };
     let sentence = format!("cannot read `{}`: {why}", path.display());
     found.diagnostics.push(Diagnostic::new(Code::FileUnreadable, place, sentence));
-}
-
-fn protocol_of(protocol: ListenerProtocol) -> Protocol {
-    match protocol {
-        ListenerProtocol::Forward | ListenerProtocol::Http => Protocol::Http,
-        ListenerProtocol::Grpc => Protocol::Grpc,
-        ListenerProtocol::Tcp => Protocol::Tcp,
-        ListenerProtocol::Ws => Protocol::Ws,
-    }
-}
-
-fn forward_of(file: &ForwardFile) -> Forward {
-    let mut timeouts = UpstreamTimeouts::default();
-    if let Some(file) = &file.timeouts {
-        timeouts.connect = file.connect.map_or(timeouts.connect, Duration::from);
-        timeouts.response = file.response.map_or(timeouts.response, Duration::from);
-        timeouts.keep_alive = file.keep_alive.map_or(timeouts.keep_alive, Duration::from);
-    }
-    Forward {
-        users: file.users.clone(),
-        allow: file.allow.clone(),
-        deny: file.deny.clone(),
-        allow_private: file.allow_private,
-        ports: match file.allow_ports.is_empty() {
-            true => Ports::Usual,
-            false => Ports::Only(file.allow_ports.iter().map(|port| port.get()).collect()),
-        },
-        unsafe_open: file.unsafe_open,
-        timeouts,
-    }
-}
-
-fn websocket(file: &super::file::WebSocketFile) -> WebSocket {
-    let usual = WebSocket::default();
-    WebSocket {
-        ping: file.ping.map_or(usual.ping, |ping| (!ping.is_zero()).then_some(ping.get())),
-        max_message: file.max_message.unwrap_or(usual.max_message),
-    }
-}
-
-fn listener_timeouts(file: super::file::ListenerTimeoutsFile) -> ListenerTimeouts {
-    let usual = ListenerTimeouts::default();
-    ListenerTimeouts {
-        handshake: file.handshake.map_or(usual.handshake, Duration::from),
-        header: file.header.map_or(usual.header, Duration::from),
-        body: file.body.map_or(usual.body, Duration::from),
-        keep_alive: file.keep_alive.map_or(usual.keep_alive, Duration::from),
-        idle: file.idle.map_or(usual.idle, Duration::from),
-    }
 }

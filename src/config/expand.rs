@@ -27,23 +27,19 @@ pub(super) fn expand(
         } else {
             out.push_str(before);
             let spot = spot(raw, nth, place);
-            rest = match body.split_once('}') {
-                Some((inside, after)) => {
-                    match lookup(inside, env) {
-                        Ok(value) => out.push_str(&value),
-                        Err((code, sentence)) => {
-                            let width = inside.chars().count() + 3;
-                            found.push(Diagnostic::new(code, spot.wide(width), sentence));
-                        }
-                    }
-                    after
-                }
-                None => {
-                    let sentence = "`${` has no `}`; write `$${` for a literal `${`";
-                    found.push(Diagnostic::new(Code::InvalidValue, spot.wide(2), sentence));
-                    ""
-                }
+            let Some((inside, after)) = body.split_once('}') else {
+                let sentence = "`${` has no `}`; write `$${` for a literal `${`";
+                found.push(Diagnostic::new(Code::InvalidValue, spot.wide(2), sentence));
+                return out;
             };
+            match lookup(inside, env) {
+                Ok(value) => out.push_str(&value),
+                Err((code, sentence)) => {
+                    let width = inside.chars().count() + 3;
+                    found.push(Diagnostic::new(code, spot.wide(width), sentence));
+                }
+            }
+            rest = after;
         }
         nth += 1;
     }

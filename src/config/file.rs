@@ -4,10 +4,11 @@
 //! Every key is optional unless its type says otherwise; the defaults are those of the plan. The
 //! same structs print a plan ([`super::print`]), so what is printed is what is read.
 
+mod leaves;
+mod shorthands;
+
 use std::collections::BTreeMap;
-use std::fmt;
 use std::num::{NonZeroU16, NonZeroU32, NonZeroUsize};
-use std::str::FromStr;
 
 use gwproxy_core::balance::Algorithm;
 use gwproxy_core::breaker::BreakerSettings;
@@ -16,15 +17,17 @@ use gwproxy_core::limit::LimitSettings;
 use gwproxy_core::net::ListenAddr;
 use gwproxy_core::tls::{CertificatePair, ClientAuth, ClientSettings, MinVersion};
 use gwproxy_core::units::{Size, Span, Weight};
-use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 use super::de::Spanned;
-use super::short::{Short, Shorthand};
+use super::short::Short;
 use crate::plan::{
     AccessLogFormat, AccessLogSink, Destination, HostPattern, HostPolicy, LogLevel, Method,
     PathPrefix, Protocol, User,
 };
+
+pub(super) use leaves::Name;
+pub(crate) use leaves::{Network, Workers};
 
 /// Keys that are other names of keys, so that a complaint about one is not doubled by the absence
 /// of the other.
@@ -264,22 +267,6 @@ pub(super) struct RetryFile {
     pub(super) max_attempts: Option<NonZeroU32>,
 }
 
-/// The name of a listener, route, service or node: 1 to 128 characters, none of them a control
-/// character, none at an end a space.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Deserialize, Serialize)]
-#[serde(try_from = "String", into = "String")]
-pub(super) struct Name(String);
-
-/// Worker threads: 1 to 1024, far above the cores of any machine and far below what exhausts one.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
-#[serde(try_from = "String", into = "usize")]
-pub(crate) struct Workers(usize);
-
-/// A network (`10.0.0.0/8`), or one address.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
-#[serde(try_from = "String", into = "String")]
-pub(crate) struct Network(pub(crate) IpNet);
-
 fn yes() -> bool {
     true
 }
@@ -296,174 +283,4 @@ fn is_default<T: Default + PartialEq>(value: &T) -> bool {
 
 fn http() -> Protocol {
     Protocol::Http
-}
-
-// === impl Name, Network ===
-
-impl Name {
-    pub(super) fn as_str(&self) -> &str {
-        &self.0
-    }
-
-    /// A name that the plan already has.
-    pub(super) fn known(name: &str) -> Self {
-        Self(name.into())
-    }
-}
-
-impl TryFrom<String> for Name {
-    type Error = String;
-
-    fn try_from(text: String) -> Result<Self, String> {
-        if text.is_empty() || text.trim() != text || text.chars().any(char::is_control) {
-            return Err(format!(
-                "`{}` is not a name: it needs characters, none invisible, no space at its ends",
-                text.escape_debug()
-            ));
-        }
-        if text.chars().count() > 128 {
-            return Err("a name has at most 128 characters".into());
-        }
-        Ok(Self(text))
-    }
-}
-
-impl From<Name> for String {
-    fn from(name: Name) -> Self {
-        name.0
-    }
-}
-
-impl Workers {
-    /// The count of a plan.
-    pub(super) const fn known(count: usize) -> Self {
-        Self(count)
-    }
-
-    pub(crate) const fn get(self) -> usize {
-        self.0
-    }
-}
-
-impl FromStr for Workers {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let count = text.parse().ok().filter(|count| (1..=1024).contains(count));
-        count.map(Self).ok_or_else(|| {
-            format!("`{text}` is not a number of workers; write a whole number from 1 to 1024")
-        })
-    }
-}
-
-impl TryFrom<String> for Workers {
-    type Error = String;
-
-    fn try_from(text: String) -> Result<Self, String> {
-        text.parse()
-    }
-}
-
-impl From<Workers> for usize {
-    fn from(workers: Workers) -> Self {
-        workers.0
-    }
-}
-
-impl FromStr for Network {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        if let Ok(ip) = text.parse::<std::net::IpAddr>() {
-            return Ok(Self(ip.to_canonical().into()));
-        }
-        text.parse::<IpNet>().map(|net| Self(net.trunc())).map_err(|_| {
-            format!("`{text}` is not a network; write for example `10.0.0.0/8` or `192.0.2.7`")
-        })
-    }
-}
-
-impl fmt::Display for Network {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.0.prefix_len() == self.0.max_prefix_len() {
-            self.0.addr().fmt(f)
-        } else {
-            self.0.fmt(f)
-        }
-    }
-}
-
-impl TryFrom<String> for Network {
-    type Error = String;
-
-    fn try_from(text: String) -> Result<Self, String> {
-        text.parse()
-    }
-}
-
-impl From<Network> for String {
-    fn from(net: Network) -> Self {
-        net.to_string()
-    }
-}
-
-// === short forms ===
-
-impl Shorthand for AccessLogFile {
-    const EXPECTING: &str = "`off`, `-`, a file, or a map with `to` and `format`";
-
-    fn from_text(text: &str) -> Result<Self, String> {
-        Ok(Self { to: text.parse()?, format: None })
-    }
-
-    fn to_text(&self) -> Option<String> {
-        self.format.is_none().then(|| self.to.to_string())
-    }
-}
-
-impl Shorthand for AdminFile {
-    const EXPECTING: &str = "an address as `127.0.0.1:9000`, or a map with `bind`";
-
-    fn from_text(text: &str) -> Result<Self, String> {
-        text.parse().map(|bind| Self { bind }).map_err(|error| format!("{error}"))
-    }
-
-    fn to_text(&self) -> Option<String> {
-        None
-    }
-}
-
-impl Shorthand for NodeFile {
-    const EXPECTING: &str = "an address as `http://10.0.0.5:9000`, or a map with `address`";
-
-    fn from_text(text: &str) -> Result<Self, String> {
-        Ok(Self {
-            id: None,
-            address: text.to_owned().into(),
-            weight: Weight::default(),
-            enabled: true,
-            metadata: BTreeMap::new(),
-        })
-    }
-
-    fn to_text(&self) -> Option<String> {
-        let plain = self.id.is_none()
-            && self.weight == Weight::default()
-            && self.enabled
-            && self.metadata.is_empty();
-        plain.then(|| self.address.value.clone())
-    }
-}
-
-impl Shorthand for LoadBalancerFile {
-    const EXPECTING: &str = "an algorithm as `round_robin`, or a map with `algorithm`";
-
-    fn from_text(text: &str) -> Result<Self, String> {
-        let algorithm = text.parse().map_err(|error| format!("{error}"))?;
-        Ok(Self { algorithm, health_check: None })
-    }
-
-    fn to_text(&self) -> Option<String> {
-        self.health_check.is_none().then(|| self.algorithm.as_str().to_owned())
-    }
 }

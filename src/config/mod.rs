@@ -12,6 +12,7 @@ mod check;
 mod de;
 mod expand;
 mod file;
+mod listener;
 mod print;
 mod report;
 mod service;
@@ -45,7 +46,7 @@ pub fn load(path: &Path) -> Result<Plan, Report> {
     })?;
     let text = String::from_utf8(bytes).map_err(|error| {
         let good = &error.as_bytes()[..error.utf8_error().valid_up_to()];
-        let line = 1 + good.iter().filter(|byte| **byte == b'\n').count();
+        let line = 1 + good.split(|byte| *byte == b'\n').skip(1).count();
         unreadable(&format!("line {line} has bytes that are not UTF-8"))
     })?;
     read(&text, &name, &|name| std::env::var(name).ok())

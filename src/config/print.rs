@@ -5,6 +5,8 @@
 
 use std::time::Duration;
 
+use gwproxy_core::balance::Algorithm;
+use gwproxy_core::tls::ClientSettings;
 use gwproxy_core::units::Span;
 
 use super::de::Spanned;
@@ -26,10 +28,10 @@ use crate::plan::{
 /// A sentence, if the plan has a value no file can hold (a path that is not UTF-8).
 pub fn print(plan: &Plan) -> Result<String, String> {
     let file = File {
-        workers: different(plan.workers, default_workers()).map(Workers::known),
-        log: different(plan.log, LogLevel::default()),
-        access_log: different(&plan.access_log, &AccessLog::default()).map(access_log),
-        grace: different(plan.grace, GRACE).map(span).transpose()?,
+        workers: different(plan.workers, &default_workers()).map(Workers::known),
+        log: different(plan.log, &LogLevel::default()),
+        access_log: different(&plan.access_log, &&AccessLog::default()).map(access_log),
+        grace: different(plan.grace, &GRACE).map(span).transpose()?,
         trusted_proxies: plan.trusted_proxies.iter().map(|net| Network(*net)).collect(),
         admin: plan.admin.clone().map(|bind| Short(AdminFile { bind }).into()),
         listeners: each(&plan.listeners, |one| listener(one, plan))?,
@@ -46,8 +48,8 @@ fn each<T, F>(
     items.iter().map(|item| print(item).map(Spanned::from)).collect()
 }
 
-fn different<T: PartialEq>(value: T, usual: T) -> Option<T> {
-    (value != usual).then_some(value)
+fn different<T: PartialEq>(value: T, usual: &T) -> Option<T> {
+    (value != *usual).then_some(value)
 }
 
 fn span(duration: Duration) -> Result<Span, String> {
@@ -57,13 +59,13 @@ fn span(duration: Duration) -> Result<Span, String> {
 }
 
 fn time(value: Duration, usual: Duration) -> Result<Option<Span>, String> {
-    different(value, usual).map(span).transpose()
+    different(value, &usual).map(span).transpose()
 }
 
 fn access_log(log: &AccessLog) -> Short<AccessLogFile> {
     Short(AccessLogFile {
         to: log.sink.clone(),
-        format: different(log.format, AccessLogFormat::default()),
+        format: different(log.format, &AccessLogFormat::default()),
     })
 }
 
@@ -88,13 +90,13 @@ fn listener(one: &Listener, plan: &Plan) -> Result<ListenerFile, String> {
         tls: one.tls.as_ref().map(tls).transpose()?.map(Spanned::from),
         service,
         forward,
-        max_connections: different(one.max_connections, Listener::MAX_CONNECTIONS)
+        max_connections: different(one.max_connections, &Listener::MAX_CONNECTIONS)
             .and_then(std::num::NonZero::new),
         limiter: one.limiter.clone(),
-        timeouts: different(&one.timeouts, &ListenerTimeouts::default())
+        timeouts: different(&one.timeouts, &&ListenerTimeouts::default())
             .map(listener_timeouts)
             .transpose()?,
-        websocket: different(&one.websocket, &WebSocket::default()).map(websocket).transpose()?,
+        websocket: different(&one.websocket, &&WebSocket::default()).map(websocket).transpose()?,
     })
 }
 
@@ -144,10 +146,10 @@ fn listener_timeouts(one: &ListenerTimeouts) -> Result<ListenerTimeoutsFile, Str
 fn websocket(one: &WebSocket) -> Result<WebSocketFile, String> {
     let usual = WebSocket::default();
     Ok(WebSocketFile {
-        ping: different(one.ping, usual.ping)
+        ping: different(one.ping, &usual.ping)
             .map(|ping| span(ping.unwrap_or_default()))
             .transpose()?,
-        max_message: different(one.max_message, usual.max_message),
+        max_message: different(one.max_message, &usual.max_message),
     })
 }
 
@@ -182,7 +184,7 @@ fn route(one: &Route, plan: &Plan) -> Result<RouteFile, String> {
 
 fn service(one: &Service) -> Result<ServiceFile, String> {
     let nodes: Vec<_> = one.nodes.iter().map(|one| node(one).into()).collect();
-    let balancer = different(one.load_balancer, gwproxy_core::balance::Algorithm::default());
+    let balancer = different(one.load_balancer, &Algorithm::default());
     Ok(ServiceFile {
         id: Name::known(&one.id).into(),
         protocol: one.protocol,
@@ -193,9 +195,9 @@ fn service(one: &Service) -> Result<ServiceFile, String> {
         breaker: one.breaker.clone(),
         limiter: one.limiter.clone(),
         timeouts: upstream_timeouts(&one.timeouts)?,
-        tls: different(one.tls.clone(), Default::default()).map(Spanned::from),
-        upstream_host: different(one.upstream_host.clone(), HostPolicy::default()),
-        retry: different(one.max_attempts, Service::MAX_ATTEMPTS)
+        tls: different(one.tls.clone(), &ClientSettings::default()).map(Spanned::from),
+        upstream_host: different(one.upstream_host.clone(), &HostPolicy::default()),
+        retry: different(one.max_attempts, &Service::MAX_ATTEMPTS)
             .map(|attempts| RetryFile { max_attempts: std::num::NonZero::new(attempts) }),
     })
 }

@@ -1,5 +1,6 @@
 //! The file, read and printed: golden pairs, every key, hostile input.
 
+use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -206,13 +207,25 @@ fn bounds_hold() {
     let mut bomb = "a0: &a0 [1, 1, 1, 1, 1, 1, 1, 1, 1, 1]\n".to_owned();
     for i in 1..9 {
         let alias = format!("*a{}", i - 1);
-        bomb += &format!("a{i}: &a{i} [{}]\n", vec![alias; 10].join(", "));
+        writeln!(bomb, "a{i}: &a{i} [{}]", vec![alias; 10].join(", ")).unwrap();
     }
     assert_eq!(told(&bomb), Code::TooLarge);
     assert_eq!(told("a: &a [*a]\n"), Code::YamlSyntax);
     // As many errors as there are told, not one more each time the file is read.
-    let many: String = (0..200).map(|i| format!("key{i}: 1\n")).collect();
+    let many = (0..200).map(|i| format!("key{i}: 1")).collect::<Vec<_>>().join("\n");
     assert_eq!(read(&many, "a.yaml", &env).unwrap_err().diagnostics().len(), 50);
+}
+
+/// R25's size. That it ends is the test: a check of every pair of routes would not in this
+/// lifetime of a test run.
+#[test]
+fn a_hundred_thousand_routes_are_read() {
+    let mut text =
+        "listeners: [{bind: ':80'}]\nservices: [{id: a, nodes: ['b:1']}]\nroutes:\n".to_owned();
+    for i in 0..100_000 {
+        writeln!(text, "- {{hosts: [h{i}.example.com], path: /p{}, service: a}}", i % 7).unwrap();
+    }
+    assert_eq!(read(&text, "a.yaml", &env).unwrap().routes.len(), 100_000);
 }
 
 #[test]

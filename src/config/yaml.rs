@@ -7,7 +7,7 @@
 
 use std::collections::HashMap;
 
-use serde_saphyr::granit_parser::{Event, Options, Parser, ScalarStyle, Span as Marked};
+use serde_saphyr::granit_parser::{Event, Options, Parser, ScalarStyle, Span as Marked, Tag};
 
 use super::expand;
 use super::report::{Code, Diagnostic, Place};
@@ -131,7 +131,7 @@ impl Builder<'_> {
                 "one file is one document; take out this `---` and what follows",
             )),
             Event::Scalar(text, style, anchor, tag) => {
-                self.no_tag(tag.is_some_and(|tag| tag.core_suffix().is_none()), place)?;
+                no_tag(tag.as_deref(), place)?;
                 let plain = style == ScalarStyle::Plain;
                 let raw = span.slice(self.text).unwrap_or_default();
                 let before = self.found.len();
@@ -145,11 +145,11 @@ impl Builder<'_> {
                 self.put(Node { place, value }, anchor)
             }
             Event::SequenceStart(_, anchor, tag) => {
-                self.no_tag(tag.is_some_and(|tag| tag.core_suffix().is_none()), place)?;
+                no_tag(tag.as_deref(), place)?;
                 self.open(place, anchor, Body::Seq(Vec::new()))
             }
             Event::MappingStart(_, anchor, tag) => {
-                self.no_tag(tag.is_some_and(|tag| tag.core_suffix().is_none()), place)?;
+                no_tag(tag.as_deref(), place)?;
                 self.open(place, anchor, Body::map())
             }
             Event::SequenceEnd | Event::MappingEnd => self.close(),
@@ -160,14 +160,6 @@ impl Builder<'_> {
 
     fn expects_key(&self) -> bool {
         matches!(self.stack.last(), Some(Open { body: Body::Map { key: None, .. }, .. }))
-    }
-
-    fn no_tag(&self, custom: bool, place: Place) -> Result<(), Diagnostic> {
-        if custom {
-            let sentence = "tags (`!name`) mean nothing here; take it out";
-            return Err(Diagnostic::new(Code::YamlSyntax, place, sentence));
-        }
-        Ok(())
     }
 
     fn open(&mut self, place: Place, anchor: usize, body: Body) -> Result<(), Diagnostic> {
@@ -337,6 +329,15 @@ fn merge_into(
             "`<<` takes the alias of a map (`<<: *name`)",
         )),
     }
+}
+
+/// Only the tags that every YAML has (`!!str`) are let pass; they change nothing here.
+fn no_tag(tag: Option<&Tag>, place: Place) -> Result<(), Diagnostic> {
+    if tag.is_some_and(|tag| tag.core_suffix().is_none()) {
+        let sentence = "tags (`!name`) mean nothing here; take it out";
+        return Err(Diagnostic::new(Code::YamlSyntax, place, sentence));
+    }
+    Ok(())
 }
 
 fn key_is_text(place: Place) -> Diagnostic {

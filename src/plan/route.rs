@@ -137,9 +137,10 @@ impl FromStr for HostPattern {
             )));
         }
         let name = if v6 { inner } else { name }.to_ascii_lowercase();
-        Ok(match wildcard {
-            true => Self::Suffix(format!(".{name}").into()),
-            false => Self::Exact(name.into()),
+        Ok(if wildcard {
+            Self::Suffix(format!(".{name}").into())
+        } else {
+            Self::Exact(name.into())
         })
     }
 }

@@ -82,7 +82,7 @@ const ROOMS: &[Room] = &[
     Room { name: "devcert", may: &[], settings_of: &[], owns: &[], acts: false },
     Room { name: "discovery", may: &[], settings_of: &[], owns: &[], acts: true },
     Room { name: "echo", may: &[], settings_of: &[], owns: &[], acts: true },
-    Room { name: "gateway", may: &[], settings_of: &[], owns: &[], acts: true },
+    Room { name: "gateway", may: &["plan"], settings_of: &[], owns: &[], acts: true },
     Room { name: "health", may: &[], settings_of: &[], owns: &[], acts: true },
     Room { name: "logging", may: &["plan"], settings_of: &[], owns: &[], acts: false },
     Room { name: "main", may: &["*"], settings_of: &[], owns: &[], acts: true },

@@ -1,0 +1,185 @@
+//! A listener of the file made true.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use gwproxy_core::tls::ServerSettings;
+
+use super::check::{Check, readable};
+use super::de::Spanned;
+use super::file::{
+    ForwardFile, ListenerFile, ListenerProtocol, ListenerTimeoutsFile, TlsFile, WebSocketFile,
+};
+use super::report::{Code, Place};
+use crate::plan::{
+    Action, Forward, Listener, ListenerTimeouts, Ports, Protocol, Service, TlsFront,
+    UpstreamTimeouts, WebSocket,
+};
+
+impl Check<'_> {
+    pub(super) fn listener(
+        &mut self,
+        file: ListenerFile,
+        name: Arc<str>,
+        place: Place,
+        services: &[Service],
+        routed: bool,
+    ) -> Option<Listener> {
+        let protocol = protocol_of(file.protocol);
+        let tls = file.tls.as_ref().map(|tls| self.tls(tls));
+        let action = self.action(&file, protocol, place, services, routed);
+        Some(Listener {
+            name,
+            bind: file.bind.value,
+            protocol,
+            action: action?,
+            tls,
+            max_connections: file
+                .max_connections
+                .map_or(Listener::MAX_CONNECTIONS, std::num::NonZero::get),
+            limiter: file.limiter,
+            timeouts: listener_timeouts(&file.timeouts.unwrap_or_default()),
+            websocket: websocket(&file.websocket.unwrap_or_default()),
+        })
+    }
+
+    fn action(
+        &mut self,
+        file: &ListenerFile,
+        protocol: Protocol,
+        place: Place,
+        services: &[Service],
+        routed: bool,
+    ) -> Option<Action> {
+        let forward = match (&file.forward, file.protocol) {
+            (Some(forward), _) => Some(forward_of(&forward.value)),
+            (None, ListenerProtocol::Forward) => Some(Forward::default()),
+            (None, _) => None,
+        };
+        match (forward, &file.service) {
+            (Some(_), Some(service)) => {
+                let sentence = "a listener is a forward proxy (`forward`) or leads to one \
+                                `service`, never both";
+                self.tell(Code::Conflict, service.place, sentence);
+                None
+            }
+            (Some(forward), None) => {
+                if let Err(sentence) = forward.check(&file.bind.value) {
+                    self.tell_if_whole(Code::Unsafe, file.bind.place, sentence);
+                }
+                Some(Action::Forward(Box::new(forward)))
+            }
+            (None, Some(name)) => {
+                let id = self.service(name)?;
+                let service = services.get(id.0)?;
+                if !protocol.leads_to(service.protocol) {
+                    let sentence = format!(
+                        "this {protocol} listener cannot lead to `{}`, which speaks {}",
+                        service.id, service.protocol
+                    );
+                    self.tell(Code::WrongProtocol, name.place, sentence);
+                }
+                Some(Action::Serve(id))
+            }
+            (None, None) if protocol == Protocol::Tcp => {
+                let sentence =
+                    "a tcp listener needs `service`: TCP has no host or path to route by";
+                self.tell_if_whole(Code::MissingKey, place, sentence);
+                None
+            }
+            (None, None) => {
+                if !routed {
+                    let sentence = "this listener leads nowhere: give it a `service`, or add \
+                                    `routes`, or make it a forward proxy with `forward: {}`";
+                    self.tell_if_whole(Code::MissingKey, place, sentence);
+                }
+                Some(Action::Route)
+            }
+        }
+    }
+
+    fn tls(&mut self, tls: &Spanned<TlsFile>) -> TlsFront {
+        let Spanned { value: file, place } = tls;
+        if file.dev && !file.certificates.is_empty() {
+            let sentence = "`dev: true` brings its own certificate; take out `certificates` or it";
+            self.tell(Code::Conflict, *place, sentence);
+        }
+        if !file.dev && file.certificates.is_empty() {
+            let sentence = "TLS needs a certificate: `certificates: [{cert: FILE, key: FILE}]`, or \
+                            `dev: true` for development";
+            self.tell_if_whole(Code::MissingKey, *place, sentence);
+        }
+        if let (Some(auth), None) = (&file.client_auth, &file.client_ca) {
+            let sentence = "`client_auth` needs `client_ca`, the file of the authorities that \
+                            sign client certificates";
+            self.tell_if_whole(Code::MissingKey, auth.place, sentence);
+        }
+        for pair in &file.certificates {
+            readable(&pair.value.cert, pair.place, self.found);
+            readable(&pair.value.key, pair.place, self.found);
+        }
+        if let Some(ca) = &file.client_ca {
+            readable(Path::new(&ca.value), ca.place, self.found);
+        }
+        TlsFront {
+            dev: file.dev,
+            settings: ServerSettings {
+                certificates: file.certificates.iter().map(|pair| pair.value.clone()).collect(),
+                client_ca: file.client_ca.as_ref().map(|ca| (&ca.value).into()),
+                client_auth: file.client_auth.map(|auth| auth.value),
+                min_version: file.min_version,
+            },
+        }
+    }
+}
+
+pub(super) fn protocol_of(protocol: ListenerProtocol) -> Protocol {
+    match protocol {
+        ListenerProtocol::Forward | ListenerProtocol::Http => Protocol::Http,
+        ListenerProtocol::Grpc => Protocol::Grpc,
+        ListenerProtocol::Tcp => Protocol::Tcp,
+        ListenerProtocol::Ws => Protocol::Ws,
+    }
+}
+
+fn forward_of(file: &ForwardFile) -> Forward {
+    let mut timeouts = UpstreamTimeouts::default();
+    if let Some(file) = &file.timeouts {
+        timeouts.connect = file.connect.map_or(timeouts.connect, Duration::from);
+        timeouts.response = file.response.map_or(timeouts.response, Duration::from);
+        timeouts.keep_alive = file.keep_alive.map_or(timeouts.keep_alive, Duration::from);
+    }
+    Forward {
+        users: file.users.clone(),
+        allow: file.allow.clone(),
+        deny: file.deny.clone(),
+        allow_private: file.allow_private,
+        ports: if file.allow_ports.is_empty() {
+            Ports::Usual
+        } else {
+            Ports::Only(file.allow_ports.iter().map(|port| port.get()).collect())
+        },
+        unsafe_open: file.unsafe_open,
+        timeouts,
+    }
+}
+
+fn websocket(file: &WebSocketFile) -> WebSocket {
+    let usual = WebSocket::default();
+    WebSocket {
+        ping: file.ping.map_or(usual.ping, |ping| (!ping.is_zero()).then_some(ping.get())),
+        max_message: file.max_message.unwrap_or(usual.max_message),
+    }
+}
+
+fn listener_timeouts(file: &ListenerTimeoutsFile) -> ListenerTimeouts {
+    let usual = ListenerTimeouts::default();
+    ListenerTimeouts {
+        handshake: file.handshake.map_or(usual.handshake, Duration::from),
+        header: file.header.map_or(usual.header, Duration::from),
+        body: file.body.map_or(usual.body, Duration::from),
+        keep_alive: file.keep_alive.map_or(usual.keep_alive, Duration::from),
+        idle: file.idle.map_or(usual.idle, Duration::from),
+    }
+}
