@@ -151,7 +151,7 @@ mod tests {
         assert!(users.known.lock().unwrap().is_empty());
         users.verify("ann".into(), "swordfish".into()).await.unwrap();
         let (key, at) = users.known.lock().unwrap().iter().map(|(k, at)| (*k, *at)).next().unwrap();
-        assert!(users.remembers(key, at + REMEMBERED - Duration::from_millis(1)));
+        assert!(users.remembers(key, at + REMEMBERED.mul_f32(0.99)));
         assert!(!users.remembers(key, at + REMEMBERED));
     }
 

@@ -79,6 +79,7 @@ const ROOMS: &[Room] = &[
     Room { name: "assemble", may: &["*"], settings_of: &[], owns: &[], acts: true },
     Room { name: "cli", may: &["config", "plan"], settings_of: OBEYING, owns: CLI, acts: false },
     Room { name: "config", may: &["plan"], settings_of: OBEYING, owns: YAML, acts: false },
+    Room { name: "credentials", may: &["plan"], settings_of: &[], owns: &[], acts: true },
     Room { name: "devcert", may: &[], settings_of: &[], owns: &[], acts: false },
     Room { name: "discovery", may: &[], settings_of: &[], owns: &[], acts: true },
     Room { name: "echo", may: &[], settings_of: &[], owns: &[], acts: true },
