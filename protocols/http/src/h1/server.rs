@@ -266,6 +266,8 @@ impl Conn {
             // A client that still waits for 100 may or may not send its body: no telling where
             // the next request would begin.
             asked.keep_alive
+                // What follows a CONNECT was meant for the tunnel (RFC 9931).
+                && asked.method != Method::CONNECT
                 && !io.is_broken
                 && !io.expects_continue
                 && !worker.is_draining()
