@@ -1,4 +1,7 @@
 //! HTTP through the built binary: what a client and an upstream see on the wire.
 
+mod abuse;
+mod failure;
+mod fields;
 mod framing;
 mod reverse;
