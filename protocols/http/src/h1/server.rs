@@ -330,7 +330,9 @@ impl Conn {
                     }
                     Poll::Pending => {
                         let _ = self.poll_flush(cx)?;
-                        return Poll::Pending;
+                        // A silent node gives no reason to write, and only a write would tell.
+                        ready!(self.poll_client_gone(cx));
+                        return Poll::Ready(Err(gone()));
                     }
                 }
             }
