@@ -136,11 +136,16 @@ impl Origin {
         });
     }
 
+    /// Whether the scripts of `count` connections are over.
+    pub(crate) fn has_ended(&self, count: usize) -> bool {
+        locked(&self.log).ended >= count
+    }
+
     /// Waits until the scripts of `count` connections are over.
     #[track_caller]
     pub(crate) fn wait_ended(&self, count: usize) {
         eventually(&format!("{count} connections of the upstream end"), || {
-            (locked(&self.log).ended >= count).then_some(())
+            self.has_ended(count).then_some(())
         });
     }
 }
