@@ -14,7 +14,9 @@ use gwproxy_core::net::accept::{Listener, Serve};
 use gwproxy_core::net::listen::{Bound, BoundSocket, bind};
 use gwproxy_core::telemetry::{AccessLog, Metrics};
 use gwproxy_core::units::Span;
+use gwproxy_core::upstream::Cluster;
 use gwproxy_core::worker::{Phase, Workers};
+use gwproxy_http::forward;
 use gwproxy_http::reverse::Reverse;
 use gwproxy_http::serve::{Server, Settings, Timeouts};
 use gwproxy_http::upstream::Upstream;
@@ -22,9 +24,12 @@ use gwproxy_ws::WebSocket;
 use tokio::sync::watch;
 
 use crate::admin::{self, Admin};
+use crate::credentials::Users;
 use crate::gateway::limit::Limit;
+use crate::gateway::recorded::Recorded;
 use crate::gateway::router::Router;
-use crate::gateway::{Gateway, Only, Shared, Table, Target};
+use crate::gateway::session::Recorder;
+use crate::gateway::{Gateway, Only, Service, Shared, Table, Target};
 use crate::plan::{self, AccessLogFormat, AccessLogSink, Action, Plan, Protocol};
 
 /// A process at work.
@@ -68,6 +73,17 @@ struct Part {
     plan: plan::Listener,
     listener: Arc<Listener>,
     limit: Option<Arc<Limit>>,
+    /// Where connections go, on a TCP listener.
+    tcp: Option<TcpTarget>,
+    /// Who may use it, on a forward proxy with users.
+    users: Option<Arc<Users>>,
+}
+
+/// The service of a TCP listener.
+struct TcpTarget {
+    number: usize,
+    cluster: Arc<Cluster>,
+    limit: Option<Arc<Limit>>,
 }
 
 /// Starts everything the plan says. Runs on the control runtime, which must stay alive: health
@@ -96,6 +112,11 @@ pub async fn start(plan: &Plan) -> Result<Running, String> {
                 connections: AtomicUsize::new(0),
             }),
             limit: limit(listener.limiter.as_ref())?,
+            tcp: tcp_target(listener, &services),
+            users: match &listener.action {
+                Action::Forward(forward) => Users::new(&forward.users),
+                Action::Route | Action::Serve(_) => None,
+            },
         });
     }
     let log = match &plan.access_log.sink {
@@ -195,10 +216,13 @@ impl Part {
         shared: &Rc<Shared>,
         upstream: &Rc<Upstream>,
     ) -> Rc<dyn Serve> {
+        if let Some(tcp) = &self.tcp {
+            return self.serve_tcp(tcp, shared, upstream);
+        }
         let target = match &self.plan.action {
             Action::Serve(service) => Target::Serve(service.index()),
             Action::Route => Target::Route,
-            Action::Forward(_) => Target::Route,
+            Action::Forward(forward) => return self.serve_forward(forward, shared, upstream),
         };
         let upgrade = Rc::new(WebSocket::new(self.websocket()));
         let trusted = Arc::clone(&blueprint.trusted);
@@ -217,16 +241,72 @@ impl Part {
             only,
             self.limit.clone(),
         );
+        Rc::new(Server::new(gateway, Rc::clone(upstream.worker()), self.settings()))
+    }
+
+    fn serve_forward(
+        &self,
+        forward: &plan::Forward,
+        shared: &Rc<Shared>,
+        upstream: &Rc<Upstream>,
+    ) -> Rc<dyn Serve> {
+        let settings = forward::Settings {
+            policy: forward::Policy {
+                allow: forward.allow.clone(),
+                deny: forward.deny.clone(),
+                allow_private: forward.allow_private,
+                ports: forward.ports.clone(),
+            },
+            connect_timeout: forward.timeouts.connect,
+            first_byte: forward.timeouts.response,
+            tunnel_idle: self.plan.timeouts.idle,
+            websocket_only: self.plan.protocol == Protocol::Ws,
+            ..forward::Settings::default()
+        };
+        let upgrade = Rc::new(WebSocket::new(self.websocket()));
+        let credentials = self.users.as_ref().map(Users::on_worker);
+        let (settings, upstream_of) = (Arc::new(settings), Rc::clone(upstream));
+        let proxy = Rc::new(forward::Forward::new(settings, upstream_of, upgrade, credentials));
+        let (listener, limit) = (Arc::clone(&self.plan.name), self.limit.clone());
+        let recorded = Recorded::new(proxy, Rc::clone(shared), listener, limit);
+        Rc::new(Server::new(recorded, Rc::clone(upstream.worker()), self.settings()))
+    }
+
+    fn settings(&self) -> Settings {
         let timeouts = &self.plan.timeouts;
-        let settings = Settings {
+        Settings {
             timeouts: Timeouts {
                 head: timeouts.header,
                 body: timeouts.body,
                 keep_alive: timeouts.keep_alive,
             },
             ..Settings::default()
+        }
+    }
+
+    fn serve_tcp(
+        &self,
+        tcp: &TcpTarget,
+        shared: &Rc<Shared>,
+        upstream: &Rc<Upstream>,
+    ) -> Rc<dyn Serve> {
+        let recorder = Recorder {
+            shared: Rc::clone(shared),
+            listener: Arc::clone(&self.plan.name),
+            service: tcp.number,
+            service_id: Arc::clone(tcp.cluster.name()),
         };
-        Rc::new(Server::new(gateway, Rc::clone(upstream.worker()), settings))
+        let limits = [self.limit.clone(), tcp.limit.clone()];
+        let settings = gwproxy_tcp::Settings { idle: Span::new(self.plan.timeouts.idle) };
+        let (worker, resolver) = (Rc::clone(upstream.worker()), Rc::clone(upstream.resolver()));
+        let reverse =
+            gwproxy_tcp::Reverse::new(Arc::clone(&tcp.cluster), worker, resolver, settings)
+                .admit(Rc::new(move |peer, now| {
+                    let ip = peer.remote.ip();
+                    limits.iter().flatten().try_for_each(|limit| limit.check_connection(ip, now))
+                }))
+                .report(Rc::new(move |session| recorder.record(session)));
+        Rc::new(reverse)
     }
 
     fn websocket(&self) -> gwproxy_ws::Settings {
@@ -236,6 +316,16 @@ impl Part {
             ..gwproxy_ws::Settings::default()
         }
     }
+}
+
+fn tcp_target(listener: &plan::Listener, services: &[Service]) -> Option<TcpTarget> {
+    let (Protocol::Tcp, Action::Serve(service)) = (listener.protocol, &listener.action) else {
+        return None;
+    };
+    let number = service.index();
+    let service = services.get(number)?;
+    let (cluster, limit) = (Arc::clone(&service.cluster), service.limit.clone());
+    Some(TcpTarget { number, cluster, limit })
 }
 
 fn limit(settings: Option<&LimitSettings>) -> Result<Option<Arc<Limit>>, String> {

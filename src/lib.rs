@@ -4,6 +4,7 @@ pub mod admin;
 pub mod assemble;
 pub mod cli;
 pub mod config;
+pub mod credentials;
 pub mod devcert;
 pub mod echo;
 pub mod gateway;

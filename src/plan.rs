@@ -38,7 +38,8 @@ macro_rules! string_conversions {
 }
 use string_conversions;
 
-pub use forward::{Destination, Forward, ForwardParseError, PasswordHash, PortRule, User};
+pub use forward::{Forward, ForwardParseError, PasswordHash, User};
+pub use gwproxy_http::forward::{Destination, Ports};
 pub use route::{HostPattern, Method, PathPrefix, Route, RouteParseError, in_order};
 pub use service::{
     EchoKind, HostPolicy, Node, Scheme, Service, ServiceId, ServiceParseError, Target,

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use gwproxy_core::net::ListenAddr;
+use gwproxy_http::forward::guide;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::{Instant, sleep};
 
@@ -70,6 +71,9 @@ fn announce(running: &Running) {
     let mut out = std::io::stderr().lock();
     for listener in &running.listeners {
         let _ = writeln!(out, "{}", line(listener));
+        if let Action::Forward(_) = listener.plan.action {
+            let _ = write!(out, "{}", guide(&listener.addr, listener.plan.tls.is_some()));
+        }
     }
     if let Some(addr) = &running.admin {
         let dial = dialled(addr);

@@ -1,3 +1,5 @@
 //! One integration binary: every suite is a module, so that the house is linked once.
 
 mod house;
+mod http;
+mod support;

@@ -11,7 +11,7 @@ use gwproxy_core::net::ListenAddr;
 
 use super::Wrong;
 use super::flags::NodeFlags;
-use crate::plan::{Destination, Forward, PortRule, UpstreamTimeouts, User};
+use crate::plan::{Destination, Forward, Ports, UpstreamTimeouts, User};
 
 /// A forward proxy's rules.
 #[derive(Debug, Args)]
@@ -105,7 +105,7 @@ impl ForwardFlags {
             allow: self.allow.clone(),
             deny: self.deny.clone(),
             allow_private: self.allow_private,
-            ports: if ports.is_empty() { PortRule::Usual } else { PortRule::Only(ports) },
+            ports: if ports.is_empty() { Ports::Usual } else { Ports::Only(ports) },
             unsafe_open: self.unsafe_open,
             timeouts,
         };

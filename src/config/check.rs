@@ -167,7 +167,7 @@ impl Check<'_> {
                 None
             }
             (Some(prefix), false) => Some(prefix.value),
-            (None, true) => Some(crate::plan::PathPrefix::root()),
+            (None, true) => Some(PathPrefix::root()),
             (None, false) => None,
         };
         Some(Route {

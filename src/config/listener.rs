@@ -13,7 +13,7 @@ use super::file::{
 };
 use super::report::{Code, Place};
 use crate::plan::{
-    Action, Forward, Listener, ListenerTimeouts, PortRule, Protocol, Service, TlsFront,
+    Action, Forward, Listener, ListenerTimeouts, Ports, Protocol, Service, TlsFront,
     UpstreamTimeouts, WebSocket,
 };
 
@@ -156,9 +156,9 @@ fn forward_of(file: &ForwardFile) -> Forward {
         deny: file.deny.clone(),
         allow_private: file.allow_private,
         ports: if file.allow_ports.is_empty() {
-            PortRule::Usual
+            Ports::Usual
         } else {
-            PortRule::Only(file.allow_ports.iter().map(|port| port.get()).collect())
+            Ports::Only(file.allow_ports.iter().map(|port| port.get()).collect())
         },
         unsafe_open: file.unsafe_open,
         timeouts,

@@ -18,8 +18,8 @@ use super::file::{
 use super::short::Short;
 use crate::plan::{
     AccessLog, AccessLogFormat, Action, Forward, GRACE, HostPolicy, Listener, ListenerTimeouts,
-    LogLevel, Node, PathPrefix, Plan, PortRule, Protocol, Route, Service, TlsFront,
-    UpstreamTimeouts, WebSocket, default_workers,
+    LogLevel, Node, PathPrefix, Plan, Ports, Protocol, Route, Service, TlsFront, UpstreamTimeouts,
+    WebSocket, default_workers,
 };
 
 /// The YAML of a plan.
@@ -122,8 +122,8 @@ fn forward(rules: &Forward) -> Result<ForwardFile, String> {
         deny: rules.deny.clone(),
         allow_private: rules.allow_private,
         allow_ports: match &rules.ports {
-            PortRule::Usual => Vec::new(),
-            PortRule::Only(ports) => {
+            Ports::Usual => Vec::new(),
+            Ports::Only(ports) => {
                 ports.iter().filter_map(|port| std::num::NonZero::new(*port)).collect()
             }
         },

@@ -2,7 +2,9 @@
 
 pub mod exchange;
 pub mod limit;
+pub mod recorded;
 pub mod router;
+pub mod session;
 
 use std::cell::RefCell;
 use std::rc::Rc;

@@ -1,15 +1,13 @@
 //! What a forward proxy lets its clients reach, and who may ask.
 
 use std::fmt;
-use std::net::IpAddr;
 use std::str::FromStr;
 use std::sync::Arc;
 
-use gwproxy_core::net::{HostPort, ListenAddr};
-use ipnet::IpNet;
+use gwproxy_core::net::ListenAddr;
 use serde::{Deserialize, Serialize};
 
-use super::UpstreamTimeouts;
+use super::{Destination, Ports, UpstreamTimeouts};
 
 /// A forward proxy's rules. The default lets nobody reach a private address and tunnels only to
 /// port 443 (reliability D28).
@@ -24,21 +22,11 @@ pub struct Forward {
     /// Lets clients reach private, loopback, link-local and metadata addresses.
     pub allow_private: bool,
     /// Ports that may be asked for.
-    pub ports: PortRule,
+    pub ports: Ports,
     /// Lets an address that others can reach stay open to everyone.
     pub unsafe_open: bool,
     /// Timeouts towards destinations.
     pub timeouts: UpstreamTimeouts,
-}
-
-/// Ports a forward proxy dials.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub enum PortRule {
-    /// CONNECT: 443. Absolute-form requests: 80, 443 and every port from 1024 up.
-    #[default]
-    Usual,
-    /// These, for CONNECT and absolute-form alike; never empty.
-    Only(Vec<u16>),
 }
 
 /// A user of a forward proxy; in text `NAME:HASH`.
@@ -56,34 +44,7 @@ pub struct User {
 #[derive(Clone, PartialEq, Eq)]
 pub struct PasswordHash(Arc<str>);
 
-/// A destination in `allow` and `deny`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
-pub enum Destination {
-    /// This host (a name, lower-case, or an address), on one port or any.
-    Host {
-        /// Name or address.
-        host: Arc<str>,
-        /// None: any.
-        port: Option<u16>,
-    },
-    /// Every address of a network, on one port or any. Compared with the address dialled.
-    Net {
-        /// The network.
-        net: IpNet,
-        /// None: any.
-        port: Option<u16>,
-    },
-    /// Every name below a domain (`.example.com`), on one port or any.
-    Suffix {
-        /// With its leading dot, lower-case.
-        suffix: Arc<str>,
-        /// None: any.
-        port: Option<u16>,
-    },
-}
-
-/// Why a user or a destination was refused; `Display` is a sentence.
+/// Why a user was refused; `Display` is a sentence.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ForwardParseError(String);
 
@@ -102,24 +63,6 @@ impl Forward {
              (`--user NAME:HASH`, `users` in a file), bind a loopback address, or say \
              `--unsafe-open` (`unsafe_open: true`)"
         ))
-    }
-}
-
-impl PortRule {
-    /// Whether CONNECT may ask for this port.
-    pub fn permits_connect(&self, port: u16) -> bool {
-        match self {
-            Self::Usual => port == 443,
-            Self::Only(ports) => ports.contains(&port),
-        }
-    }
-
-    /// Whether an absolute-form request may ask for this port.
-    pub fn permits_request(&self, port: u16) -> bool {
-        match self {
-            Self::Usual => matches!(port, 80 | 443 | 1024..),
-            Self::Only(ports) => ports.contains(&port),
-        }
     }
 }
 
@@ -174,67 +117,6 @@ impl FromStr for User {
     }
 }
 
-impl FromStr for Destination {
-    type Err = ForwardParseError;
-
-    /// Parses `HOST`, `HOST:PORT`, `*.DOMAIN`, `*.DOMAIN:PORT`, `CIDR`, `[V6]:PORT`.
-    fn from_str(text: &str) -> Result<Self, ForwardParseError> {
-        let bad = || {
-            ForwardParseError(format!(
-                "`{text}` is not a destination; write a host (`example.com`), a host and port \
-                 (`example.com:443`), every name below a domain (`*.example.com`) or a network \
-                 (`10.0.0.0/8`)"
-            ))
-        };
-        if let Ok(net) = text.parse::<IpNet>() {
-            return Ok(Self::Net { net: net.trunc(), port: None });
-        }
-        if let Ok(ip) = text.parse::<IpAddr>() {
-            return Ok(Self::Net { net: ip.to_canonical().into(), port: None });
-        }
-        let (wildcard, rest) = match text.strip_prefix("*.") {
-            Some(rest) => (true, rest),
-            None => (false, text),
-        };
-        // Any port stands in for a missing one: it is only there to make the host parse.
-        let at = HostPort::parse(rest, Some(1)).map_err(|_| bad())?;
-        let port = rest.contains(':').then_some(at.port);
-        match (wildcard, at.ip()) {
-            (true, Some(_)) => Err(bad()),
-            (true, None) => Ok(Self::Suffix { suffix: format!(".{}", at.host).into(), port }),
-            (false, Some(ip)) => Ok(Self::Net { net: ip.to_canonical().into(), port }),
-            (false, None) => Ok(Self::Host { host: at.host, port }),
-        }
-    }
-}
-
-impl fmt::Display for Destination {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let port = match self {
-            Self::Host { host, port } => {
-                write!(f, "{host}")?;
-                port
-            }
-            Self::Suffix { suffix, port } => {
-                write!(f, "*{suffix}")?;
-                port
-            }
-            Self::Net { net, port } => {
-                match (net.prefix_len() == net.max_prefix_len(), port, net.addr()) {
-                    (true, Some(_), IpAddr::V6(ip)) => write!(f, "[{ip}]")?,
-                    (true, _, ip) => write!(f, "{ip}")?,
-                    (false, ..) => write!(f, "{net}")?,
-                }
-                port
-            }
-        };
-        match port {
-            Some(port) => write!(f, ":{port}"),
-            None => Ok(()),
-        }
-    }
-}
-
 impl fmt::Display for ForwardParseError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
@@ -258,35 +140,9 @@ impl TryFrom<String> for User {
     }
 }
 
-super::string_conversions!(Destination, ForwardParseError);
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn destinations_print_as_they_parse() {
-        for text in [
-            "example.com",
-            "example.com:443",
-            "*.example.com",
-            "*.example.com:8443",
-            "10.0.0.0/8",
-            "10.1.2.3",
-            "10.1.2.3:22",
-            "::1",
-            "[::1]:80",
-            "fd00::/8",
-        ] {
-            let parsed: Destination = text.parse().unwrap();
-            assert_eq!(parsed.to_string(), text);
-            assert_eq!(parsed.to_string().parse::<Destination>().unwrap(), parsed);
-        }
-        assert_eq!("10.9.9.9/8".parse::<Destination>().unwrap().to_string(), "10.0.0.0/8");
-        for bad in ["", "*", "*.", "*.1.2.3.4", "a b", "host:0", "host:99999", "10.0.0.0/33"] {
-            assert!(bad.parse::<Destination>().is_err(), "{bad}");
-        }
-    }
 
     #[test]
     fn only_hashes_are_passwords_and_none_is_shown() {
@@ -301,15 +157,5 @@ mod tests {
             let sentence = bad.parse::<User>().unwrap_err().to_string();
             assert!(!sentence.contains("secret"), "{sentence}");
         }
-    }
-
-    #[test]
-    fn usual_ports() {
-        let usual = PortRule::Usual;
-        assert!(usual.permits_connect(443) && !usual.permits_connect(22));
-        assert!(usual.permits_request(80) && usual.permits_request(8080));
-        assert!(!usual.permits_request(25) && !usual.permits_request(0));
-        assert!(PortRule::Only(vec![22]).permits_connect(22));
-        assert!(!PortRule::Only(vec![22]).permits_connect(443));
     }
 }

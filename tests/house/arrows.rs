@@ -84,14 +84,16 @@ const ROOMS: &[Room] = &[
     Room { name: "echo", may: &[], settings_of: &[], owns: &[], acts: true },
     Room { name: "gateway", may: &[], settings_of: &[], owns: &[], acts: true },
     Room { name: "health", may: &[], settings_of: &[], owns: &[], acts: true },
+    Room { name: "logging", may: &["plan"], settings_of: &[], owns: &[], acts: false },
     Room { name: "main", may: &["*"], settings_of: &[], owns: &[], acts: true },
     Room { name: "plan", may: &[], settings_of: OBEYING, owns: &[], acts: false },
     Room { name: "process", may: &["*"], settings_of: &[], owns: &[], acts: true },
     Room { name: "reload", may: &["*"], settings_of: &[], owns: &[], acts: true },
+    Room { name: "tools", may: &["*"], settings_of: &[], owns: &[], acts: true },
 ];
 
 /// Rooms where everything meets: only `main`, each other and tests may name them.
-const TOP: &[&str] = &["assemble", "process", "reload"];
+const TOP: &[&str] = &["assemble", "process", "reload", "tools"];
 
 /// Words that open a socket or start a task or thread.
 const ACTS: &[&str] = &[

@@ -2,6 +2,9 @@
 //! that a document mentions.
 
 use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use super::lexer::{self, Token};
 use super::{File, assert_complains, assert_none, files, read, root, sources};
@@ -9,6 +12,19 @@ use super::{File, assert_complains, assert_none, files, read, root, sources};
 /// Families of coverage rows and how many each has. Nothing is ever removed.
 const ROWS: &[(char, u8)] =
     &[('0', 6), ('1', 7), ('2', 9), ('3', 5), ('4', 23), ('B', 12), ('C', 3)];
+
+/// Every example, and what the binary's `check` says of it. The tests of `src/config` look into
+/// them; here they are read as a user would have them read.
+const EXAMPLES: &[(&str, &str)] = &[
+    ("forward.yaml", "1 listener, 0 routes, 0 services"),
+    ("grpc.yaml", "1 listener, 2 routes, 2 services"),
+    ("quickstart-tls.yaml", "3 listeners, 2 routes, 4 services"),
+    ("quickstart.yaml", "3 listeners, 2 routes, 4 services"),
+    ("reverse.yaml", "1 listener, 4 routes, 2 services"),
+    ("tcp.yaml", "2 listeners, 0 routes, 2 services"),
+    ("tls.yaml", "2 listeners, 0 routes, 1 service"),
+    ("ws.yaml", "1 listener, 0 routes, 1 service"),
+];
 
 const COVERAGE: &str = "docs/COVERAGE.md";
 /// Programs the tests start, and the Debian package of each; `test.sh` installs them.
@@ -120,38 +136,72 @@ fn a_wrong_coverage_row_is_seen() {
     assert_complains(&with("| 9.1 | words | later |"), "`9.1` is no row");
 }
 
-// === examples ===
-
 fn has_tests(file: &File) -> bool {
     file.is_test() || file.text.contains("#[cfg(test)]")
 }
 
-fn unnamed_examples(examples: &[File], tests: &[File]) -> Vec<String> {
-    examples
-        .iter()
-        .filter(|example| {
-            let name = example.path.trim_start_matches("examples/");
-            !tests.iter().any(|test| test.text.contains(&format!("{name}\"")))
-        })
-        .map(|example| format!("{}: no test names it", example.path))
+// === examples ===
+
+/// Examples that are not in `known`, and names in it that are no examples.
+fn unknown_examples(examples: &[File], known: &[&str]) -> Vec<String> {
+    let there: Vec<&str> =
+        examples.iter().map(|file| file.path.trim_start_matches("examples/")).collect();
+    let unknown = there.iter().filter(|name| !known.contains(name));
+    let gone = known.iter().filter(|name| !there.contains(name));
+    unknown
+        .map(|name| format!("examples/{name}: no test names it; add it to EXAMPLES"))
+        .chain(gone.map(|name| format!("examples/{name}: in EXAMPLES and not in the tree")))
         .collect()
 }
 
-#[test]
-fn every_example_is_named_in_a_test() {
-    let examples = files("examples", ".yaml");
-    assert!(!examples.is_empty(), "no examples found");
-    let tests: Vec<File> = sources().into_iter().filter(has_tests).collect();
-    assert_none(&unnamed_examples(&examples, &tests));
+/// What the binary's `check` of an example says, and its exit code. `certs` is where the examples
+/// that name certificates look for them.
+fn check(name: &str, certs: &Path) -> (String, Option<i32>) {
+    let output = Command::new(env!("CARGO_BIN_EXE_gwproxy"))
+        .args(["check", &format!("examples/{name}")])
+        .env("CERTS", certs)
+        .current_dir(root())
+        .output()
+        .expect("the binary runs");
+    let told = [output.stdout, output.stderr].concat();
+    (String::from_utf8_lossy(&told).into_owned(), output.status.code())
+}
+
+/// Certificates for the examples, made by the script that README tells users to run.
+fn made_certs() -> PathBuf {
+    let dir = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("certs-{}", std::process::id()));
+    let made = Command::new("sh")
+        .args(["certs/generate.sh", "--dir"])
+        .arg(&dir)
+        .current_dir(root())
+        .output()
+        .expect("a shell runs");
+    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+    dir
 }
 
 #[test]
-fn an_example_without_a_test_is_seen() {
+fn every_example_is_known_and_checks() {
+    let examples = files("examples", ".yaml");
+    assert!(!examples.is_empty(), "no examples found");
+    let known: Vec<&str> = EXAMPLES.iter().map(|(name, _)| *name).collect();
+    assert_none(&unknown_examples(&examples, &known));
+    let certs = made_certs();
+    for (name, says) in EXAMPLES {
+        assert_eq!(check(name, &certs), (format!("ok: {says}\n"), Some(0)), "{name}");
+    }
+    fs::remove_dir_all(&certs).expect("our own directory");
+}
+
+#[test]
+fn an_unknown_example_is_seen() {
     let examples = [File::new("examples/a.yaml", ""), File::new("examples/b.yaml", "")];
-    let tests = [File::new("tests/x.rs", "load(\"examples/a.yaml\"); // b.yaml")];
-    let complaints = unnamed_examples(&examples, &tests);
-    assert_complains(&complaints, "examples/b.yaml");
-    assert_eq!(complaints.len(), 1);
+    let complaints = unknown_examples(&examples, &["a.yaml", "c.yaml"]);
+    assert_complains(&complaints, "examples/b.yaml: no test names it");
+    assert_complains(&complaints, "examples/c.yaml: in EXAMPLES and not in the tree");
+    assert_eq!(complaints.len(), 2);
+    let (told, code) = check("gone.yaml", Path::new("certs"));
+    assert!(code == Some(2) && told.contains("gone.yaml"), "{code:?}: {told}");
 }
 
 // === packages ===
@@ -168,7 +218,9 @@ fn programs(list: &str) -> BTreeSet<&str> {
 fn unlisted_programs(tests: &[File], listed: &BTreeSet<&str>) -> Vec<String> {
     let mut complaints = Vec::new();
     for file in tests {
-        for call in file.text.split("Command::new(\"").skip(1) {
+        // Suites start programs by `support::tool`; the other is for those without the harness.
+        let calls = ["Command::new(\"", "tool(\""];
+        for call in calls.iter().flat_map(|call| file.text.split(call).skip(1)) {
             let program = call.split('"').next().unwrap_or_default();
             let name = program.rsplit('/').next().unwrap_or(program);
             if !listed.contains(name) {
@@ -202,6 +254,8 @@ fn an_unlisted_program_is_seen() {
     assert_none(&unlisted_programs(&file("/usr/sbin/nginx"), &listed));
     assert_none(&unlisted_programs(&file("chrome"), &listed));
     assert_complains(&unlisted_programs(&file("squid"), &listed), "starts `squid`");
+    let by_tool = [File::new("tests/x.rs", "tool(\"squid\")")];
+    assert_complains(&unlisted_programs(&by_tool, &listed), "starts `squid`");
 }
 
 // === documents ===

@@ -22,6 +22,7 @@ const KERNELS: &[&str] = &[
     "core/src/health/thresholds",
     "core/src/limit",
     "core/src/retry",
+    "protocols/http/src/forward/policy",
     "protocols/http/src/h1/head",
     "protocols/ws/src/frames",
     "protocols/ws/src/handshake",

@@ -1,10 +1,13 @@
-//! tmp
+//! gRPC over HTTP/2: status, deadlines, proxy-made errors as trailers-only.
+//!
+//! The proxy knows the protocol, not the services: messages are bytes to it, so every service and
+//! all four kinds of call pass. A call's life is told in `LIFECYCLE.md` beside this crate.
+
+mod call;
+pub mod deadline;
+pub mod rescue;
 pub mod reverse;
-/// x
-pub fn is_grpc(h: &http::HeaderMap) -> bool {
-    h.get("content-type").is_some_and(|v| v.as_bytes().starts_with(b"application/grpc"))
-}
-/// x
-pub fn rescue_for(_: &http::HeaderMap) -> Option<gwproxy_http::rescue::Problem> {
-    None
-}
+pub mod status;
+
+pub use rescue::{is_grpc, rescue_for};
+pub use status::Status;

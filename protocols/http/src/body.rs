@@ -42,7 +42,37 @@ struct Attached {
     lease: Option<(Lease, Outcome)>,
     slot: Option<StreamSlot>,
     end: Option<Box<dyn OnEnd>>,
+    filter: Option<Box<dyn Filter>>,
     bytes: u64,
+}
+
+/// A protocol on top of HTTP that looks at a body on its way. It may change frames, end the body
+/// on its own, and judge how the exchange went.
+pub trait Filter: std::fmt::Debug {
+    /// What goes on in place of `frame`, which came from the wire. An end, trailers or an error
+    /// end the body: the filter is not asked again, and what was to come from the wire is dropped
+    /// (HTTP/2: the stream is reset).
+    fn poll_frame(
+        &mut self,
+        cx: &mut Context<'_>,
+        frame: Poll<Option<Result<Frame<Bytes>, Error>>>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Error>>>;
+
+    /// Whether it may add something after the last frame of the wire. If not, a last frame of data
+    /// can carry the end with it.
+    fn appends(&self) -> bool {
+        true
+    }
+
+    /// How the node did, asked when the body ended in order. None: as its status said.
+    fn outcome(&self) -> Option<Outcome> {
+        None
+    }
+
+    /// Why the exchange failed although its body ended in order.
+    fn error(&self) -> Option<Code> {
+        None
+    }
 }
 
 /// Hears when the last byte of a body was handed on, or that it never will be.
@@ -105,6 +135,26 @@ impl Body {
     /// Tells `end` when the body ends.
     pub fn on_end(&mut self, end: Box<dyn OnEnd>) {
         self.attached.get_or_insert_default().end = Some(end);
+    }
+
+    /// Lets `filter` see every frame before it goes on.
+    pub fn filter(&mut self, filter: Box<dyn Filter>) {
+        self.attached.get_or_insert_default().filter = Some(filter);
+    }
+
+    /// Reports `outcome` in place of the one that [`Body::hold`] was given.
+    pub fn judge(&mut self, outcome: Outcome) {
+        if let Some((_, held)) = self.attached.as_mut().and_then(|a| a.lease.as_mut()) {
+            *held = outcome;
+        }
+    }
+
+    /// Drops what was to come; who must hear of the end hears of one in order.
+    pub fn clear(&mut self) {
+        self.kind = Kind::Empty;
+        if let Some(attached) = self.attached.as_mut() {
+            attached.filter = None;
+        }
     }
 
     /// Takes the tunnel out, if this is one, with what must hear of its end.
@@ -191,9 +241,12 @@ impl From<Kind> for Body {
 
 impl Attached {
     fn finish(&mut self, error: Option<Code>) {
+        let filter = self.filter.take();
+        let filter = filter.as_deref();
+        let error = error.or_else(|| filter.and_then(Filter::error));
         if let Some((mut lease, outcome)) = self.lease.take() {
             let outcome = match error {
-                None => outcome,
+                None => filter.and_then(Filter::outcome).unwrap_or(outcome),
                 Some(Code::ClientClosed | Code::ClientMalformed | Code::ClientTimeout) => {
                     Outcome::Cancelled
                 }
@@ -215,7 +268,19 @@ impl http_body::Body for Body {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
-        let frame = ready!(self.poll_kind(cx));
+        let mut frame = self.poll_kind(cx);
+        if let Some(filter) = self.attached.as_mut().and_then(|a| a.filter.as_mut()) {
+            frame = filter.poll_frame(cx, frame);
+            let goes_on = match &frame {
+                Poll::Pending => true,
+                Poll::Ready(Some(Ok(frame))) => !frame.is_trailers(),
+                Poll::Ready(Some(Err(_)) | None) => false,
+            };
+            if !goes_on {
+                self.kind = Kind::Empty;
+            }
+        }
+        let frame = ready!(frame);
         if self.attached.is_some() {
             // hyper does not ask again after the last data frame of a body of known length.
             let (ended, error) = match &frame {
@@ -234,6 +299,10 @@ impl http_body::Body for Body {
     }
 
     fn is_end_stream(&self) -> bool {
+        let filter = self.attached.as_ref().and_then(|attached| attached.filter.as_ref());
+        if filter.is_some_and(|filter| filter.appends()) {
+            return false;
+        }
         match &self.kind {
             Kind::Empty | Kind::Tunnel(_) | Kind::Upgraded(_) => true,
             Kind::Full(content) => content.is_empty(),

@@ -4,6 +4,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use gwproxy_core::upstream::Cluster;
+use gwproxy_core::worker::Worker;
 use gwproxy_core::{Code, Error};
 use http::header::{CONNECTION, HOST, UPGRADE, VIA};
 use http::uri::PathAndQuery;
@@ -72,42 +73,42 @@ impl Reverse {
         add_via(request.headers_mut(), version);
         let mut response = self.upstream.send(cluster, request, terms).await?;
         if response.status() == StatusCode::SWITCHING_PROTOCOLS {
-            return self.switch(asked.as_ref(), response);
+            return switch(&self.upgrade, self.upstream.worker(), asked.as_ref(), response);
         }
         hop::strip_response(response.headers_mut());
         Ok(response)
     }
+}
 
-    /// Joins both ends after a 101.
-    fn switch(
-        &self,
-        asked: Option<&request::Parts>,
-        response: Response,
-    ) -> Result<Response, Error> {
-        let (mut parts, mut body) = response.into_parts();
-        let (Some(asked), Some(upstream)) = (asked, body.take_upgraded()) else {
-            return Err(Error::new(
-                Code::UpstreamMalformed,
-                "the node switched protocols without being asked (RFC 9110 §7.8)",
-            ));
-        };
-        if !hop::has_token(&parts.headers, &UPGRADE, "websocket") {
-            return Err(Error::new(
-                Code::UpstreamMalformed,
-                "the node switched to a protocol that was not asked for (RFC 9110 §7.8)",
-            ));
-        }
-        let agreed = self.upgrade.check_response(asked, &parts)?;
-        hop::strip_response(&mut parts.headers);
-        parts.headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
-        let (upgrade, worker) = (Rc::clone(&self.upgrade), Rc::clone(self.upstream.worker()));
-        let mut tunnel = Body::tunnel(Tunnel::new(move |client| {
-            upgrade.carry(client, upstream, agreed, worker)
-        }));
-        // The node's lease ends with the tunnel.
-        tunnel.inherit(body);
-        Ok(Response::from_parts(parts, tunnel))
+/// Joins both ends after a 101.
+pub(crate) fn switch(
+    upgrade: &Rc<dyn Upgrade>,
+    worker: &Rc<Worker>,
+    asked: Option<&request::Parts>,
+    response: Response,
+) -> Result<Response, Error> {
+    let (mut parts, mut body) = response.into_parts();
+    let (Some(asked), Some(upstream)) = (asked, body.take_upgraded()) else {
+        return Err(Error::new(
+            Code::UpstreamMalformed,
+            "the node switched protocols without being asked (RFC 9110 §7.8)",
+        ));
+    };
+    if !hop::has_token(&parts.headers, &UPGRADE, "websocket") {
+        return Err(Error::new(
+            Code::UpstreamMalformed,
+            "the node switched to a protocol that was not asked for (RFC 9110 §7.8)",
+        ));
     }
+    let agreed = upgrade.check_response(asked, &parts)?;
+    hop::strip_response(&mut parts.headers);
+    parts.headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
+    let (upgrade, worker) = (Rc::clone(upgrade), Rc::clone(worker));
+    let mut tunnel =
+        Body::tunnel(Tunnel::new(move |client| upgrade.carry(client, upstream, agreed, worker)));
+    // The node's lease ends with the tunnel.
+    tunnel.inherit(body);
+    Ok(Response::from_parts(parts, tunnel))
 }
 
 /// Whether this asks for a WebSocket (RFC 6455 §4.1). Other protocols are never switched to
@@ -140,14 +141,21 @@ pub(crate) fn prepare(
 }
 
 /// RFC 9112 §3.2.2: the authority of an absolute-form target replaces the `Host` field.
-fn to_origin_form(request: &mut Request) -> Result<(), Error> {
+pub(crate) fn to_origin_form(request: &mut Request) -> Result<(), Error> {
     let Some(authority) = request.uri().authority() else { return Ok(()) };
     let host = HeaderValue::from_str(authority.as_str())
         .map_err(|_| Error::new(Code::ClientMalformed, "the target's host is not valid"))?;
     request.headers_mut().insert(HOST, host);
-    let path = request.uri().path_and_query().cloned();
-    let path = path.filter(|path| !path.as_str().is_empty());
-    *request.uri_mut() = Uri::from(path.unwrap_or_else(|| PathAndQuery::from_static("/")));
+    let path = match request.uri().path_and_query() {
+        // `http://host?query` has an empty path, which the origin-form writes as `/`.
+        Some(path) if path.as_str().starts_with('?') => {
+            PathAndQuery::try_from(format!("/{}", path.as_str()))
+                .map_err(|_| Error::new(Code::ClientMalformed, "the target's query is not valid"))?
+        }
+        Some(path) => path.clone(),
+        None => PathAndQuery::from_static("/"),
+    };
+    *request.uri_mut() = Uri::from(path);
     Ok(())
 }
 
@@ -161,7 +169,7 @@ pub(crate) fn add_via(headers: &mut HeaderMap, version: Version) {
     headers.append(VIA, HeaderValue::from_static(value));
 }
 
-fn head_of(request: &Request) -> request::Parts {
+pub(crate) fn head_of(request: &Request) -> request::Parts {
     let (mut parts, ()) = http::Request::new(()).into_parts();
     request.method().clone_into(&mut parts.method);
     request.uri().clone_into(&mut parts.uri);

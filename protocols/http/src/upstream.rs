@@ -37,6 +37,8 @@ pub struct Terms {
     pub key: Option<u64>,
     /// What the node sees as `Host`.
     pub host: Host,
+    /// Speak HTTP/2 from the first byte to `http` nodes as well (RFC 9113 §3.3). Default no.
+    pub prior_knowledge: bool,
 }
 
 /// What the node sees as `Host`.
@@ -76,6 +78,7 @@ impl Default for Terms {
             body: Duration::from_mins(5),
             key: None,
             host: Host::Preserve,
+            prior_knowledge: false,
         }
     }
 }
@@ -183,6 +186,7 @@ impl Upstream {
         let is_upgrade = request.headers().contains_key(UPGRADE);
         let speaks = match &*endpoint.scheme {
             "h2c" | "grpc" | "grpcs" => Speaks::H2,
+            "http" if terms.prior_knowledge => Speaks::H2,
             "https" if !is_upgrade && home.speaks_h2.get() != Some(false) => Speaks::Negotiated,
             _ => Speaks::H1,
         };

@@ -79,8 +79,7 @@ fn no_descriptor_is_left_whatever_the_ending() {
     }
     let before = open_descriptors();
     for (name, expected, ending) in ENDINGS {
-        let kept: Vec<Kept> =
-            (0..CONNECTIONS).map(|_| join(ending, proxy, &node)).collect();
+        let kept: Vec<Kept> = (0..CONNECTIONS).map(|_| join(ending, proxy, &node)).collect();
         for _ in 0..CONNECTIONS {
             let ended = endings.recv_timeout(PATIENCE).expect(name);
             assert_eq!(ended, expected, "{name}");

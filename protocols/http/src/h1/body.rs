@@ -1,9 +1,10 @@
 //! Message bodies off the wire: length, chunked, until close (RFC 9112 §6–§7).
 
 use bytes::{Buf, Bytes, BytesMut};
-use http::HeaderMap;
+use http::{HeaderMap, HeaderName};
 
 use super::head::{Framing, parse_trailers};
+use crate::wire::hop;
 
 /// Bytes a chunk-size line may have, with its extensions.
 const CHUNK_LINE_BYTES_MAX: usize = 1024;
@@ -19,6 +20,8 @@ const TRAILER_FIELDS_MAX: usize = 32;
 pub struct Decoder {
     state: State,
     extension_bytes: usize,
+    /// What the head's `Connection` named; not in the trailers either.
+    nominated: Vec<HeaderName>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,7 +40,8 @@ enum State {
 pub enum Part {
     /// Bytes of content, never empty.
     Data(Bytes),
-    /// The trailer section; the body ends with it.
+    /// The trailer section, without what must not be forwarded from it
+    /// ([`hop::strip_trailers`]); the body ends with it.
     Trailers(HeaderMap),
     /// The body is over.
     End,
@@ -56,7 +60,16 @@ impl Decoder {
             Framing::Chunked => State::ChunkSize,
             Framing::UntilClose => State::UntilClose,
         };
-        Self { state, extension_bytes: 0 }
+        Self { state, extension_bytes: 0, nominated: Vec::new() }
+    }
+
+    /// A decoder at the start of the body of a message with this head.
+    pub fn of_message(framing: Framing, head: &HeaderMap) -> Self {
+        let mut decoder = Self::new(framing);
+        if framing == Framing::Chunked {
+            decoder.nominated = hop::nominated(head);
+        }
+        decoder
     }
 
     /// Whether the body is over.
@@ -194,8 +207,9 @@ impl Decoder {
                     return Err(Malformed("the trailer section is too large"));
                 }
                 let section = buf.split_to(newline + 1).freeze();
-                let trailers = parse_trailers(&section, TRAILER_FIELDS_MAX)
+                let mut trailers = parse_trailers(&section, TRAILER_FIELDS_MAX)
                     .map_err(|reject| Malformed(reject.reason))?;
+                hop::strip_trailers(&mut trailers, &self.nominated);
                 return Ok(Some(Part::Trailers(trailers)));
             }
             scanned = newline + 1;

@@ -270,7 +270,7 @@ fn finish_head(
     }
     let mut body = ResponseBody {
         conn: Some(conn),
-        decoder: Decoder::new(framing),
+        decoder: Decoder::of_message(framing, &parts.headers),
         upload,
         home: if keep_alive { home } else { None },
         limit: limit.body,
@@ -310,8 +310,7 @@ impl ResponseBody {
                     }
                     return Poll::Ready(Some(Ok(Frame::data(data))));
                 }
-                Ok(Some(Part::Trailers(mut trailers))) => {
-                    hop::strip_trailers(&mut trailers);
+                Ok(Some(Part::Trailers(trailers))) => {
                     self.finish();
                     return Poll::Ready(Some(Ok(Frame::trailers(trailers))));
                 }
@@ -453,7 +452,8 @@ impl Upload {
             Ok(data) => writer.push(data, b""),
             Err(frame) => {
                 let mut trailers = frame.into_trailers().unwrap_or_default();
-                hop::strip_trailers(&mut trailers);
+                // HTTP/2 trailers have met no decoder of ours.
+                hop::strip_trailers(&mut trailers, &[]);
                 self.end(writer, Some(&trailers));
             }
         }

@@ -195,7 +195,7 @@ impl Conn {
         let asked = Asked { method: parts.method.clone(), version: parts.version, keep_alive };
         let body = {
             let mut io = self.io.borrow_mut();
-            io.decoder = Decoder::new(framing);
+            io.decoder = Decoder::of_message(framing, &parts.headers);
             io.expects_continue = expects_continue;
             io.waits_for_body = false;
             match framing {

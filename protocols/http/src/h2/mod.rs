@@ -3,11 +3,13 @@
 pub(crate) mod client;
 pub(crate) mod server;
 
+use std::borrow::Cow;
 use std::future::Future;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
+use gwproxy_core::{Code, Error};
 use hyper::rt::{Executor, Sleep, Timer};
 
 /// Bytes one stream may send before it is read (`SETTINGS_INITIAL_WINDOW_SIZE`).
@@ -23,6 +25,25 @@ const FIELD_SECTION_BYTES: u32 = 16 * 1024;
 const PING_INTERVAL: Duration = Duration::from_secs(30);
 /// How long it may take to say so.
 const PING_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// The error code (RFC 9113 §7) with which the peer reset the stream or the connection, if that is
+/// what `error` comes from.
+pub fn reset_code(error: &Error) -> Option<u32> {
+    let mut cause = std::error::Error::source(error);
+    while let Some(error) = cause {
+        if let Some(error) = error.downcast_ref::<h2::Error>() {
+            return error.reason().map(Into::into);
+        }
+        cause = error.source();
+    }
+    None
+}
+
+/// An error that, met in a body, resets its stream with CANCEL: nobody wants the exchange any
+/// more (RFC 9113 §7).
+pub fn cancel(code: Code, sentence: impl Into<Cow<'static, str>>) -> Error {
+    Error::new(code, sentence).because(h2::Error::from(h2::Reason::CANCEL))
+}
 
 /// Runs hyper's futures on the worker they were made on.
 #[derive(Debug, Clone, Copy)]

@@ -62,18 +62,23 @@ pub fn check_connection(headers: &HeaderMap) -> Result<(), &'static str> {
     Ok(())
 }
 
+/// The fields that the `Connection` lines name, for the head and for the trailer section.
+pub fn nominated(headers: &HeaderMap) -> Vec<HeaderName> {
+    if !headers.contains_key(CONNECTION) {
+        return Vec::new();
+    }
+    tokens(headers, &CONNECTION)
+        .filter_map(|token| HeaderName::from_bytes(token.as_bytes()).ok())
+        .filter(|name| *name != HOST)
+        .collect()
+}
+
 /// Removes every hop-by-hop field. `TE: trailers` is kept as the one thing it may say, because the
 /// proxy carries trailers on every leg.
 pub fn strip(headers: &mut HeaderMap) {
     let wants_trailers = headers.contains_key(TE) && has_token(headers, &TE, "trailers");
-    if headers.contains_key(CONNECTION) {
-        let nominated: Vec<HeaderName> = tokens(headers, &CONNECTION)
-            .filter_map(|token| HeaderName::from_bytes(token.as_bytes()).ok())
-            .filter(|name| *name != HOST)
-            .collect();
-        for name in nominated {
-            headers.remove(name);
-        }
+    for name in nominated(headers) {
+        headers.remove(name);
     }
     // Most messages have none of them, and looking costs less than nine hashes.
     if headers.keys().any(|name| HOP_BY_HOP.contains(name)) {
@@ -99,9 +104,12 @@ pub fn strip_response(headers: &mut HeaderMap) {
 }
 
 /// Removes from a trailer section what must not be there (RFC 9110 §6.5.1): fields of framing,
-/// routing, authentication and those the head's `Connection` named.
-pub fn strip_trailers(trailers: &mut HeaderMap) {
+/// routing, authentication, and those the head's `Connection` named ([`nominated`]).
+pub fn strip_trailers(trailers: &mut HeaderMap, nominated: &[HeaderName]) {
     strip(trailers);
+    for name in nominated {
+        trailers.remove(name);
+    }
     for name in NEVER_NOMINATED {
         trailers.remove(name);
     }
@@ -166,8 +174,10 @@ mod tests {
             ("authorization", "x"),
             ("x-sum", "1"),
             ("trailer", "x"),
+            ("x-hop", "1"),
         ]);
-        strip_trailers(&mut trailers);
+        let head = map(&[("connection", "close"), ("connection", "X-Hop")]);
+        strip_trailers(&mut trailers, &nominated(&head));
         assert_eq!(trailers.len(), 1);
         assert!(trailers.contains_key("x-sum"));
     }

@@ -12,7 +12,7 @@ async fn plainly<T>(body: impl AsyncFnOnce(Ends) -> T) -> (Report, T) {
 // P62: RFC 6455 §7.1.1. We are the client's server and close first; the upstream is ours.
 #[tokio::test(start_paused = true)]
 async fn p62_the_server_ends_tcp_first() {
-    let (report, ()) = plainly(async |mut ends| {
+    let (report, took) = plainly(async |mut ends| {
         ends.client.write_all(&close_frame(Sender::Client, 1000)).await.unwrap();
         expect(&mut ends.node, &close_frame(Sender::Client, 1000)).await;
         ends.node.write_all(&close_frame(Sender::Server, 1000)).await.unwrap();
@@ -23,10 +23,13 @@ async fn p62_the_server_ends_tcp_first() {
         let early = tokio::time::timeout(Duration::from_secs(1), ends.node.read_u8()).await;
         assert!(early.is_err(), "we closed towards the upstream first");
         ends.node.shutdown().await.unwrap();
+        let start = Instant::now();
         expect_end(&mut ends.node).await;
+        start.elapsed()
     })
     .await;
     assert!(report.clean);
+    assert_eq!(took, Duration::ZERO, "the answer to FIN is FIN, not the close timeout");
 }
 
 #[tokio::test(start_paused = true)]
@@ -68,6 +71,78 @@ async fn a_close_without_answer_ends_after_the_close_timeout() {
     assert!(took >= limit && took < limit + Duration::from_secs(1), "{took:?}");
     assert!(!report.clean);
     assert_eq!((report.client_close, report.upstream_close), (Some(4000), None));
+}
+
+// A connection whose writes fail but whose reads never end must not stay.
+#[tokio::test(start_paused = true)]
+async fn a_side_that_takes_nothing_and_says_nothing_ends_after_the_close_timeout() {
+    let (worker, _phase) = Worker::for_test();
+    let settings = Settings::default();
+    let (mut client, client_end) = duplex(PIPE_BYTES);
+    let (_silent, reader) = duplex(PIPE_BYTES);
+    let (_, writer) = duplex(PIPE_BYTES);
+    let broken = tokio::io::join(reader, writer);
+    client.write_all(&frame(Sender::Client, 0x81, b"hello?")).await.unwrap();
+    let start = Instant::now();
+    let report = tokio::select! {
+        () = worker.run_for_test() => unreachable!("a worker runs for ever"),
+        report = relay(client_end, broken, Opening::default(), &worker, &settings) => report,
+    };
+    assert!(matches!(report.end, End::Lost(Side::Upstream, None)), "{report:?}");
+    assert!(start.elapsed() < Duration::from_secs(6), "{:?}", start.elapsed());
+}
+
+/// Notes that its write half was shut down in order, as TLS needs it.
+struct Noting {
+    io: DuplexStream,
+    shut: Rc<std::cell::Cell<bool>>,
+}
+
+impl AsyncRead for Noting {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut tokio::io::ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_read(cx, buf)
+    }
+}
+
+impl AsyncWrite for Noting {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.io).poll_write(cx, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.shut.set(true);
+        Pin::new(&mut self.io).poll_shutdown(cx)
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn when_time_is_up_both_are_still_shut_down_in_order() {
+    let (worker, phase) = Worker::for_test();
+    let settings = Settings::default();
+    let (_client, client_end) = duplex(PIPE_BYTES);
+    let (_node, node_end) = duplex(PIPE_BYTES);
+    let (client_shut, node_shut) = (Rc::default(), Rc::default());
+    let client_end = Noting { io: client_end, shut: Rc::clone(&client_shut) };
+    let node_end = Noting { io: node_end, shut: Rc::clone(&node_shut) };
+    phase.send_replace(Phase::Draining);
+    let report = tokio::select! {
+        () = worker.run_for_test() => unreachable!("a worker runs for ever"),
+        report = relay(client_end, node_end, Opening::default(), &worker, &settings) => report,
+    };
+    assert!(matches!(report.end, End::Drained) && !report.clean, "{report:?}");
+    assert!(client_shut.get() && node_shut.get());
 }
 
 // RFC 6455 §7.1.5: 1006 is what the peers may conclude, not what may be sent.
@@ -193,6 +268,23 @@ async fn drain_does_not_wait_for_a_frame_that_stands_still() {
     .await;
     assert!(matches!(report.end, End::Drained), "{report:?}");
     assert!(took < Duration::from_secs(11), "{took:?}");
+}
+
+// A side that talks on without answering our Close does not hold the drain up.
+#[tokio::test(start_paused = true)]
+async fn drain_does_not_wait_for_who_talks_on() {
+    let (report, took) = plainly(async |mut ends| {
+        ends.phase.send_replace(Phase::Draining);
+        let start = Instant::now();
+        let more = frame(Sender::Server, 0x81, b"and another thing");
+        while ends.node.write_all(&more).await.is_ok() {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
+        start.elapsed()
+    })
+    .await;
+    assert!(matches!(report.end, End::Drained), "{report:?}");
+    assert!(took < Duration::from_secs(8), "{took:?}");
 }
 
 // The same on a real worker thread with sockets.

@@ -176,6 +176,35 @@ async fn bytes_read_with_the_handshake_go_first() {
     .await;
 }
 
+// TLS holds records back until it is flushed; so does this.
+#[tokio::test(start_paused = true)]
+async fn what_is_written_is_flushed() {
+    let (worker, _phase) = Worker::for_test();
+    let settings = Settings::default();
+    let (mut client, client_end) = duplex(PIPE_BYTES);
+    let (mut node, node_end) = duplex(PIPE_BYTES);
+    let (client_end, node_end) =
+        (tokio::io::BufStream::new(client_end), tokio::io::BufStream::new(node_end));
+    let body = async {
+        for _ in 0..3 {
+            let (up, down) =
+                (frame(Sender::Client, 0x81, b"ping"), frame(Sender::Server, 0x81, b"pong"));
+            client.write_all(&up).await.unwrap();
+            expect(&mut node, &up).await;
+            node.write_all(&down).await.unwrap();
+            expect(&mut client, &down).await;
+        }
+        drop((client, node));
+    };
+    let run = relay(client_end, node_end, Opening::default(), &worker, &settings);
+    tokio::select! {
+        () = worker.run_for_test() => unreachable!("a worker runs for ever"),
+        (report, ()) = async { tokio::join!(run, body) } => {
+            assert!(matches!(report.end, End::Lost(..)), "ended before it was over: {report:?}");
+        }
+    }
+}
+
 // A reader that stalls stops the sender; the relay keeps one buffer and no more.
 #[tokio::test(start_paused = true)]
 async fn a_stalled_reader_holds_the_sender_back() {

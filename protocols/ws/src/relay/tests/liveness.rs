@@ -150,6 +150,31 @@ async fn a_slow_reader_lives() {
     .await;
 }
 
+// A side that we do not read, since its peer takes nothing, cannot be heard.
+#[tokio::test(start_paused = true)]
+async fn a_sender_held_back_is_not_blamed_for_its_silence() {
+    let (report, ()) = relayed(Opening::default(), Settings::default(), async |mut ends| {
+        let message = frame(Sender::Server, 0x82, &vec![8; 1 << 20]);
+        let tick = frame(Sender::Client, 0x81, b"tick");
+        let (mut node_in, mut node_out) = tokio::io::split(ends.node);
+        let send = async { node_out.write_all(&message).await.unwrap() };
+        let receive = async {
+            for _ in 0..10 {
+                tokio::time::sleep(20 * SECOND).await;
+                ends.client.write_all(&tick).await.unwrap();
+                let mut got = vec![0; tick.len()];
+                node_in.read_exact(&mut got).await.unwrap();
+                assert_eq!(got, tick);
+            }
+            expect(&mut ends.client, &message).await;
+        };
+        tokio::join!(send, receive);
+        ends.client.write_all(&close_frame(Sender::Client, 1000)).await.unwrap();
+    })
+    .await;
+    assert!(matches!(report.end, End::Closed(Side::Client)), "{report:?}");
+}
+
 // Our frames go in between frames, never inside one.
 #[tokio::test(start_paused = true)]
 async fn a_ping_waits_for_the_frame_boundary() {

@@ -76,6 +76,31 @@ async fn t57_violations_close_both_sides() {
     }
 }
 
+// What comes behind a violation cannot be told apart any more, however it looks.
+#[tokio::test(start_paused = true)]
+async fn nothing_behind_a_violation_goes_on() {
+    let early = Bytes::from_static(&[0x83, 0x80]);
+    let opening = Opening { early_from_client: early, ..Opening::default() };
+    let (worker, _phase) = Worker::for_test();
+    let settings = Settings::default();
+    let (mut client, client_end) = duplex(PIPE_BYTES);
+    let (mut node, node_end) = duplex(PIPE_BYTES);
+    // All of it is there before the relay first looks, and takes several reads.
+    client.write_all(&frame(Sender::Client, 0x81, b"legal by itself")).await.unwrap();
+    client.write_all(&close_frame(Sender::Client, 1000)).await.unwrap();
+    client.shutdown().await.unwrap();
+    let ends = async {
+        assert_eq!(read_close(&mut node, Sender::Client).await.0, 1002);
+        node.shutdown().await.unwrap();
+        expect_end(&mut node).await;
+        assert_eq!(read_close(&mut client, Sender::Server).await.0, 1002);
+    };
+    let run = relay(client_end, node_end, opening, &worker, &settings);
+    let (report, ()) = tokio::join!(run, ends);
+    assert!(matches!(report.end, End::Violated(Side::Client, Violation::ReservedOpcode(3))));
+    assert_eq!((report.client_close, report.client_to_upstream.bytes), (None, 0));
+}
+
 // T55: RFC 6455 §10.4. A flood of fragments stops at the limits, wherever it comes from.
 #[tokio::test(start_paused = true)]
 async fn t55_floods_of_fragments_are_cut() {

@@ -1,0 +1,105 @@
+//! A call's two bodies on their way: its deadline, and the status at its end.
+
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use gwproxy_core::timer::Deadline;
+use gwproxy_core::upstream::Outcome;
+use gwproxy_core::{Code, Error};
+use gwproxy_http::body::Filter;
+use gwproxy_http::h2;
+use gwproxy_http::rescue::title_of;
+use http_body::Frame;
+
+use crate::status::Status;
+
+type Polled = Poll<Option<Result<Frame<Bytes>, Error>>>;
+
+/// When a call is over, whatever happens. Armed already.
+#[derive(Debug)]
+pub(crate) struct Limit(pub(crate) Deadline);
+
+/// The request body of a call with a deadline: cut when that passes, so that a node hears of the
+/// end of a call that is still being sent.
+#[derive(Debug)]
+pub(crate) struct Asking(pub(crate) Limit);
+
+/// The response body of a call: ends with a status, if need be with one of ours.
+#[derive(Debug, Default)]
+pub(crate) struct Answering {
+    limit: Option<Limit>,
+    outcome: Option<Outcome>,
+    error: Option<Code>,
+}
+
+impl Limit {
+    fn is_over(&self, cx: &mut Context<'_>) -> bool {
+        self.0.poll_expired(cx).is_ready()
+    }
+}
+
+impl Filter for Asking {
+    fn poll_frame(&mut self, cx: &mut Context<'_>, frame: Polled) -> Polled {
+        // What has come goes on; a stream without a pause is cut by its response.
+        if frame.is_pending() && self.0.is_over(cx) {
+            let error = h2::cancel(Code::UpstreamTimeout, "the call's deadline passed");
+            return Poll::Ready(Some(Err(error)));
+        }
+        frame
+    }
+
+    fn appends(&self) -> bool {
+        false
+    }
+}
+
+impl Answering {
+    pub(crate) fn within(limit: Option<Limit>) -> Self {
+        Self { limit, ..Self::default() }
+    }
+
+    fn end(&mut self, error: Code, status: Status, message: &str) -> Polled {
+        self.error = Some(error);
+        self.outcome = Some(Outcome::Failure);
+        Poll::Ready(Some(Ok(Frame::trailers(status.trailers(message)))))
+    }
+}
+
+impl Filter for Answering {
+    fn poll_frame(&mut self, cx: &mut Context<'_>, frame: Polled) -> Polled {
+        match frame {
+            Poll::Ready(Some(Ok(mut frame))) if frame.is_trailers() => {
+                if let Some(trailers) = frame.trailers_mut() {
+                    let status = Status::of_fields(trailers);
+                    if status.is_none() {
+                        Status::Unknown.put(NO_STATUS, trailers);
+                        self.error = Some(Code::UpstreamMalformed);
+                    }
+                    self.outcome = Some(status.unwrap_or(Status::Unknown).outcome());
+                }
+                Poll::Ready(Some(Ok(frame)))
+            }
+            Poll::Ready(None) => self.end(Code::UpstreamMalformed, Status::Unknown, NO_STATUS),
+            // The client gets the node's reset with the same code and maps it itself.
+            Poll::Ready(Some(Err(error))) => Poll::Ready(Some(Err(error))),
+            frame if self.limit.as_ref().is_some_and(|limit| limit.is_over(cx)) => {
+                drop(frame);
+                let code = Code::UpstreamTimeout;
+                let message = format!("{code}: {}", title_of(code));
+                self.end(code, Status::DeadlineExceeded, &message)
+            }
+            frame => frame,
+        }
+    }
+
+    fn outcome(&self) -> Option<Outcome> {
+        self.outcome
+    }
+
+    fn error(&self) -> Option<Code> {
+        self.error
+    }
+}
+
+pub(crate) const NO_STATUS: &str =
+    "upstream_malformed: The service ended the call without a status.";

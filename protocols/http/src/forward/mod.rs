@@ -1,0 +1,397 @@
+//! Forward proxying: CONNECT tunnels and absolute-form requests to whatever the policy lets a
+//! client reach.
+//!
+//! The way of a request: form → [`Policy`] on the name → credentials → one resolve → [`Policy`]
+//! on each address → dial exactly those addresses. Nothing after the verdict looks at the name
+//! again, so a name that resolves to something else a moment later changes nothing (DNS
+//! rebinding).
+
+mod authenticate;
+mod destination;
+mod nodes;
+mod pac;
+mod policy;
+mod reach;
+
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use gwproxy_core::net::{HostPort, PeerAddr, Stream};
+use gwproxy_core::upstream::connect;
+use gwproxy_core::{Code, Error};
+use http::header::{CONNECTION, UPGRADE, VIA};
+use http::uri::Scheme;
+use http::{HeaderMap, HeaderValue, Method, StatusCode, Version};
+use tokio::net::TcpStream;
+
+use crate::body::Body;
+use crate::h1::head::Reject;
+use crate::rescue::{self, Problem, Rescue};
+use crate::reverse::{self, PSEUDONYM, head_of};
+use crate::serve::{Client, Handle};
+use crate::tunnel::{Tunnel, Upgrade, Upgraded, UpgradedIo, carry_raw};
+use crate::upstream::{Host, Terms, Upstream};
+use crate::wire::hop;
+use crate::{Request, Response};
+
+pub use authenticate::Credentials;
+pub use destination::{Destination, DestinationError, Form, Ports};
+pub use pac::{PATH as PAC_PATH, guide};
+pub use policy::{Named, Policy, Prohibited};
+
+/// Times a request may have passed a gwproxy before (RFC 9110 §7.6.3). Proxies in a row have the
+/// same name there, so one is no loop yet; no honest chain has eight.
+const OWN_VIAS_MAX: usize = 8;
+
+/// What a forward proxy obeys.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// What clients may reach.
+    pub policy: Policy,
+    /// For resolving a name, and again for connecting. Default 2 s (D06).
+    pub connect_timeout: Duration,
+    /// From a request's head to the response's. Default 60 s: origins on the Internet are slower
+    /// than one's own services.
+    pub first_byte: Duration,
+    /// Silence within a body, either way. Default 300 s: event streams are silent for long.
+    pub body: Duration,
+    /// A CONNECT tunnel ends after this long without a byte either way. Default 300 s (D05).
+    pub tunnel_idle: Duration,
+    /// Takes only CONNECT and WebSocket handshakes. Default false.
+    pub websocket_only: bool,
+    /// How errors are told to clients.
+    pub problem: Problem,
+}
+
+/// The forward proxy of one worker.
+pub struct Forward {
+    settings: Arc<Settings>,
+    upstream: Rc<Upstream>,
+    upgrade: Rc<dyn Upgrade>,
+    credentials: Option<Rc<dyn Credentials>>,
+    nodes: nodes::Nodes,
+}
+
+/// What a request wants.
+#[derive(Debug, PartialEq, Eq)]
+enum Target {
+    /// A message passed on (RFC 9112 §3.2.2).
+    Origin(HostPort),
+    /// Something of the proxy itself.
+    Own,
+    /// A tunnel (RFC 9110 §9.3.6).
+    Tunnel(HostPort),
+}
+
+/// Why there is no response of the destination's.
+enum Refusal {
+    /// What was asked for failed or is not allowed.
+    Failed(Error),
+    /// What was asked for makes no sense here; the client is told what does.
+    Wrong(Reject),
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            policy: Policy::default(),
+            connect_timeout: Duration::from_secs(2),
+            first_byte: Duration::from_mins(1),
+            body: Duration::from_mins(5),
+            tunnel_idle: Duration::from_mins(5),
+            websocket_only: false,
+            problem: Problem::default(),
+        }
+    }
+}
+
+impl Forward {
+    /// A forward proxy that carries WebSocket traffic by `upgrade`. Without `credentials` everyone who
+    /// reaches the listener may use it.
+    pub fn new(
+        settings: Arc<Settings>,
+        upstream: Rc<Upstream>,
+        upgrade: Rc<dyn Upgrade>,
+        credentials: Option<Rc<dyn Credentials>>,
+    ) -> Self {
+        Self { settings, upstream, upgrade, credentials, nodes: nodes::Nodes::default() }
+    }
+
+    /// The response, always, and what went wrong where something did, for the record.
+    pub async fn respond(&self, request: Request, client: &Client) -> (Response, Option<Error>) {
+        let is_h2 = request.version() == Version::HTTP_2;
+        let is_connect = *request.method() == Method::CONNECT;
+        let (mut response, error) = match self.answer(request, client).await {
+            Ok(response) => (response, None),
+            Err(Refusal::Failed(error)) => (self.settings.problem.answer(&error), Some(error)),
+            Err(Refusal::Wrong(reject)) => {
+                let mut response = rescue::rejected(&reject);
+                if reject.status == StatusCode::UPGRADE_REQUIRED {
+                    response.headers_mut().insert(UPGRADE, HeaderValue::from_static("websocket"));
+                }
+                (response, Some(Error::new(Code::ClientMalformed, reject.reason)))
+            }
+        };
+        if is_h2 {
+            // RFC 9113 §8.2.2: there are no connection fields.
+            response.headers_mut().remove(CONNECTION);
+        } else if is_connect && !response.status().is_success() {
+            // RFC 9931: a client that sent data before the 2xx must not have it taken for
+            // requests.
+            response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+        }
+        (response, error)
+    }
+
+    async fn answer(&self, request: Request, client: &Client) -> Result<Response, Refusal> {
+        match target_of(&request, client)? {
+            Target::Tunnel(at) => self.connect(at, &request, client).await,
+            Target::Origin(at) => self.pass_on(at, request, client).await,
+            Target::Own if request.uri().path() == pac::PATH => Ok(pac::answer(&request, client)),
+            Target::Own => Err(bad(
+                "this is a forward proxy, not a web server: name it as the proxy of your client \
+                 (http_proxy and https_proxy, or the PAC file at /proxy.pac) and ask for whole \
+                 URLs or with CONNECT",
+            )
+            .into()),
+        }
+    }
+
+    /// CONNECT: a tunnel to `at`, opened before the client is told so.
+    async fn connect(
+        &self,
+        at: HostPort,
+        request: &Request,
+        client: &Client,
+    ) -> Result<Response, Refusal> {
+        // RFC 9110 §9.3.6: content in CONNECT means nothing, and bytes that nobody counts are
+        // where smuggling starts. What follows the head belongs to the tunnel.
+        if request.body().length() != Some(0) {
+            return Err(bad("a CONNECT request has no content").into());
+        }
+        let addrs = self.admit(Form::Connect, &at, request.headers(), client).await?;
+        let tcp = self.dial(&at, &addrs).await?;
+        let (idle, worker) = (self.settings.tunnel_idle, Rc::clone(self.upstream.worker()));
+        let tunnel = Tunnel::new(move |client| {
+            Box::pin(async move {
+                let io = UpgradedIo::Stream(Box::new(Stream::from(tcp)));
+                let upstream = Upgraded { io, early: Bytes::new() };
+                let relayed = carry_raw(client, upstream, idle, &worker).await;
+                tracing::debug!(destination = %at, ?relayed, "a CONNECT tunnel ended");
+            })
+        });
+        Ok(Response::new(Body::tunnel(tunnel)))
+    }
+
+    /// A request in absolute-form, passed on to `at`.
+    ///
+    /// The client is hidden: no forwarding field is added. Those the client wrote itself are its
+    /// own words and pass.
+    async fn pass_on(
+        &self,
+        at: HostPort,
+        mut request: Request,
+        client: &Client,
+    ) -> Result<Response, Refusal> {
+        if request.uri().path() == pac::PATH && is_own(&at, client.peer.local) {
+            return Ok(pac::answer(&request, client));
+        }
+        let wants_upgrade = reverse::wants_websocket(&request);
+        if self.settings.websocket_only && !wants_upgrade {
+            let reason = "this proxy takes CONNECT and WebSocket handshakes only";
+            return Err(Reject { status: StatusCode::UPGRADE_REQUIRED, reason }.into());
+        }
+        if own_vias(request.headers()) >= OWN_VIAS_MAX {
+            return Err(came_back(&at).into());
+        }
+        let addrs = self.admit(Form::Absolute, &at, request.headers(), client).await?;
+        if wants_upgrade && let Err(refusal) = self.upgrade.check_request(&head_of(&request)) {
+            return Ok(*refusal);
+        }
+        let version = request.version();
+        hop::strip(request.headers_mut());
+        reverse::to_origin_form(&mut request)?;
+        let asked = wants_upgrade.then(|| {
+            request.headers_mut().insert(UPGRADE, HeaderValue::from_static("websocket"));
+            head_of(&request)
+        });
+        reverse::add_via(request.headers_mut(), version);
+        let connect_timeout = self.settings.connect_timeout;
+        let cluster = self.nodes.of(&at, &addrs, connect_timeout, Instant::now());
+        let mut response = self.upstream.send(&cluster, request, &self.terms()).await?;
+        let version = response.version();
+        if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+            let worker = self.upstream.worker();
+            response = reverse::switch(&self.upgrade, worker, asked.as_ref(), response)?;
+        } else {
+            hop::strip_response(response.headers_mut());
+        }
+        // RFC 9110 §7.6.3: a proxy signs responses too.
+        reverse::add_via(response.headers_mut(), version);
+        Ok(response)
+    }
+
+    /// The addresses of `at` that this client may reach.
+    async fn admit(
+        &self,
+        form: Form,
+        at: &HostPort,
+        headers: &HeaderMap,
+        client: &Client,
+    ) -> Result<Rc<[SocketAddr]>, Error> {
+        let policy = &self.settings.policy;
+        let named = policy.judge_name(form, at)?;
+        if let Some(credentials) = &self.credentials {
+            authenticate::authenticate(credentials, headers).await?;
+        }
+        let addrs = self.resolve(at).await?;
+        let addrs = policy.judge_addrs(form, named, at, &addrs)?;
+        if addrs.iter().any(|addr| is_listener(*addr, client.peer.local)) {
+            return Err(came_back(at));
+        }
+        Ok(addrs)
+    }
+
+    async fn resolve(&self, at: &HostPort) -> Result<Rc<[SocketAddr]>, Error> {
+        if is_localhost(&at.host) {
+            let loopback = [Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()];
+            return Ok(loopback.map(|ip| SocketAddr::new(ip, at.port)).into());
+        }
+        let limit = self.settings.connect_timeout;
+        let resolving = self.upstream.resolver().resolve(at);
+        let deadline = self.upstream.worker().timer().deadline();
+        deadline.within(limit, resolving).await.unwrap_or_else(|| {
+            let sentence = format!("the name `{}` did not resolve within {limit:?}", at.host);
+            Err(Error::new(Code::UpstreamUnresolved, sentence).unsent())
+        })
+    }
+
+    async fn dial(&self, at: &HostPort, addrs: &[SocketAddr]) -> Result<TcpStream, Error> {
+        let limit = self.settings.connect_timeout;
+        let deadline = self.upstream.worker().timer().deadline();
+        match deadline.within(limit, connect::dial(addrs)).await {
+            Some(Ok(tcp)) => Ok(tcp),
+            Some(Err(error)) => {
+                let sentence = format!("`{at}` refused the connection: {error}");
+                Err(Error::new(Code::UpstreamRefused, sentence).because(error).unsent())
+            }
+            None => {
+                let sentence = format!("`{at}` took no connection within {limit:?}");
+                Err(Error::new(Code::UpstreamConnectTimeout, sentence).unsent())
+            }
+        }
+    }
+
+    fn terms(&self) -> Terms {
+        let Settings { first_byte, body, .. } = *self.settings;
+        Terms { first_byte, body, key: None, host: Host::Preserve, ..Terms::default() }
+    }
+}
+
+impl Handle for Forward {
+    async fn handle(self: Rc<Self>, request: Request, client: Rc<Client>) -> Response {
+        let (response, error) = self.respond(request, &client).await;
+        if let Some(error) = error {
+            tracing::debug!(client = %client.peer.remote, code = %error.code(), %error);
+        }
+        response
+    }
+}
+
+impl From<Error> for Refusal {
+    fn from(error: Error) -> Self {
+        Self::Failed(error)
+    }
+}
+
+impl From<Reject> for Refusal {
+    fn from(reject: Reject) -> Self {
+        Self::Wrong(reject)
+    }
+}
+
+impl std::fmt::Debug for Forward {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Forward").field("settings", &self.settings).finish_non_exhaustive()
+    }
+}
+
+/// Reads what a request wants from its target.
+fn target_of(request: &Request, client: &Client) -> Result<Target, Reject> {
+    let uri = request.uri();
+    let Some(authority) = uri.authority() else { return Ok(Target::Own) };
+    if *request.method() == Method::CONNECT {
+        return match HostPort::parse(authority.as_str(), None) {
+            Ok(at) => Ok(Target::Tunnel(at)),
+            Err(_) => Err(bad("CONNECT asks for host:port (RFC 9110 §9.3.6)")),
+        };
+    }
+    let is_h2 = request.version() == Version::HTTP_2;
+    match uri.scheme_str() {
+        Some("http") => {
+            // RFC 3986 §3.2.3: an empty port is the default one.
+            let authority = authority.as_str();
+            let authority = authority.strip_suffix(':').unwrap_or(authority);
+            match HostPort::parse(authority, Some(80)) {
+                Ok(at) => Ok(Target::Origin(at)),
+                Err(_) => Err(bad("the target's host or port is not valid")),
+            }
+        }
+        // HTTP/2 has no origin-form: over TLS a request for the proxy itself looks like this.
+        Some("https") if is_h2 && client.scheme == Scheme::HTTPS => Ok(Target::Own),
+        Some("https") => Err(bad("https:// goes through a forward proxy by CONNECT")),
+        Some("ws" | "wss") => Err(bad("WebSockets go through a forward proxy by CONNECT")),
+        _ => Err(bad("a forward proxy passes http:// on and takes CONNECT for everything else")),
+    }
+}
+
+/// Names that are this machine whatever a name server says (RFC 6761 §6.3).
+fn is_localhost(host: &str) -> bool {
+    let host = host.strip_suffix('.').unwrap_or(host);
+    host == "localhost" || host.ends_with(".localhost")
+}
+
+/// Whether `at` is how a client would name the address it reached this proxy at.
+fn is_own(at: &HostPort, local: PeerAddr) -> bool {
+    let PeerAddr::Ip(local) = local else { return false };
+    let is_host = match at.ip() {
+        Some(ip) => ip == local.ip(),
+        None => local.ip().is_loopback() && is_localhost(&at.host),
+    };
+    is_host && at.port == local.port()
+}
+
+/// Whether dialling `addr` reaches the listener that the client came through. A loop by another
+/// address of this machine is found at its second round, when that address is `local`.
+fn is_listener(addr: SocketAddr, local: PeerAddr) -> bool {
+    let PeerAddr::Ip(local) = local else { return false };
+    let ip = addr.ip().to_canonical();
+    let is_host = ip == local.ip() || (ip.is_unspecified() && local.ip().is_loopback());
+    is_host && addr.port() == local.port()
+}
+
+/// How often the request passed a proxy of our name.
+fn own_vias(headers: &HeaderMap) -> usize {
+    if !headers.contains_key(VIA) {
+        return 0;
+    }
+    hop::tokens(headers, &VIA)
+        .filter(|via| via.split_ascii_whitespace().nth(1) == Some(PSEUDONYM))
+        .count()
+}
+
+#[cold]
+fn came_back(at: &HostPort) -> Error {
+    let sentence = format!("`{at}` leads back to this proxy");
+    Error::new(Code::LoopDetected, sentence).unsent()
+}
+
+const fn bad(reason: &'static str) -> Reject {
+    Reject { status: StatusCode::BAD_REQUEST, reason }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,59 @@
+//! Records for listeners whose requests do not pass the gateway: the forward proxy.
+
+use std::rc::Rc;
+use std::sync::Arc;
+
+use gwproxy_core::{Code, Error};
+use gwproxy_http::h1::head::Reject;
+use gwproxy_http::wire::forwarded;
+use gwproxy_http::{Client, Handle, Request, Response};
+
+use super::exchange::Exchange;
+use super::limit::Limit;
+use super::{Shared, check};
+use gwproxy_http::rescue::{Problem, Rescue as _};
+
+/// Limits, counts and logs what `inner` answers.
+#[derive(Debug)]
+pub struct Recorded<H> {
+    inner: Rc<H>,
+    shared: Rc<Shared>,
+    listener: Arc<str>,
+    limit: Option<Arc<Limit>>,
+}
+
+impl<H> Recorded<H> {
+    /// A record for every answer of `inner`, under the listener's name.
+    pub fn new(
+        inner: Rc<H>,
+        shared: Rc<Shared>,
+        listener: Arc<str>,
+        limit: Option<Arc<Limit>>,
+    ) -> Rc<Self> {
+        Rc::new(Self { inner, shared, listener, limit })
+    }
+}
+
+impl<H: Handle> Handle for Recorded<H> {
+    async fn handle(self: Rc<Self>, request: Request, client: Rc<Client>) -> Response {
+        let client_ip =
+            forwarded::client_ip(request.headers(), client.peer.remote, &self.shared.trusted);
+        let listener = Arc::clone(&self.listener);
+        let mut exchange = Exchange::begin(&request, &client, client_ip, listener, &self.shared);
+        let now = std::time::Instant::now();
+        let (mut response, error) = match check(self.limit.as_ref(), &request, &mut exchange, now) {
+            Ok(()) => (Rc::clone(&self.inner).handle(request, client).await, None),
+            Err(error) => (Problem::default().answer(&error), Some(error)),
+        };
+        exchange.finish_on(&mut response, error.as_ref());
+        response
+    }
+
+    fn reject(&self, reject: &Reject, client: &Client) -> Response {
+        let mut response = self.inner.reject(reject, client);
+        let error = Error::new(Code::ClientMalformed, reject.reason);
+        Exchange::of_rejected(client, Arc::clone(&self.listener), &self.shared)
+            .finish_on(&mut response, Some(&error));
+        response
+    }
+}

@@ -1,0 +1,81 @@
+//! The record of a TCP connection that is over.
+
+use std::io::Write as _;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use gwproxy_core::telemetry::json;
+use gwproxy_tcp::Session;
+
+use super::Shared;
+use crate::plan::AccessLogFormat;
+
+/// What a connection's record says beside the session itself.
+#[derive(Debug)]
+pub struct Recorder {
+    /// Where records go.
+    pub shared: Rc<Shared>,
+    /// The listener's name.
+    pub listener: Arc<str>,
+    /// The number of the service.
+    pub service: usize,
+    /// The name of the service.
+    pub service_id: Arc<str>,
+}
+
+impl Recorder {
+    /// Counts and logs a connection.
+    pub fn record(&self, session: &Session) {
+        let code = session.ending.code();
+        // There is no status in TCP; these sort a connection into the classes of requests.
+        let status = if code.is_none() { 200 } else { 502 };
+        let bytes = session.upstream_to_client;
+        self.shared.metrics.record(self.service, status, code, bytes, session.took);
+        match &self.shared.log {
+            None => {}
+            Some((log, AccessLogFormat::Json)) => log.add(|out| self.write_json(out, session)),
+            Some((log, AccessLogFormat::Combined)) => {
+                log.add(|out| self.write_combined(out, session));
+            }
+        }
+    }
+
+    fn write_combined(&self, out: &mut Vec<u8>, session: &Session) {
+        let now = jiff::Zoned::now();
+        let _ = match session.peer.remote.ip() {
+            Some(ip) => write!(out, "{ip}"),
+            None => write!(out, "{}", session.peer.remote),
+        };
+        let _ = write!(out, " - - [{}] ", now.strftime("%d/%b/%Y:%H:%M:%S %z"));
+        json::push_str(out, format!("TCP {}", self.listener).as_bytes());
+        let (ending, bytes) = (session.ending.as_str(), session.upstream_to_client);
+        let _ = write!(out, " {ending} {bytes} \"-\" \"-\"");
+    }
+
+    fn write_json(&self, out: &mut Vec<u8>, session: &Session) {
+        let _ = write!(out, "{{\"time\":\"{:.3}\",\"listener\":", jiff::Timestamp::now());
+        json::push_str(out, self.listener.as_bytes());
+        let _ = match session.peer.remote.ip() {
+            Some(ip) => write!(out, ",\"client\":\"{ip}\""),
+            None => write!(out, ",\"client\":\"{}\"", session.peer.remote),
+        };
+        let _ = write!(out, ",\"protocol\":\"TCP\",\"tls\":{}", session.peer.tls.is_some());
+        let _ = write!(
+            out,
+            ",\"bytes_received\":{},\"bytes\":{},\"duration_ms\":{:.3},\"ending\":\"{}\",\"service\":",
+            session.client_to_upstream,
+            session.upstream_to_client,
+            session.took.as_secs_f64() * 1e3,
+            session.ending.as_str(),
+        );
+        json::push_str(out, self.service_id.as_bytes());
+        if let Some(node) = &session.node {
+            out.extend_from_slice(b",\"node\":");
+            json::push_str(out, node.as_bytes());
+        }
+        if let Some(code) = session.ending.code() {
+            let _ = write!(out, ",\"error\":\"{code}\"");
+        }
+        out.push(b'}');
+    }
+}

@@ -1,0 +1,98 @@
+//! A client that sends exactly the bytes it is given.
+
+use std::io::{ErrorKind, Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpStream};
+
+use super::{Message, PATIENCE};
+
+/// A connection to the proxy.
+#[derive(Debug)]
+pub(crate) struct Conn {
+    pub(crate) stream: TcpStream,
+}
+
+impl Conn {
+    #[track_caller]
+    pub(crate) fn open(addr: SocketAddr) -> Self {
+        let stream = TcpStream::connect(addr).unwrap_or_else(|e| panic!("connect {addr}: {e}"));
+        stream.set_read_timeout(Some(PATIENCE)).expect("a timeout can be set");
+        stream.set_write_timeout(Some(PATIENCE)).expect("a timeout can be set");
+        stream.set_nodelay(true).expect("no delay can be set");
+        Self { stream }
+    }
+
+    /// Sends all of it. A peer that has closed meanwhile is no error: what it answered shows.
+    pub(crate) fn send(&mut self, bytes: impl AsRef<[u8]>) -> &mut Self {
+        match self.stream.write_all(bytes.as_ref()) {
+            Ok(()) => {}
+            Err(error)
+                if matches!(error.kind(), ErrorKind::BrokenPipe | ErrorKind::ConnectionReset) => {}
+            Err(error) => panic!("send: {error}"),
+        }
+        self
+    }
+
+    /// No more from us; the other direction stays open.
+    pub(crate) fn finish(&mut self) -> &mut Self {
+        // The peer may have closed already.
+        let _ = self.stream.shutdown(Shutdown::Write);
+        self
+    }
+
+    /// The next head alone; interim responses are heads as well.
+    #[track_caller]
+    pub(crate) fn head(&mut self) -> Message {
+        Message::head(&mut self.stream).expect("a response, not the end of the connection")
+    }
+
+    /// The next final response to a request other than HEAD.
+    #[track_caller]
+    pub(crate) fn response(&mut self) -> Message {
+        let mut response = self.head();
+        while (100..200).contains(&response.status()) && response.status() != 101 {
+            response = self.head();
+        }
+        if !matches!(response.status(), 101 | 204 | 304) {
+            response.read_body(&mut self.stream, true);
+        }
+        response
+    }
+
+    /// Sends a request and takes its response.
+    #[track_caller]
+    pub(crate) fn ask(&mut self, request: impl AsRef<[u8]>) -> Message {
+        self.send(request).response()
+    }
+
+    /// Everything until the peer ends the connection.
+    #[track_caller]
+    pub(crate) fn rest(&mut self) -> Vec<u8> {
+        let mut rest = Vec::new();
+        match self.stream.read_to_end(&mut rest) {
+            Ok(_) => {}
+            Err(error) if error.kind() == ErrorKind::ConnectionReset => {}
+            Err(error) => panic!("{error}, after {:?}", super::text(&rest)),
+        }
+        rest
+    }
+
+    /// Waits until the peer ends the connection; it must not say anything more.
+    #[track_caller]
+    pub(crate) fn assert_ends(&mut self) {
+        let rest = self.rest();
+        assert!(rest.is_empty(), "more came: {:?}", super::text(&rest));
+    }
+
+    /// Ends the connection with a reset.
+    pub(crate) fn reset(self) {
+        socket2::SockRef::from(&self.stream)
+            .set_linger(Some(std::time::Duration::ZERO))
+            .expect("linger can be set");
+    }
+}
+
+/// Sends `bytes`, then reads until the proxy closes the connection.
+#[track_caller]
+pub(crate) fn raw(addr: SocketAddr, bytes: impl AsRef<[u8]>) -> Vec<u8> {
+    Conn::open(addr).send(bytes).rest()
+}
