@@ -86,10 +86,9 @@ pub fn strip(headers: &mut HeaderMap) {
             headers.remove(name);
         }
     }
-    if !headers.contains_key(TE) {
-        return;
+    if headers.contains_key(TE) {
+        headers.remove(TE);
     }
-    headers.remove(TE);
     if wants_trailers {
         headers.insert(TE, HeaderValue::from_static("trailers"));
     }
