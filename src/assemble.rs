@@ -114,7 +114,7 @@ pub async fn start(plan: &Plan) -> Result<Running, String> {
             limit: limit(listener.limiter.as_ref())?,
             tcp: tcp_target(listener, &services),
             users: match &listener.action {
-                Action::Forward(forward) => Users::new(&forward.users),
+                Action::Forward(forward) => Users::new(&forward.users)?,
                 Action::Route | Action::Serve(_) => None,
             },
         });

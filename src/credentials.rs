@@ -1,166 +1,253 @@
-//! Users of a forward proxy: password hashes, checked off the workers.
+//! Users of a forward proxy: their password hashes, checked off the workers and remembered for a
+//! minute.
 //!
-//! A check costs tens of milliseconds of CPU on purpose, and a browser sends its credentials with
-//! every request; so a success is remembered for a minute, by a keyed hash and never by the
-//! password, and only a few checks run at a time.
+//! A password hash is slow and hungry on purpose (Argon2id: tens of milliseconds, 19 MiB), and a
+//! client sends its password with every request. So a check runs on the blocking pool, few run at
+//! a time over the whole process, a bounded number waits, and what passed is remembered by a
+//! keyed hash of the credentials. A user that does not exist costs the same check as one that
+//! does, so time tells nothing about names.
 
+use std::cell::RefCell;
 use std::collections::HashMap;
-use std::hash::BuildHasher as _;
-use std::rc::Rc;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::rc::{Rc, Weak};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use argon2::password_hash::PasswordVerifier as _;
-use argon2::{Argon2, PasswordHash};
-use foldhash::quality::RandomState;
+use argon2::Argon2;
+use argon2::password_hash::PasswordVerifier;
+use argon2::password_hash::phc;
+use aws_lc_rs::hmac;
+use aws_lc_rs::rand::SystemRandom;
 use gwproxy_core::worker::LocalFuture;
 use gwproxy_core::{Code, Error};
 use gwproxy_http::forward::Credentials;
-use tokio::sync::Semaphore;
+use tokio::sync::{OnceCell, Semaphore};
 
-use crate::plan::User;
+use crate::plan::{PasswordHash, User};
 
-/// How long a success is remembered.
+/// How long credentials that passed are taken for good.
 const REMEMBERED: Duration = Duration::from_mins(1);
-/// Successes remembered at a time; above, all are forgotten at once.
+/// Credentials remembered on one worker; above, the oldest is forgotten.
 const REMEMBERED_MAX: usize = 1024;
-/// Checks at a time; a check keeps one core busy.
-const CHECKS_MAX: usize = 2;
-/// Checks that wait for their turn; more are turned away, or a flood of wrong passwords would
-/// keep everyone waiting.
+/// Checks at a time over all workers: hashing must leave cores for traffic, and each takes
+/// megabytes.
+const CHECKS_MAX: usize = 4;
+/// Checks that wait for their turn over all workers; more are refused as overload.
 const WAITING_MAX: usize = 64;
 
-/// The users of one listener, shared by all workers.
-#[derive(Debug)]
+/// Every user of one forward proxy, shared by all workers.
 pub struct Users {
-    hashes: HashMap<Arc<str>, Arc<str>>,
-    /// Checked in place of an unknown user's, so that the time tells nothing.
-    decoy: Arc<str>,
-    turns: Semaphore,
-    places: Semaphore,
-    seed: [RandomState; 2],
-    // Off the workers' common path: a plain lock, held for a look-up.
-    known: Mutex<HashMap<[u64; 2], Instant>>,
+    hashes: HashMap<Arc<str>, PasswordHash>,
+    /// Checked for users that do not exist.
+    decoy: PasswordHash,
+    key: hmac::Key,
+    checks: Arc<Semaphore>,
+    waiting: AtomicUsize,
 }
 
-/// The users, seen from a worker.
+/// The users as one worker asks for them.
 #[derive(Debug)]
-struct OnWorker(Arc<Users>);
+struct Verifier {
+    users: Arc<Users>,
+    passed: RefCell<HashMap<Tag, Instant>>,
+    /// Checks under way: a client opens several connections at once with the same credentials,
+    /// and one check answers all.
+    running: RefCell<HashMap<Tag, Weak<OnceCell<bool>>>>,
+}
+
+/// A user and a password, under a key that dies with the process.
+type Tag = [u8; 32];
 
 impl Users {
-    /// The users of a plan; none when there are none.
-    pub fn new(users: &[User]) -> Option<Arc<Self>> {
-        let decoy = users.first()?.hash.expose().into();
-        let hash = |user: &User| (Arc::clone(&user.name), user.hash.expose().into());
-        Some(Arc::new(Self {
-            hashes: users.iter().map(hash).collect(),
-            decoy,
-            turns: Semaphore::new(CHECKS_MAX),
-            places: Semaphore::new(CHECKS_MAX + WAITING_MAX),
-            seed: [RandomState::default(), RandomState::default()],
-            known: Mutex::default(),
-        }))
+    /// The users of a forward proxy; none: nobody has to log in.
+    ///
+    /// # Errors
+    /// A sentence that names the user whose hash cannot be read.
+    pub fn new(users: &[User]) -> Result<Option<Arc<Self>>, String> {
+        let Some(first) = users.first() else { return Ok(None) };
+        let mut hashes = HashMap::with_capacity(users.len());
+        for user in users {
+            readable(user.hash.expose()).map_err(|why| {
+                format!(
+                    "the password hash of the user `{}` cannot be read ({why}); make one with \
+                     `gwproxy hash-password`",
+                    user.name
+                )
+            })?;
+            hashes.insert(Arc::clone(&user.name), user.hash.clone());
+        }
+        let key = hmac::Key::generate(hmac::HMAC_SHA256, &SystemRandom::new())
+            .map_err(|_| "the system gives no random bytes".to_owned())?;
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        Ok(Some(Arc::new(Self {
+            hashes,
+            decoy: first.hash.clone(),
+            key,
+            checks: Arc::new(Semaphore::new((cores / 2).clamp(1, CHECKS_MAX))),
+            waiting: AtomicUsize::new(0),
+        })))
     }
 
     /// What a worker asks.
     pub fn on_worker(self: &Arc<Self>) -> Rc<dyn Credentials> {
-        Rc::new(OnWorker(Arc::clone(self)))
+        Verifier::new(Arc::clone(self))
     }
 
-    async fn verify(&self, user: String, password: String) -> Result<bool, Error> {
-        // Two independent 64-bit keyed hashes: nobody finds a second pair for a remembered one
-        // without knowing the seeds, which never leave the process.
-        let key = self.seed.each_ref().map(|seed| seed.hash_one((&user, &password)));
-        if self.remembers(key, Instant::now()) {
-            return Ok(true);
-        }
-        let crowded = || Error::new(Code::Overloaded, "too many password checks at once").unsent();
-        let _place = self.places.try_acquire().map_err(|_| crowded())?;
-        let _turn = self.turns.acquire().await.map_err(|_| crowded())?;
-        let hash = self.hashes.get(user.as_str());
-        let (is_known, hash) = (hash.is_some(), Arc::clone(hash.unwrap_or(&self.decoy)));
-        let checked = tokio::task::spawn_blocking(move || matches(&hash, &password)).await;
-        let is_good = is_known && checked.unwrap_or(false);
-        if is_good {
-            self.remember(key, Instant::now());
-        }
-        Ok(is_good)
+    fn tag(&self, user: &str, password: &str) -> Tag {
+        let mut context = hmac::Context::with_key(&self.key);
+        // The length keeps `a` + `bc` apart from `ab` + `c`.
+        context.update(&(user.len() as u64).to_le_bytes());
+        context.update(user.as_bytes());
+        context.update(password.as_bytes());
+        let mut tag = Tag::default();
+        tag.copy_from_slice(context.sign().as_ref());
+        tag
     }
 
-    fn remembers(&self, key: [u64; 2], now: Instant) -> bool {
-        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        known.get(&key).is_some_and(|&at| now.saturating_duration_since(at) < REMEMBERED)
-    }
-
-    fn remember(&self, key: [u64; 2], now: Instant) {
-        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        if known.len() >= REMEMBERED_MAX {
-            known.clear();
+    /// Checks a password on the blocking pool.
+    async fn check(&self, user: &str, password: String) -> Result<bool, Error> {
+        let (hash, exists) = match self.hashes.get(user) {
+            Some(hash) => (hash.clone(), true),
+            None => (self.decoy.clone(), false),
+        };
+        let turn = {
+            let _waiting = Waiting::enter(&self.waiting)?;
+            Arc::clone(&self.checks).acquire_owned().await
+        };
+        let checking = tokio::task::spawn_blocking(move || {
+            // Held to the end of the work, even if nobody waits for it any more.
+            let _turn = turn;
+            matches(hash.expose(), &password)
+        });
+        match checking.await {
+            Ok(matches) => Ok(matches && exists),
+            Err(error) => {
+                Err(Error::new(Code::Internal, "checking a password failed").because(error))
+            }
         }
-        known.insert(key, now);
     }
 }
 
-impl Credentials for OnWorker {
+impl Verifier {
+    fn new(users: Arc<Users>) -> Rc<Self> {
+        Rc::new(Self { users, passed: RefCell::default(), running: RefCell::default() })
+    }
+
+    fn has_passed(&self, tag: &Tag, now: Instant) -> bool {
+        self.passed.borrow().get(tag).is_some_and(|at| now.duration_since(*at) < REMEMBERED)
+    }
+
+    fn remember(&self, tag: Tag, now: Instant) {
+        let mut passed = self.passed.borrow_mut();
+        if passed.len() >= REMEMBERED_MAX && !passed.contains_key(&tag) {
+            let oldest = passed.iter().min_by_key(|(_, at)| **at).map(|(tag, _)| *tag);
+            oldest.map(|oldest| passed.remove(&oldest));
+        }
+        passed.insert(tag, now);
+    }
+
+    /// The check of these credentials that is under way, or a new one.
+    fn join(self: &Rc<Self>, tag: Tag) -> Running {
+        let mut running = self.running.borrow_mut();
+        let outcome = running.get(&tag).and_then(Weak::upgrade).unwrap_or_else(|| {
+            let outcome = Rc::new(OnceCell::new());
+            running.insert(tag, Rc::downgrade(&outcome));
+            outcome
+        });
+        Running { verifier: Rc::clone(self), tag, outcome }
+    }
+}
+
+impl Credentials for Verifier {
     fn verify(self: Rc<Self>, user: String, password: String) -> LocalFuture<Result<bool, Error>> {
-        Box::pin(async move { self.0.verify(user, password).await })
+        let tag = self.users.tag(&user, &password);
+        if self.has_passed(&tag, Instant::now()) {
+            return Box::pin(std::future::ready(Ok(true)));
+        }
+        Box::pin(async move {
+            let running = self.join(tag);
+            // If the one who checks goes away, the next one who waits checks.
+            let check = || self.users.check(&user, password);
+            let matches = *running.outcome.get_or_try_init(check).await?;
+            if matches {
+                self.remember(tag, Instant::now());
+            }
+            Ok(matches)
+        })
     }
 }
 
-/// Whether the password is the one of the hash: Argon2 in the PHC form, or bcrypt.
-fn matches(hash: &str, password: &str) -> bool {
-    if hash.starts_with("$2") {
-        return bcrypt::verify(password, hash).unwrap_or(false);
+impl std::fmt::Debug for Users {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Users").field("count", &self.hashes.len()).finish_non_exhaustive()
     }
-    PasswordHash::new(hash)
-        .is_ok_and(|hash| Argon2::default().verify_password(password.as_bytes(), &hash).is_ok())
+}
+
+/// A part in a check under way; the last one to leave forgets it.
+struct Running {
+    verifier: Rc<Verifier>,
+    tag: Tag,
+    outcome: Rc<OnceCell<bool>>,
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        if Rc::strong_count(&self.outcome) == 1 {
+            self.verifier.running.borrow_mut().remove(&self.tag);
+        }
+    }
+}
+
+/// A place in the queue for a check.
+struct Waiting<'a>(&'a AtomicUsize);
+
+impl<'a> Waiting<'a> {
+    fn enter(count: &'a AtomicUsize) -> Result<Self, Error> {
+        let waiting = Self(count);
+        if count.fetch_add(1, Ordering::Relaxed) < WAITING_MAX {
+            return Ok(waiting);
+        }
+        let sentence = format!("{WAITING_MAX} password checks are waiting already");
+        Err(Error::new(Code::Overloaded, sentence).unsent().retry_in(Duration::from_secs(1)))
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// Whether the password is the one that was hashed: Argon2 (PHC string) or bcrypt, which looks at
+/// the first 72 bytes as `htpasswd` does.
+fn matches(hash: &str, password: &str) -> bool {
+    if hash.starts_with("$argon2") {
+        phc::PasswordHash::new(hash)
+            .is_ok_and(|hash| Argon2::default().verify_password(password.as_bytes(), &hash).is_ok())
+    } else {
+        bcrypt::verify(password, hash).unwrap_or(false)
+    }
+}
+
+/// Refuses a hash that no password could ever match.
+fn readable(hash: &str) -> Result<(), String> {
+    if !hash.starts_with("$argon2") {
+        let parts: bcrypt::HashParts =
+            hash.parse().map_err(|error: bcrypt::BcryptError| error.to_string())?;
+        // The range of bcrypt itself; its parser does not look.
+        return match parts.get_cost() {
+            4..=31 => Ok(()),
+            cost => Err(format!("its cost {cost} is not 4 to 31")),
+        };
+    }
+    let parsed = phc::PasswordHash::new(hash).map_err(|error| error.to_string())?;
+    argon2::Params::try_from(&parsed).map_err(|error| error.to_string())?;
+    match (parsed.salt, parsed.hash) {
+        (Some(_), Some(_)) => Ok(()),
+        _ => Err("it has no salt or no hash".to_owned()),
+    }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use argon2::password_hash::PasswordHasher as _;
-
-    fn users() -> Arc<Users> {
-        let argon = Argon2::default().hash_password(b"swordfish").unwrap().to_string();
-        let bcrypt = bcrypt::hash("swordfish", 4).unwrap();
-        let users = [format!("ann:{argon}"), format!("bob:{bcrypt}")];
-        Users::new(&users.map(|user| user.parse().unwrap())).unwrap()
-    }
-
-    #[tokio::test]
-    async fn argon2_and_bcrypt_users_are_told_from_strangers() {
-        let users = users();
-        for (user, password, good) in [
-            ("ann", "swordfish", true),
-            ("bob", "swordfish", true),
-            ("ann", "Swordfish", false),
-            ("bob", "", false),
-            ("eve", "swordfish", false),
-            ("", "", false),
-        ] {
-            let verdict = users.verify(user.into(), password.into()).await.unwrap();
-            assert_eq!(verdict, good, "{user}:{password}");
-        }
-    }
-
-    #[tokio::test]
-    async fn only_a_success_is_remembered_and_only_for_a_while() {
-        let users = users();
-        users.verify("ann".into(), "wrong".into()).await.unwrap();
-        assert!(users.known.lock().unwrap().is_empty());
-        users.verify("ann".into(), "swordfish".into()).await.unwrap();
-        let (key, at) = users.known.lock().unwrap().iter().map(|(k, at)| (*k, *at)).next().unwrap();
-        assert!(users.remembers(key, at + REMEMBERED - Duration::from_millis(1)));
-        assert!(!users.remembers(key, at + REMEMBERED));
-    }
-
-    #[tokio::test]
-    async fn a_crowd_is_turned_away() {
-        let users = users();
-        let places = u32::try_from(CHECKS_MAX + WAITING_MAX).unwrap();
-        let _all = users.places.acquire_many(places).await.unwrap();
-        let error = users.verify("ann".into(), "swordfish".into()).await.unwrap_err();
-        assert_eq!(error.code(), Code::Overloaded);
-    }
-}
+mod tests;

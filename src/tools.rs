@@ -90,11 +90,10 @@ pub fn cert_dev(names: &[String]) -> Output {
 pub fn cert_show(ca_only: bool) -> Output {
     match devcert::existing() {
         Ok(Some(cert)) => {
-            let stdout = match ca_only {
-                true => format!("{}\n", cert.ca.display()),
-                false => {
-                    format!("{}\n{}", devcert::describe(&cert), devcert::trust_instructions(&cert))
-                }
+            let stdout = if ca_only {
+                format!("{}\n", cert.ca.display())
+            } else {
+                format!("{}\n{}", devcert::describe(&cert), devcert::trust_instructions(&cert))
             };
             Output { stdout, stderr: String::new(), code: 0 }
         }

@@ -246,6 +246,9 @@ fn run_worker(
         let receiving = Rc::clone(&worker);
         tokio::task::spawn_local(async move { receive(&receiving, receiver).await });
         worker.follow_phases().await;
+        // The listeners hold their handlers, and those hold the worker: without this cut nothing
+        // of the worker would ever be dropped, not even its end of the access log.
+        worker.inbox.clear();
     });
 }
 

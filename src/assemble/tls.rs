@@ -39,6 +39,9 @@ pub(crate) fn server(front: &TlsFront, alpn: &[&[u8]]) -> Result<ServerTls, Stri
     ServerTls::new(front.with_dev_certificate(pair), alpn)
 }
 
+/// For shared connections, and for those that carry one exchange at a time.
+type Offered = (Option<Arc<ClientTls>>, Option<Arc<ClientTls>>);
+
 /// What a service's nodes are offered, by the scheme of the node: for shared connections, and for
 /// those that carry one exchange at a time.
 pub(super) struct Offers {
@@ -72,11 +75,7 @@ impl Offers {
     }
 
     /// The TLS for a node of this scheme at `host`.
-    pub(super) fn for_node(
-        &self,
-        scheme: Scheme,
-        host: &str,
-    ) -> Result<(Option<Arc<ClientTls>>, Option<Arc<ClientTls>>), String> {
+    pub(super) fn for_node(&self, scheme: Scheme, host: &str) -> Result<Offered, String> {
         let Some((_, shared)) = self.by_scheme.iter().find(|(known, _)| *known == scheme) else {
             return Ok((None, None));
         };

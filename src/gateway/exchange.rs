@@ -197,7 +197,7 @@ impl OnEnd for Record {
                 log.add(|out| self.write_json(out, bytes, error, took));
             }
             Some((log, AccessLogFormat::Combined)) => {
-                log.add(|out| self.write_combined(out, bytes))
+                log.add(|out| self.write_combined(out, bytes));
             }
         }
     }

@@ -1,31 +1,33 @@
-//! Records for listeners whose requests do not pass the gateway: the forward proxy.
+//! The forward proxy as a listener: its requests do not pass the gateway, but they are limited,
+//! counted and logged like all others.
 
 use std::rc::Rc;
 use std::sync::Arc;
 
 use gwproxy_core::{Code, Error};
+use gwproxy_http::forward::{Asked, Forward};
 use gwproxy_http::h1::head::Reject;
+use gwproxy_http::rescue::{Problem, Rescue as _};
 use gwproxy_http::wire::forwarded;
 use gwproxy_http::{Client, Handle, Request, Response};
 
 use super::exchange::Exchange;
 use super::limit::Limit;
 use super::{Shared, check};
-use gwproxy_http::rescue::{Problem, Rescue as _};
 
-/// Limits, counts and logs what `inner` answers.
+/// Limits, counts and logs what the forward proxy answers.
 #[derive(Debug)]
-pub struct Recorded<H> {
-    inner: Rc<H>,
+pub struct Recorded {
+    inner: Rc<Forward>,
     shared: Rc<Shared>,
     listener: Arc<str>,
     limit: Option<Arc<Limit>>,
 }
 
-impl<H> Recorded<H> {
+impl Recorded {
     /// A record for every answer of `inner`, under the listener's name.
     pub fn new(
-        inner: Rc<H>,
+        inner: Rc<Forward>,
         shared: Rc<Shared>,
         listener: Arc<str>,
         limit: Option<Arc<Limit>>,
@@ -34,16 +36,21 @@ impl<H> Recorded<H> {
     }
 }
 
-impl<H: Handle> Handle for Recorded<H> {
+impl Handle for Recorded {
     async fn handle(self: Rc<Self>, request: Request, client: Rc<Client>) -> Response {
         let client_ip =
             forwarded::client_ip(request.headers(), client.peer.remote, &self.shared.trusted);
         let listener = Arc::clone(&self.listener);
         let mut exchange = Exchange::begin(&request, &client, client_ip, listener, &self.shared);
         let now = std::time::Instant::now();
+        let asked = Asked::of(&request);
         let (mut response, error) = match check(self.limit.as_ref(), &request, &mut exchange, now) {
-            Ok(()) => (Rc::clone(&self.inner).handle(request, client).await, None),
-            Err(error) => (Problem::default().answer(&error), Some(error)),
+            Ok(()) => self.inner.respond(request, &client).await,
+            Err(error) => {
+                let mut response = Problem::default().answer(&error);
+                asked.seal(&mut response);
+                (response, Some(error))
+            }
         };
         exchange.finish_on(&mut response, error.as_ref());
         response

@@ -145,8 +145,8 @@ mod tests {
         }
     }
 
-    fn router(routes: Vec<Route>) -> Router {
-        Router::new(&routes).unwrap()
+    fn router(routes: &[Route]) -> Router {
+        Router::new(routes).unwrap()
     }
 
     fn request(method: &str, host: &str, target: &str) -> Request {
@@ -165,12 +165,9 @@ mod tests {
     fn row_0_1_prefixes_are_whole_segments_and_rewritten() {
         let mut posts = route("posts", &[], "/posts", None);
         posts.methods = vec!["POST".parse().unwrap()];
-        let routes = vec![
-            posts,
-            route("api", &[], "/api", Some("/")),
-            route("v2", &[], "/v1/", Some("/v2")),
-        ];
-        let router = router(routes);
+        let routes =
+            [posts, route("api", &[], "/api", Some("/")), route("v2", &[], "/v1/", Some("/v2"))];
+        let router = router(&routes);
         let to = |target| taken(&router, "a", target);
         let some = |id: &str, path: &str| Some((id.into(), Some(path.into())));
         assert_eq!(to("/api"), some("api", "/"));
@@ -184,7 +181,7 @@ mod tests {
     /// T14: the target's authority counts, not the field; case, port and final dot do not.
     #[test]
     fn t14_hosts_are_compared_as_names() {
-        let router = router(vec![
+        let router = router(&[
             route("exact", &["example.com"], "/", None),
             route("below", &["*.example.com"], "/", None),
             route("v6", &["::1"], "/", None),

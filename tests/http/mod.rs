@@ -1,4 +1,9 @@
 //! HTTP through the built binary: what a client and an upstream see on the wire.
 
+mod abuse;
+mod downgrade;
+mod failure;
+mod fields;
 mod framing;
 mod reverse;
+mod streaming;

@@ -2,6 +2,7 @@
 
 use std::io::{ErrorKind, Read};
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use ::h2::client::SendRequest;
 use bytes::Bytes;
@@ -11,6 +12,9 @@ use tokio::runtime::Runtime;
 use tokio::time::timeout;
 
 use super::{Conn, PATIENCE};
+
+/// How long the connection runs between looks at a condition.
+const TURN: Duration = Duration::from_millis(5);
 
 /// An HTTP/2 connection with prior knowledge (RFC 9113 §3.3), blocking. It reads and writes only
 /// during the calls of its methods.
@@ -90,6 +94,15 @@ impl H2 {
             open.upload.send_trailers(trailers).expect("sent");
         }
         self.finish(open).expect("a response")
+    }
+
+    /// Lets the connection read and write until there is an answer.
+    #[track_caller]
+    pub(crate) fn run_until<T>(&self, mut ask: impl FnMut() -> Option<T>) -> T {
+        super::eventually("the condition of an HTTP/2 connection", || {
+            self.runtime.block_on(async { tokio::time::sleep(TURN).await });
+            ask()
+        })
     }
 
     /// Waits until the proxy has ended the connection.

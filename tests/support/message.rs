@@ -3,7 +3,7 @@
 //! Written apart from the proxy's codec on purpose: it judges what that one sends. It takes what
 //! RFC 9112 allows a sender to write and panics on anything else.
 
-use std::io::Read;
+use std::io::{ErrorKind, Read};
 
 /// Header or trailer fields: names and values exactly as on the wire, in order.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -42,33 +42,37 @@ impl Fields {
 }
 
 impl Message {
-    /// Reads a head, to the empty line. `None`: the stream ended before its first byte.
+    /// Reads a head, to the empty line. `None`: the stream ended first.
     pub(crate) fn head(stream: &mut impl Read) -> Option<Self> {
         let start = line(stream)?;
-        let fields = fields(stream);
+        let fields = fields(stream)?;
         Some(Self { start, fields, ..Self::default() })
     }
 
     /// Reads the body that the head announces. `to_end`: one without length lasts until the end
-    /// of the stream, as in responses; otherwise there is none, as in requests.
-    pub(crate) fn read_body(&mut self, stream: &mut impl Read, to_end: bool) {
+    /// of the stream, as in responses; otherwise there is none, as in requests. `None`: it was
+    /// cut off.
+    #[must_use]
+    pub(crate) fn read_body(&mut self, stream: &mut impl Read, to_end: bool) -> Option<()> {
         if self.fields.lists("transfer-encoding", "chunked") {
             loop {
-                let size = line(stream).expect("a chunk follows");
+                let size = line(stream)?;
                 let digits = size.split(';').next().unwrap_or_default();
                 let size = usize::from_str_radix(digits, 16).expect("a chunk size");
                 if size == 0 {
-                    self.trailers = fields(stream);
-                    return;
+                    self.trailers = fields(stream)?;
+                    return Some(());
                 }
-                read_into(stream, &mut self.body, size);
-                assert_eq!(line(stream).as_deref(), Some(""), "a chunk ends with CRLF");
+                read_into(stream, &mut self.body, size)?;
+                assert_eq!(line(stream)?, "", "a chunk ends with CRLF");
             }
         } else if let Some(length) = self.fields.get("content-length") {
             let length = length.parse().expect("a content-length is a number");
-            read_into(stream, &mut self.body, length);
+            read_into(stream, &mut self.body, length)
         } else if to_end {
-            stream.read_to_end(&mut self.body).expect("the rest of the stream");
+            stream.read_to_end(&mut self.body).ok().map(|_| ())
+        } else {
+            Some(())
         }
     }
 
@@ -103,44 +107,50 @@ impl Message {
     }
 }
 
-fn fields(stream: &mut impl Read) -> Fields {
+fn fields(stream: &mut impl Read) -> Option<Fields> {
     let mut fields = Vec::new();
     loop {
-        let line = line(stream).expect("a head or trailer ends with an empty line");
+        let line = line(stream)?;
         if line.is_empty() {
-            return Fields(fields);
+            return Some(Fields(fields));
         }
         let (name, value) = line.split_once(':').unwrap_or_else(|| panic!("no field: `{line}`"));
         fields.push((name.to_owned(), value.trim_matches([' ', '\t']).to_owned()));
     }
 }
 
-/// A line without its CRLF; `None` when the stream ended before it began. Reads byte by byte, so
-/// that nothing behind it is taken from the stream.
+/// A line without its CRLF; `None` when the stream ended first. Reads byte by byte, so that
+/// nothing behind it is taken from the stream.
 fn line(stream: &mut impl Read) -> Option<String> {
     let mut line = Vec::new();
     let mut byte = [0];
-    loop {
-        match stream.read(&mut byte) {
-            Ok(0) if line.is_empty() => return None,
-            Ok(0) => panic!("the stream ended within a line: {:?}", super::text(&line)),
-            Ok(_) if byte[0] == b'\n' => break,
-            Ok(_) => line.push(byte[0]),
-            Err(error) if error.kind() == std::io::ErrorKind::ConnectionReset => {
-                if line.is_empty() {
-                    return None;
-                }
-                panic!("reset within a line: {:?}", super::text(&line));
-            }
-            Err(error) => panic!("{error}, within a line: {:?}", super::text(&line)),
+    while byte[0] != b'\n' {
+        if !read(stream, &mut byte) {
+            return None;
         }
+        line.push(byte[0]);
     }
+    line.pop();
     assert_eq!(line.pop(), Some(b'\r'), "a line ends with CRLF: {:?}", super::text(&line));
     // Bytes above ASCII are kept apart, one character each (ISO 8859-1), so that nothing is lost.
     Some(line.into_iter().map(char::from).collect())
 }
 
-fn read_into(stream: &mut impl Read, body: &mut Vec<u8>, count: usize) {
-    let read = stream.take(count as u64).read_to_end(body).expect("the body");
-    assert_eq!(read, count, "the stream ended within the body");
+fn read_into(stream: &mut impl Read, body: &mut Vec<u8>, count: usize) -> Option<()> {
+    let from = body.len();
+    body.resize(from + count, 0);
+    read(stream, &mut body[from..]).then_some(())
+}
+
+/// Fills the buffer; false when the stream ended first, in order or by a reset.
+fn read(stream: &mut impl Read, buffer: &mut [u8]) -> bool {
+    match stream.read_exact(buffer) {
+        Ok(()) => true,
+        Err(error)
+            if matches!(error.kind(), ErrorKind::UnexpectedEof | ErrorKind::ConnectionReset) =>
+        {
+            false
+        }
+        Err(error) => panic!("{error}"),
+    }
 }

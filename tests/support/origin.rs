@@ -9,6 +9,9 @@ use std::time::Duration;
 
 use super::{Message, PATIENCE, eventually, text};
 
+/// Bytes recorded of one connection; tests of large bodies count instead.
+const RECORDED_MAX: usize = 4 * 1024 * 1024;
+
 /// An upstream. Every connection plays the same script on a thread of its own.
 #[derive(Debug)]
 pub(crate) struct Origin {
@@ -133,11 +136,16 @@ impl Origin {
         });
     }
 
+    /// Whether the scripts of `count` connections are over.
+    pub(crate) fn has_ended(&self, count: usize) -> bool {
+        locked(&self.log).ended >= count
+    }
+
     /// Waits until the scripts of `count` connections are over.
     #[track_caller]
     pub(crate) fn wait_ended(&self, count: usize) {
         eventually(&format!("{count} connections of the upstream end"), || {
-            (locked(&self.log).ended >= count).then_some(())
+            self.has_ended(count).then_some(())
         });
     }
 }
@@ -163,10 +171,10 @@ impl Peer {
         Message::head(self)
     }
 
-    /// The next request with its body. `None`: the connection ended instead.
+    /// The next request with its body. `None`: the connection ended first.
     pub(crate) fn request(&mut self) -> Option<Message> {
         let mut request = self.head()?;
-        request.read_body(self, false);
+        request.read_body(self, false)?;
         Some(request)
     }
 
@@ -185,7 +193,7 @@ impl Peer {
         let mut count = 0;
         let mut buffer = vec![0; 64 * 1024];
         loop {
-            match self.stream.read(&mut buffer) {
+            match self.read(&mut buffer) {
                 Ok(0) => return count,
                 Ok(read) => count += read as u64,
                 Err(error) if error.kind() == ErrorKind::ConnectionReset => return count,
@@ -206,7 +214,8 @@ impl Read for Peer {
     fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
         let read = self.stream.read(buffer)?;
         if let Some(received) = locked(&self.log).received.get_mut(self.number) {
-            received.extend_from_slice(&buffer[..read]);
+            let room = RECORDED_MAX - received.len();
+            received.extend_from_slice(&buffer[..read.min(room)]);
         }
         Ok(read)
     }

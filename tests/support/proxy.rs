@@ -51,14 +51,15 @@ impl Proxy {
         Self::start(&all)
     }
 
-    /// `gwproxy run FILE` with this content, once each `bind:` in it is announced, and the
-    /// `admin:` at its top level if there is one.
+    /// `gwproxy run FILE` with this content, once each `bind:` in it is announced, and the short
+    /// form of `admin:` if there is one.
     #[track_caller]
     pub(crate) fn run_file(yaml: &str) -> Self {
         let home = home();
         let file = home.path().join("gateway.yaml");
         std::fs::write(&file, yaml).expect("a file can be written");
-        let admin = usize::from(yaml.lines().any(|line| line.starts_with("admin:")));
+        let is_short = |line: &str| line.starts_with("admin: ") && !line.contains("bind:");
+        let admin = usize::from(yaml.lines().any(is_short));
         let mut command = binary(&home);
         command.arg("run").arg(file);
         Self::launch(&mut command, home, yaml.matches("bind:").count() + admin)

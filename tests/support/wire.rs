@@ -53,7 +53,7 @@ impl Conn {
             response = self.head();
         }
         if !matches!(response.status(), 101 | 204 | 304) {
-            response.read_body(&mut self.stream, true);
+            response.read_body(&mut self.stream, true).expect("a whole body");
         }
         response
     }

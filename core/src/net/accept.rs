@@ -120,6 +120,13 @@ impl Worker {
 }
 
 impl Inbox {
+    /// Lets go of the listeners: the worker ends.
+    pub(crate) fn clear(&self) {
+        let listeners = self.listeners.take();
+        // Dropped outside the borrow, since a handler may hold the worker's last reference.
+        drop(listeners);
+    }
+
     pub(crate) fn take(&self, worker: &Rc<Worker>, handover: Handover) {
         let found = self.listeners.borrow().get(handover.listener).cloned();
         let Some((listener, serve)) = found else { return };

@@ -1,6 +1,8 @@
 //! A call's two bodies on their way: its deadline, and the status at its end.
 
-use std::task::{Context, Poll};
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+use std::task::{Context, Poll, Waker};
 
 use bytes::Bytes;
 use gwproxy_core::timer::Deadline;
@@ -15,14 +17,24 @@ use crate::status::Status;
 
 type Polled = Poll<Option<Result<Frame<Bytes>, Error>>>;
 
+/// Told to the request body when the call is over before it was all sent.
+#[derive(Debug, Default)]
+pub(crate) struct Cut {
+    over: Cell<bool>,
+    waker: RefCell<Option<Waker>>,
+}
+
 /// When a call is over, whatever happens. Armed already.
 #[derive(Debug)]
-pub(crate) struct Limit(pub(crate) Deadline);
+pub(crate) struct Limit {
+    pub(crate) deadline: Deadline,
+    pub(crate) cut: Rc<Cut>,
+}
 
-/// The request body of a call with a deadline: cut when that passes, so that a node hears of the
-/// end of a call that is still being sent.
+/// The request body of a call with a deadline: cut when the response was ended by it, so that a
+/// node hears of the end of a call that is still being sent.
 #[derive(Debug)]
-pub(crate) struct Asking(pub(crate) Limit);
+pub(crate) struct Asking(pub(crate) Rc<Cut>);
 
 /// The response body of a call: ends with a status, if need be with one of ours.
 #[derive(Debug, Default)]
@@ -32,18 +44,23 @@ pub(crate) struct Answering {
     error: Option<Code>,
 }
 
-impl Limit {
-    fn is_over(&self, cx: &mut Context<'_>) -> bool {
-        self.0.poll_expired(cx).is_ready()
+impl Cut {
+    fn now(&self) {
+        self.over.set(true);
+        if let Some(waker) = self.waker.take() {
+            waker.wake();
+        }
     }
 }
 
 impl Filter for Asking {
     fn poll_frame(&mut self, cx: &mut Context<'_>, frame: Polled) -> Polled {
-        // What has come goes on; a stream without a pause is cut by its response.
-        if frame.is_pending() && self.0.is_over(cx) {
+        if self.0.over.get() {
             let error = h2::cancel(Code::UpstreamTimeout, "the call's deadline passed");
             return Poll::Ready(Some(Err(error)));
+        }
+        if frame.is_pending() {
+            self.0.waker.replace(Some(cx.waker().clone()));
         }
         frame
     }
@@ -56,6 +73,16 @@ impl Filter for Asking {
 impl Answering {
     pub(crate) fn within(limit: Option<Limit>) -> Self {
         Self { limit, ..Self::default() }
+    }
+
+    /// Whether the deadline passed; if so the request is cut.
+    fn is_over(&self, cx: &mut Context<'_>) -> bool {
+        let Some(limit) = &self.limit else { return false };
+        let over = limit.deadline.poll_expired(cx).is_ready();
+        if over {
+            limit.cut.now();
+        }
+        over
     }
 
     fn end(&mut self, error: Code, status: Status, message: &str) -> Polled {
@@ -82,8 +109,7 @@ impl Filter for Answering {
             Poll::Ready(None) => self.end(Code::UpstreamMalformed, Status::Unknown, NO_STATUS),
             // The client gets the node's reset with the same code and maps it itself.
             Poll::Ready(Some(Err(error))) => Poll::Ready(Some(Err(error))),
-            frame if self.limit.as_ref().is_some_and(|limit| limit.is_over(cx)) => {
-                drop(frame);
+            _ if self.is_over(cx) => {
                 let code = Code::UpstreamTimeout;
                 let message = format!("{code}: {}", title_of(code));
                 self.end(code, Status::DeadlineExceeded, &message)

@@ -15,7 +15,7 @@ use gwproxy_http::{Client, Request, Response};
 use http::header::{ALLOW, CONNECTION, CONTENT_TYPE, TE};
 use http::{HeaderValue, Method, StatusCode, Version};
 
-use crate::call::{Answering, Asking, Limit, NO_STATUS};
+use crate::call::{Answering, Asking, Cut, Limit, NO_STATUS};
 use crate::deadline::{self, Settings};
 use crate::is_grpc;
 use crate::rescue::{GrpcRescue, rescue_for};
@@ -79,24 +79,18 @@ impl<'a> Grpc<'a> {
             return Ok(finish(response, &rescue, None));
         };
         terms.first_byte = allowed;
+        let cut = Rc::<Cut>::default();
         if !request.body().is_empty() {
-            let asking = Asking(self.limit(allowed));
-            request.body_mut().filter(Box::new(asking));
+            request.body_mut().filter(Box::new(Asking(Rc::clone(&cut))));
         }
-        let limit = self.limit(allowed);
+        let started = Instant::now();
+        let deadline = self.reverse.upstream().worker().timer().deadline();
         let forwarding = self.reverse.forward(request, client, cluster, &terms);
         // A little later than the node's own limit, which knows whom to blame.
-        let guard = self.reverse.upstream().worker().timer().deadline();
-        let response = guard.within(allowed + 2 * TICK, forwarding).await;
+        let response = deadline.within(allowed + 2 * TICK, forwarding).await;
         let response = response.unwrap_or_else(|| Err(deadline::exceeded(allowed)))?;
-        Ok(finish(response, &rescue, Some(limit)))
-    }
-
-    /// A deadline that runs from now.
-    fn limit(&self, allowed: Duration) -> Limit {
-        let deadline = self.reverse.upstream().worker().timer().deadline();
-        deadline.arm(allowed);
-        Limit(deadline)
+        deadline.arm(allowed.saturating_sub(started.elapsed()));
+        Ok(finish(response, &rescue, Some(Limit { deadline, cut })))
     }
 }
 
@@ -176,3 +170,6 @@ fn in_grpc(mut response: Response, rescue: &GrpcRescue) -> Response {
     *answer.body_mut() = body;
     answer
 }
+
+#[cfg(test)]
+mod tests;

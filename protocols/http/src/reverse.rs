@@ -21,6 +21,9 @@ use crate::{Request, Response};
 /// The name in `Via` and `Proxy-Status`.
 pub const PSEUDONYM: &str = "gwproxy";
 
+/// Proxies of this name that a request may have passed through.
+const OWN_HOPS_MAX: usize = 10;
+
 /// The reverse proxy of one worker.
 pub struct Reverse {
     upstream: Rc<Upstream>,
@@ -134,10 +137,24 @@ pub(crate) fn prepare(
             "CONNECT is for a forward proxy; this listener is a reverse proxy",
         ));
     }
+    check_loop(request.headers())?;
     hop::strip(request.headers_mut());
     to_origin_form(request)?;
     forwarded::set(request.headers_mut(), client.peer.remote, &client.scheme, trusted);
     Ok(())
+}
+
+/// RFC 9110 §7.6: a request that passed through here again and again goes round in a loop. One
+/// proxy may well stand behind another of the same name, so a single own `Via` says nothing.
+fn check_loop(headers: &HeaderMap) -> Result<(), Error> {
+    let is_own = |hop: &&str| hop.ends_with(PSEUDONYM);
+    if hop::tokens(headers, &VIA).filter(is_own).count() < OWN_HOPS_MAX {
+        return Ok(());
+    }
+    Err(Error::new(
+        Code::LoopDetected,
+        "the request came through this proxy too often: a node leads back to a listener",
+    ))
 }
 
 /// RFC 9112 §3.2.2: the authority of an absolute-form target replaces the `Host` field.

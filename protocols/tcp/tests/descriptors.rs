@@ -110,7 +110,7 @@ fn start(node: SocketAddr) -> (SocketAddr, mpsc::Receiver<&'static str>) {
     });
     let sockets = Mutex::new(bound.sockets);
     let (tell, endings) = mpsc::channel();
-    let workers = Workers::start(1, move |worker| {
+    let workers = Workers::start("worker", 1, move |worker| {
         // Longer than any of the other endings takes, short enough to wait for.
         let settings = Settings { idle: Span::secs(5) };
         let resolver = Rc::new(Resolver::default());

@@ -13,4 +13,4 @@ pub mod upgrade;
 
 pub use relay::{End, Opening, Report, Side, relay};
 pub use settings::Settings;
-pub use upgrade::{Only, WebSocket};
+pub use upgrade::WebSocket;

@@ -1,5 +1,4 @@
-//! How WebSocket meets HTTP: the handshake's judge, the carrier of what follows, and a door that
-//! lets nothing else in.
+//! How WebSocket meets HTTP: the handshake's judge, and the carrier of what follows.
 
 use std::rc::Rc;
 
@@ -7,7 +6,7 @@ use gwproxy_core::Error;
 use gwproxy_core::worker::{LocalFuture, Worker};
 use gwproxy_http::h1::head;
 use gwproxy_http::tunnel::{Agreed, Upgrade, Upgraded};
-use gwproxy_http::{Client, Handle, Request, Response, rescue};
+use gwproxy_http::{Request, Response, rescue};
 use http::header::HeaderValue;
 use http::{Version, request, response};
 
@@ -19,12 +18,6 @@ use crate::settings::Settings;
 #[derive(Debug, Clone, Default)]
 pub struct WebSocket {
     settings: Settings,
-}
-
-/// Lets WebSocket handshakes through to `inner` and answers everything else, mostly with 426.
-#[derive(Debug)]
-pub struct Only<H> {
-    inner: Rc<H>,
 }
 
 impl WebSocket {
@@ -68,27 +61,8 @@ impl Upgrade for WebSocket {
     }
 }
 
-impl<H> Only<H> {
-    /// A door in front of `inner`.
-    pub fn new(inner: Rc<H>) -> Self {
-        Self { inner }
-    }
-}
-
-impl<H: Handle> Handle for Only<H> {
-    async fn handle(self: Rc<Self>, request: Request, client: Rc<Client>) -> Response {
-        match refusal(&request) {
-            None => Rc::clone(&self.inner).handle(request, client).await,
-            Some(response) => response,
-        }
-    }
-
-    fn reject(&self, reject: &head::Reject, client: &Client) -> Response {
-        self.inner.reject(reject, client)
-    }
-}
-
-/// The answer to a request that is no handshake, mostly 426; none for one that is.
+/// The answer of a listener that takes nothing but WebSocket to a request that is no handshake,
+/// mostly 426; none for one that is.
 pub fn refusal(request: &Request) -> Option<Response> {
     let version = request.version();
     handshake::check(request.method(), request.uri(), version, request.headers())

@@ -1,3 +1,5 @@
+//! The tables of the specification, and any message.
+
 use proptest::prelude::*;
 
 use super::*;
@@ -9,15 +11,12 @@ fn decode(value: &HeaderValue) -> String {
     while let Some((&byte, after)) = rest.split_first() {
         let escaped = (byte == b'%').then(|| after.get(..2)).flatten();
         let hex = escaped.and_then(|hex| std::str::from_utf8(hex).ok());
-        match hex.and_then(|hex| u8::from_str_radix(hex, 16).ok()) {
-            Some(escaped) => {
-                bytes.push(escaped);
-                rest = &after[2..];
-            }
-            None => {
-                bytes.push(byte);
-                rest = after;
-            }
+        if let Some(escaped) = hex.and_then(|hex| u8::from_str_radix(hex, 16).ok()) {
+            bytes.push(escaped);
+            rest = &after[2..];
+        } else {
+            bytes.push(byte);
+            rest = after;
         }
     }
     String::from_utf8(bytes).unwrap()

@@ -12,6 +12,7 @@ mod nodes;
 mod pac;
 mod policy;
 mod reach;
+mod target;
 
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::rc::Rc;
@@ -19,18 +20,17 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use gwproxy_core::net::{HostPort, PeerAddr, Stream};
+use gwproxy_core::net::{HostPort, Stream};
 use gwproxy_core::upstream::connect;
 use gwproxy_core::{Code, Error};
-use http::header::{CONNECTION, UPGRADE, VIA};
-use http::uri::Scheme;
+use http::header::{CONNECTION, UPGRADE};
 use http::{HeaderMap, HeaderValue, Method, StatusCode, Version};
 use tokio::net::TcpStream;
 
 use crate::body::Body;
 use crate::h1::head::Reject;
 use crate::rescue::{self, Problem, Rescue};
-use crate::reverse::{self, PSEUDONYM, head_of};
+use crate::reverse::{self, head_of};
 use crate::serve::{Client, Handle};
 use crate::tunnel::{Tunnel, Upgrade, Upgraded, UpgradedIo, carry_raw};
 use crate::upstream::{Host, Terms, Upstream};
@@ -42,9 +42,7 @@ pub use destination::{Destination, DestinationError, Form, Ports};
 pub use pac::{PATH as PAC_PATH, guide};
 pub use policy::{Named, Policy, Prohibited};
 
-/// Times a request may have passed a gwproxy before (RFC 9110 §7.6.3). Proxies in a row have the
-/// same name there, so one is no loop yet; no honest chain has eight.
-const OWN_VIAS_MAX: usize = 8;
+use target::{OWN_VIAS_MAX, Target, bad, is_listener, is_localhost, is_own, own_vias, target_of};
 
 /// What a forward proxy obeys.
 #[derive(Debug, Clone)]
@@ -75,15 +73,11 @@ pub struct Forward {
     nodes: nodes::Nodes,
 }
 
-/// What a request wants.
-#[derive(Debug, PartialEq, Eq)]
-enum Target {
-    /// A message passed on (RFC 9112 §3.2.2).
-    Origin(HostPort),
-    /// Something of the proxy itself.
-    Own,
-    /// A tunnel (RFC 9110 §9.3.6).
-    Tunnel(HostPort),
+/// What of a request its answer depends on, whoever answers it.
+#[derive(Debug, Clone, Copy)]
+pub struct Asked {
+    is_connect: bool,
+    is_h2: bool,
 }
 
 /// Why there is no response of the destination's.
@@ -122,8 +116,7 @@ impl Forward {
 
     /// The response, always, and what went wrong where something did, for the record.
     pub async fn respond(&self, request: Request, client: &Client) -> (Response, Option<Error>) {
-        let is_h2 = request.version() == Version::HTTP_2;
-        let is_connect = *request.method() == Method::CONNECT;
+        let asked = Asked::of(&request);
         let (mut response, error) = match self.answer(request, client).await {
             Ok(response) => (response, None),
             Err(Refusal::Failed(error)) => (self.settings.problem.answer(&error), Some(error)),
@@ -135,14 +128,7 @@ impl Forward {
                 (response, Some(Error::new(Code::ClientMalformed, reject.reason)))
             }
         };
-        if is_h2 {
-            // RFC 9113 §8.2.2: there are no connection fields.
-            response.headers_mut().remove(CONNECTION);
-        } else if is_connect && !response.status().is_success() {
-            // RFC 9931: a client that sent data before the 2xx must not have it taken for
-            // requests.
-            response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
-        }
+        asked.seal(&mut response);
         (response, error)
     }
 
@@ -291,6 +277,28 @@ impl Forward {
     }
 }
 
+impl Asked {
+    /// Reads it from the request.
+    pub fn of(request: &Request) -> Self {
+        Self {
+            is_connect: *request.method() == Method::CONNECT,
+            is_h2: request.version() == Version::HTTP_2,
+        }
+    }
+
+    /// Makes an answer that did not come from [`Forward::respond`] fit: a refused CONNECT must
+    /// close the connection (RFC 9931), because a client that sent data before the 2xx must not
+    /// have it taken for requests. HTTP/2 closes the stream by itself and has no connection
+    /// fields (RFC 9113 §8.2.2).
+    pub fn seal(self, response: &mut Response) {
+        if self.is_h2 {
+            response.headers_mut().remove(CONNECTION);
+        } else if self.is_connect && !response.status().is_success() {
+            response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+        }
+    }
+}
+
 impl Handle for Forward {
     async fn handle(self: Rc<Self>, request: Request, client: Rc<Client>) -> Response {
         let (response, error) = self.respond(request, &client).await;
@@ -319,78 +327,10 @@ impl std::fmt::Debug for Forward {
     }
 }
 
-/// Reads what a request wants from its target.
-fn target_of(request: &Request, client: &Client) -> Result<Target, Reject> {
-    let uri = request.uri();
-    let Some(authority) = uri.authority() else { return Ok(Target::Own) };
-    if *request.method() == Method::CONNECT {
-        return match HostPort::parse(authority.as_str(), None) {
-            Ok(at) => Ok(Target::Tunnel(at)),
-            Err(_) => Err(bad("CONNECT asks for host:port (RFC 9110 §9.3.6)")),
-        };
-    }
-    let is_h2 = request.version() == Version::HTTP_2;
-    match uri.scheme_str() {
-        Some("http") => {
-            // RFC 3986 §3.2.3: an empty port is the default one.
-            let authority = authority.as_str();
-            let authority = authority.strip_suffix(':').unwrap_or(authority);
-            match HostPort::parse(authority, Some(80)) {
-                Ok(at) => Ok(Target::Origin(at)),
-                Err(_) => Err(bad("the target's host or port is not valid")),
-            }
-        }
-        // HTTP/2 has no origin-form: over TLS a request for the proxy itself looks like this.
-        Some("https") if is_h2 && client.scheme == Scheme::HTTPS => Ok(Target::Own),
-        Some("https") => Err(bad("https:// goes through a forward proxy by CONNECT")),
-        Some("ws" | "wss") => Err(bad("WebSockets go through a forward proxy by CONNECT")),
-        _ => Err(bad("a forward proxy passes http:// on and takes CONNECT for everything else")),
-    }
-}
-
-/// Names that are this machine whatever a name server says (RFC 6761 §6.3).
-fn is_localhost(host: &str) -> bool {
-    let host = host.strip_suffix('.').unwrap_or(host);
-    host == "localhost" || host.ends_with(".localhost")
-}
-
-/// Whether `at` is how a client would name the address it reached this proxy at.
-fn is_own(at: &HostPort, local: PeerAddr) -> bool {
-    let PeerAddr::Ip(local) = local else { return false };
-    let is_host = match at.ip() {
-        Some(ip) => ip == local.ip(),
-        None => local.ip().is_loopback() && is_localhost(&at.host),
-    };
-    is_host && at.port == local.port()
-}
-
-/// Whether dialling `addr` reaches the listener that the client came through. A loop by another
-/// address of this machine is found at its second round, when that address is `local`.
-fn is_listener(addr: SocketAddr, local: PeerAddr) -> bool {
-    let PeerAddr::Ip(local) = local else { return false };
-    let ip = addr.ip().to_canonical();
-    let is_host = ip == local.ip() || (ip.is_unspecified() && local.ip().is_loopback());
-    is_host && addr.port() == local.port()
-}
-
-/// How often the request passed a proxy of our name.
-fn own_vias(headers: &HeaderMap) -> usize {
-    if !headers.contains_key(VIA) {
-        return 0;
-    }
-    hop::tokens(headers, &VIA)
-        .filter(|via| via.split_ascii_whitespace().nth(1) == Some(PSEUDONYM))
-        .count()
-}
-
 #[cold]
 fn came_back(at: &HostPort) -> Error {
     let sentence = format!("`{at}` leads back to this proxy");
     Error::new(Code::LoopDetected, sentence).unsent()
-}
-
-const fn bad(reason: &'static str) -> Reject {
-    Reject { status: StatusCode::BAD_REQUEST, reason }
 }
 
 #[cfg(test)]

@@ -171,20 +171,50 @@ pub(crate) async fn exchange(
     queue_head(&mut conn.writer.gathered, parts, framing, is_upgrade);
     let mut upload = Upload::new(body, framing, expects_continue(parts));
     conn.served += 1;
-    let mut scan = Scan::default();
-    let mut interim = 0;
-    let mut frames = Frames::default();
     conn.deadline.arm(match upload.state {
         UploadState::WaitsForContinue => CONTINUE_WAIT,
         _ => limit.first_byte,
     });
-    let head = poll_fn(|cx| {
+    let mut awaited =
+        Awaited { scan: Scan::default(), interim: 0, frames: Frames::default(), limit };
+    let head = poll_fn(|cx| awaited.poll(cx, &mut conn, &mut upload, &parts.method)).await;
+    let head = match head {
+        Ok(head) => head,
+        Err(error) => {
+            let was_silent = error.code() == Code::UpstreamReset
+                && awaited.interim == 0
+                && conn.reader.buf.is_empty();
+            return Err(SendError { error, was_silent });
+        }
+    };
+    conn.deadline.disarm();
+    finish_head(conn, head, upload, parts, limit, home)
+        .map_err(|error| SendError { error, was_silent: false })
+}
+
+/// The head of a response, until it is there.
+struct Awaited {
+    scan: Scan,
+    /// Interim responses so far.
+    interim: u32,
+    frames: Frames,
+    limit: Limit,
+}
+
+impl Awaited {
+    fn poll(
+        &mut self,
+        cx: &mut Context<'_>,
+        conn: &mut Connection,
+        upload: &mut Upload,
+        asked: &Method,
+    ) -> Poll<Result<ResponseHead, Error>> {
         loop {
-            ready_error(upload.poll(cx, &mut conn))?;
-            match conn.poll_head(cx, &mut scan, &parts.method) {
+            ready_error(upload.poll(cx, conn))?;
+            match conn.poll_head(cx, &mut self.scan, asked) {
                 Poll::Ready(Ok(head)) if is_interim(head.parts.status) => {
-                    interim += 1;
-                    if interim > INTERIM_MAX {
+                    self.interim += 1;
+                    if self.interim > INTERIM_MAX {
                         return Poll::Ready(Err(Error::new(
                             Code::UpstreamMalformed,
                             "the node sent more than ten interim responses",
@@ -192,7 +222,7 @@ pub(crate) async fn exchange(
                     }
                     if head.parts.status == StatusCode::CONTINUE {
                         upload.go_on();
-                        conn.deadline.arm(limit.first_byte);
+                        conn.deadline.arm(self.limit.first_byte);
                     }
                 }
                 Poll::Ready(Ok(head)) => {
@@ -204,39 +234,34 @@ pub(crate) async fn exchange(
                     return Poll::Ready(Ok(head));
                 }
                 Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
-                Poll::Pending => {
-                    if upload.moved(&mut frames) {
-                        // The node's time begins when it has the request; until then it only has
-                        // to keep reading.
-                        conn.deadline.arm(limit.first_byte);
-                    } else if upload.waits_for_client {
-                        conn.deadline.disarm();
-                    }
-                    ready!(conn.deadline.poll_expired(cx));
-                    if upload.state != UploadState::WaitsForContinue {
-                        return Poll::Ready(Err(Error::new(
-                            Code::UpstreamTimeout,
-                            format!("the node sent no response within {:?}", limit.first_byte),
-                        )));
-                    }
-                    upload.go_on();
-                    conn.deadline.arm(limit.first_byte);
-                }
+                Poll::Pending => ready!(self.poll_time(cx, conn, upload))?,
             }
         }
-    })
-    .await;
-    let head = match head {
-        Ok(head) => head,
-        Err(error) => {
-            let was_silent =
-                error.code() == Code::UpstreamReset && interim == 0 && conn.reader.buf.is_empty();
-            return Err(SendError { error, was_silent });
+    }
+
+    /// Ready when the wait for `100 Continue` is over, an error when the node's time is.
+    fn poll_time(
+        &mut self,
+        cx: &mut Context<'_>,
+        conn: &Connection,
+        upload: &mut Upload,
+    ) -> Poll<Result<(), Error>> {
+        if upload.moved(&mut self.frames) {
+            // The node's time begins when it has the request; until then it only has to keep
+            // reading.
+            conn.deadline.arm(self.limit.first_byte);
+        } else if upload.waits_for_client {
+            conn.deadline.disarm();
         }
-    };
-    conn.deadline.disarm();
-    finish_head(conn, head, upload, parts, limit, home)
-        .map_err(|error| SendError { error, was_silent: false })
+        ready!(conn.deadline.poll_expired(cx));
+        if upload.state != UploadState::WaitsForContinue {
+            let sentence = format!("the node sent no response within {:?}", self.limit.first_byte);
+            return Poll::Ready(Err(Error::new(Code::UpstreamTimeout, sentence)));
+        }
+        upload.go_on();
+        conn.deadline.arm(self.limit.first_byte);
+        Poll::Ready(Ok(()))
+    }
 }
 
 /// Why there is no response.

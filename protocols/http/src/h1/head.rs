@@ -282,8 +282,8 @@ fn parse_target(head: &Bytes, method: &Method, target: &str) -> Result<Uri, Reje
         Method::OPTIONS if target == "*" => true,
         _ => target.starts_with('/') || (uri.scheme().is_some() && uri.authority().is_some()),
     };
-    let userinfo = uri.authority().is_some_and(|authority| authority.as_str().contains('@'));
-    if fits && !userinfo { Ok(uri) } else { Err(bad) }
+    let is_host = uri.authority().is_none_or(|host| is_authority(host.as_str().as_bytes()));
+    if fits && is_host { Ok(uri) } else { Err(bad) }
 }
 
 fn check_host(headers: &HeaderMap, version: Version) -> Result<(), Reject> {

@@ -266,6 +266,8 @@ impl Conn {
             // A client that still waits for 100 may or may not send its body: no telling where
             // the next request would begin.
             asked.keep_alive
+                // What follows a CONNECT was meant for the tunnel (RFC 9931).
+                && asked.method != Method::CONNECT
                 && !io.is_broken
                 && !io.expects_continue
                 && !worker.is_draining()
@@ -328,7 +330,9 @@ impl Conn {
                     }
                     Poll::Pending => {
                         let _ = self.poll_flush(cx)?;
-                        return Poll::Pending;
+                        // A silent node gives no reason to write, and only a write would tell.
+                        ready!(self.poll_client_gone(cx));
+                        return Poll::Ready(Err(gone()));
                     }
                 }
             }

@@ -136,10 +136,8 @@ fn element(remote: PeerAddr, scheme: &Scheme, host: Option<&HeaderValue>) -> Str
     text.push_str(if *scheme == Scheme::HTTPS { ";proto=https" } else { ";proto=http" });
     if let Some(host) = host.and_then(|host| host.to_str().ok()).filter(|host| !host.is_empty()) {
         let is_token = host.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._".contains(&b));
-        let _ = match is_token {
-            true => write!(text, ";host={host}"),
-            false => write!(text, ";host=\"{host}\""),
-        };
+        let _ =
+            if is_token { write!(text, ";host={host}") } else { write!(text, ";host=\"{host}\"") };
     }
     text
 }

@@ -158,6 +158,23 @@ fn a_nodes_reset_is_passed_on() {
 }
 
 #[test]
+fn a_node_that_answers_early_and_closes_is_heard_and_its_reset_too() {
+    let (listener, addr) = listener();
+    let proxy = Proxy::start(cluster(&[addr]), Settings::default());
+    let (mut client, mut node) = joined(&proxy, &listener);
+    client.write_all(b"an upload that nobody reads").unwrap();
+    // It is there, and will be unread when the node closes: the kernel then sends a reset.
+    node.peek(&mut [0]).unwrap();
+    node.write_all(b"too long").unwrap();
+    drop(node);
+    let mut answer = [0; 8];
+    client.read_exact(&mut answer).unwrap();
+    assert_eq!(&answer, b"too long");
+    assert_eq!(read_all(&mut client).unwrap_err().kind(), ErrorKind::ConnectionReset);
+    assert_eq!(proxy.ended().ending, "upstream_reset");
+}
+
+#[test]
 fn an_idle_connection_is_reset_on_both_sides() {
     let (listener, addr) = listener();
     let proxy = Proxy::start(cluster(&[addr]), Settings { idle: Span::millis(100) });

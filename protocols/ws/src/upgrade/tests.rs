@@ -1,8 +1,8 @@
 //! The whole way over real sockets: a client, a `ws` listener on a worker, a node.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use futures_util::{SinkExt, StreamExt};
@@ -16,6 +16,7 @@ use gwproxy_http::rescue::{Problem, Rescue};
 use gwproxy_http::reverse::Reverse;
 use gwproxy_http::serve::{self, Server};
 use gwproxy_http::upstream::{Terms, Upstream};
+use gwproxy_http::{Client, Handle};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
@@ -34,6 +35,9 @@ struct Forward {
 
 impl Handle for Forward {
     async fn handle(self: Rc<Self>, request: Request, client: Rc<Client>) -> Response {
+        if let Some(refusal) = refusal(&request) {
+            return refusal;
+        }
         let terms = Terms::default();
         match self.reverse.forward(request, &client, &self.cluster, &terms).await {
             Ok(response) => response,
@@ -42,14 +46,30 @@ impl Handle for Forward {
     }
 }
 
+/// A worker that serves one `ws` listener.
+struct Proxy {
+    workers: Workers,
+    addr: SocketAddr,
+    cluster: Weak<Cluster>,
+}
+
+impl Proxy {
+    /// Stops it; whatever its worker held must be let go of.
+    fn stop(self) {
+        self.workers.stop();
+        assert_eq!(self.cluster.strong_count(), 0, "the worker left something behind");
+    }
+}
+
 /// Starts a `ws` listener towards `node`.
-fn listener(node: SocketAddr) -> (Workers, SocketAddr) {
+fn listener(node: SocketAddr) -> Proxy {
     let bound = bind(&ListenAddr::Tcp(([127, 0, 0, 1], 0).into()), 1).unwrap();
     let ListenAddr::Tcp(addr) = bound.addr else { panic!("bound elsewhere") };
     let sockets = std::sync::Mutex::new(bound.sockets);
     let node: HostPort = node.to_string().parse().unwrap();
     let endpoint = Endpoint::new("node", "ws", NodeAddr::Tcp(node), None, 1);
     let cluster = Cluster::new(ClusterSettings::new("echo"), vec![endpoint]);
+    let left = Arc::downgrade(&cluster);
     let listener = Arc::new(Listener {
         name: "ws".into(),
         tls: None,
@@ -61,13 +81,13 @@ fn listener(node: SocketAddr) -> (Workers, SocketAddr) {
         let upgrade = Rc::new(WebSocket::default());
         let upstream = Upstream::new(Rc::clone(&worker));
         let reverse = Reverse::new(upstream, upgrade, Arc::new([]));
-        let handler = Only::new(Rc::new(Forward { reverse, cluster: Arc::clone(&cluster) }));
+        let handler = Forward { reverse, cluster: Arc::clone(&cluster) };
         let settings = serve::Settings::default();
         let server = Rc::new(Server::new(Rc::new(handler), Rc::clone(&worker), settings));
         let socket = sockets.lock().unwrap().pop().unwrap();
         worker.listen(socket, Arc::clone(&listener), server).unwrap();
     });
-    (workers.unwrap(), addr)
+    Proxy { workers: workers.unwrap(), addr, cluster: left }
 }
 
 /// A node that takes one WebSocket with the subprotocol `mqtt` and echoes until it is closed.
@@ -112,7 +132,8 @@ async fn ask(addr: SocketAddr, request: &str) -> String {
 #[tokio::test]
 async fn a_websocket_through_a_listener() {
     let node = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let (workers, addr) = listener(node.local_addr().unwrap());
+    let proxy = listener(node.local_addr().unwrap());
+    let addr = proxy.addr;
     let talk = async {
         let mut socket = connect(addr).await;
         for message in [Message::text("hello"), Message::binary(vec![1; 200_000])] {
@@ -127,18 +148,19 @@ async fn a_websocket_through_a_listener() {
     let (seen, ()) = tokio::join!(echo_once(node), talk);
     let Some(Message::Close(Some(close))) = seen else { panic!("{seen:?}") };
     assert_eq!((u16::from(close.code), close.reason.as_str()), (4123, "enough"));
-    workers.stop();
+    proxy.stop();
 }
 
 #[tokio::test]
 async fn draining_closes_what_is_open_with_1001() {
     let node = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let (workers, addr) = listener(node.local_addr().unwrap());
+    let proxy = listener(node.local_addr().unwrap());
+    let addr = proxy.addr;
     let talk = async {
         let mut socket = connect(addr).await;
         socket.send(Message::text("hello")).await.unwrap();
         assert_eq!(socket.next().await.unwrap().unwrap(), Message::text("hello"));
-        workers.enter(Phase::Draining);
+        proxy.workers.enter(Phase::Draining);
         let closed = socket.next().await.unwrap().unwrap();
         let Message::Close(Some(close)) = closed else { panic!("{closed:?}") };
         assert_eq!(u16::from(close.code), 1001);
@@ -147,13 +169,14 @@ async fn draining_closes_what_is_open_with_1001() {
     let (seen, ()) = tokio::join!(echo_once(node), talk);
     let Some(Message::Close(Some(close))) = seen else { panic!("{seen:?}") };
     assert_eq!(u16::from(close.code), 1001);
-    workers.stop();
+    proxy.stop();
 }
 
 #[tokio::test]
 async fn what_is_no_handshake_never_reaches_the_node() {
     let node = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let (workers, addr) = listener(node.local_addr().unwrap());
+    let proxy = listener(node.local_addr().unwrap());
+    let addr = proxy.addr;
     let with = |fields: &str| {
         format!(
             "GET / HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
@@ -180,7 +203,7 @@ async fn what_is_no_handshake_never_reaches_the_node() {
     // Nobody has knocked at the node.
     let knocked = std::future::poll_fn(|cx| std::task::Poll::Ready(node.poll_accept(cx))).await;
     assert!(knocked.is_pending());
-    workers.stop();
+    proxy.stop();
 }
 
 /// A node that gives one fixed answer and hangs up, after the proxy did if it switched.
@@ -200,7 +223,8 @@ async fn answer_once(node: TcpListener, answer: &str) {
 
 async fn status_after(answer: &str) -> u16 {
     let node = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let (workers, addr) = listener(node.local_addr().unwrap());
+    let proxy = listener(node.local_addr().unwrap());
+    let addr = proxy.addr;
     let ask = async {
         let stream = TcpStream::connect(addr).await.unwrap();
         match client_async("ws://gwproxy.test/", stream).await {
@@ -209,7 +233,7 @@ async fn status_after(answer: &str) -> u16 {
         }
     };
     let (status, ()) = tokio::join!(ask, answer_once(node, answer));
-    workers.stop();
+    proxy.stop();
     status
 }
 

@@ -58,7 +58,7 @@ impl Proxy {
         });
         let sockets = Mutex::new(bound.sockets);
         let (tell, ended) = mpsc::channel();
-        let workers = Workers::start(1, move |worker| {
+        let workers = Workers::start("worker", 1, move |worker| {
             let resolver = Rc::new(Resolver::default());
             let reverse =
                 Reverse::new(Arc::clone(&cluster), Rc::clone(&worker), resolver, settings);
