@@ -52,7 +52,8 @@ pub(super) struct HttpArgs {
         env = "GWPROXY_TO",
         hide_env = true,
         value_delimiter = ',',
-        help_heading = "Nodes"
+        help_heading = "Nodes",
+        display_order = 0
     )]
     to: Vec<String>,
 }
@@ -79,7 +80,8 @@ pub(super) struct WsArgs {
         env = "GWPROXY_TO",
         hide_env = true,
         value_delimiter = ',',
-        help_heading = "Nodes"
+        help_heading = "Nodes",
+        display_order = 0
     )]
     to: Vec<String>,
     /// Ping a side that was silent for so long; 0s never does [default: 30s]
@@ -126,7 +128,8 @@ pub(super) struct TcpArgs {
         env = "GWPROXY_TO",
         hide_env = true,
         value_delimiter = ',',
-        help_heading = "Nodes"
+        help_heading = "Nodes",
+        display_order = 0
     )]
     to: Vec<String>,
 }
@@ -154,7 +157,8 @@ pub(super) struct GrpcArgs {
         env = "GWPROXY_TO",
         hide_env = true,
         value_delimiter = ',',
-        help_heading = "Nodes"
+        help_heading = "Nodes",
+        display_order = 0
     )]
     to: Vec<String>,
 }
