@@ -20,13 +20,13 @@ fn main() -> ExitCode {
             logging::start(echo.log);
             tools::echo(*echo)
         }
-        Invocation::CertDev { names } => say(tools::cert_dev(&names)),
-        Invocation::CertShow { ca_only } => say(tools::cert_show(ca_only)),
-        Invocation::Done(output) => say(output),
+        Invocation::CertDev { names } => say(&tools::cert_dev(&names)),
+        Invocation::CertShow { ca_only } => say(&tools::cert_show(ca_only)),
+        Invocation::Done(output) => say(&output),
     }
 }
 
-fn say(output: Output) -> ExitCode {
+fn say(output: &Output) -> ExitCode {
     // A reader that is gone (`| head`) is no failure of ours.
     let _ = std::io::stdout().write_all(output.stdout.as_bytes());
     let _ = std::io::stderr().write_all(output.stderr.as_bytes());
