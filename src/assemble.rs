@@ -310,7 +310,9 @@ impl Part {
     }
 
     fn websocket(&self) -> gwproxy_ws::Settings {
+        let message = self.plan.websocket.max_message;
         gwproxy_ws::Settings {
+            limits: gwproxy_ws::frames::Limits { message, ..Default::default() },
             ping: Span::new(self.plan.websocket.ping.unwrap_or_default()),
             idle_timeout: Span::new(self.plan.timeouts.idle),
             ..gwproxy_ws::Settings::default()

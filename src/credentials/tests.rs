@@ -83,7 +83,7 @@ async fn what_passed_is_remembered_for_a_minute_and_what_failed_is_not() {
     assert!(now("right").unwrap().unwrap(), "no check was needed");
     assert!(now("wrong").is_none(), "waits for a check");
     let tag = users.tag("ann", "right");
-    assert!(verifier.has_passed(&tag, before + REMEMBERED - Duration::from_millis(1)));
+    assert!(verifier.has_passed(&tag, before + Duration::from_secs(59)));
     assert!(!verifier.has_passed(&tag, Instant::now() + REMEMBERED));
 }
 

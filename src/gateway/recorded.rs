@@ -5,7 +5,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use gwproxy_core::{Code, Error};
-use gwproxy_http::forward::{Asked, Forward};
+use gwproxy_http::forward::Forward;
 use gwproxy_http::h1::head::Reject;
 use gwproxy_http::rescue::{Problem, Rescue as _};
 use gwproxy_http::wire::forwarded;
@@ -43,14 +43,9 @@ impl Handle for Recorded {
         let listener = Arc::clone(&self.listener);
         let mut exchange = Exchange::begin(&request, &client, client_ip, listener, &self.shared);
         let now = std::time::Instant::now();
-        let asked = Asked::of(&request);
         let (mut response, error) = match check(self.limit.as_ref(), &request, &mut exchange, now) {
             Ok(()) => self.inner.respond(request, &client).await,
-            Err(error) => {
-                let mut response = Problem::default().answer(&error);
-                asked.seal(&mut response);
-                (response, Some(error))
-            }
+            Err(error) => (Problem::default().answer(&error), Some(error)),
         };
         exchange.finish_on(&mut response, error.as_ref());
         response

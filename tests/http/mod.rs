@@ -5,5 +5,6 @@ mod downgrade;
 mod failure;
 mod fields;
 mod framing;
+mod gateway;
 mod reverse;
 mod streaming;

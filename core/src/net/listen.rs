@@ -56,14 +56,16 @@ pub fn bind(addr: &ListenAddr, workers: usize) -> Result<Bound, String> {
 
 fn bind_tcp(at: SocketAddr, workers: usize, asked: &ListenAddr) -> io::Result<Bound> {
     // With SO_REUSEPORT a second process of the same user would share the port in silence and
-    // take half the connections; a bind without it fails when anyone listens there.
-    let probe = tcp_socket(at, false)?;
+    // take half the connections; a bind without it fails when anyone listens there. Where the
+    // kernel chooses the port, it chooses one that nobody shares.
+    if at.port() != 0 {
+        drop(tcp_socket(at, false)?);
+    }
     let mut at = at;
-    at.set_port(local_port(&probe)?);
-    drop(probe);
     let mut sockets = Vec::with_capacity(workers);
     for _ in 0..workers {
         let socket = tcp_socket(at, true)?;
+        at.set_port(local_port(&socket)?);
         socket.listen(BACKLOG)?;
         sockets.push(BoundSocket::Tcp(socket.into()));
     }

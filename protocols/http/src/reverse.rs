@@ -146,8 +146,9 @@ pub(crate) fn prepare(
 
 /// RFC 9110 §7.6: a request that passed through here again and again goes round in a loop. One
 /// proxy may well stand behind another of the same name, so a single own `Via` says nothing.
-fn check_loop(headers: &HeaderMap) -> Result<(), Error> {
-    let is_own = |hop: &&str| hop.ends_with(PSEUDONYM);
+pub(crate) fn check_loop(headers: &HeaderMap) -> Result<(), Error> {
+    // `received-protocol received-by [comment]` (RFC 9110 §7.6.3).
+    let is_own = |hop: &&str| hop.split_ascii_whitespace().nth(1) == Some(PSEUDONYM);
     if hop::tokens(headers, &VIA).filter(is_own).count() < OWN_HOPS_MAX {
         return Ok(());
     }

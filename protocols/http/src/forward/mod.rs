@@ -24,7 +24,7 @@ use gwproxy_core::net::{HostPort, Stream};
 use gwproxy_core::upstream::connect;
 use gwproxy_core::{Code, Error};
 use http::header::{CONNECTION, UPGRADE};
-use http::{HeaderMap, HeaderValue, Method, StatusCode, Version};
+use http::{HeaderMap, HeaderValue, StatusCode, Version};
 use tokio::net::TcpStream;
 
 use crate::body::Body;
@@ -42,7 +42,7 @@ pub use destination::{Destination, DestinationError, Form, Ports};
 pub use pac::{PATH as PAC_PATH, guide};
 pub use policy::{Named, Policy, Prohibited};
 
-use target::{OWN_VIAS_MAX, Target, bad, is_listener, is_localhost, is_own, own_vias, target_of};
+use target::{Target, bad, is_listener, is_localhost, is_own, target_of};
 
 /// What a forward proxy obeys.
 #[derive(Debug, Clone)]
@@ -71,13 +71,6 @@ pub struct Forward {
     upgrade: Rc<dyn Upgrade>,
     credentials: Option<Rc<dyn Credentials>>,
     nodes: nodes::Nodes,
-}
-
-/// What of a request its answer depends on, whoever answers it.
-#[derive(Debug, Clone, Copy)]
-pub struct Asked {
-    is_connect: bool,
-    is_h2: bool,
 }
 
 /// Why there is no response of the destination's.
@@ -114,9 +107,10 @@ impl Forward {
         Self { settings, upstream, upgrade, credentials, nodes: nodes::Nodes::default() }
     }
 
-    /// The response, always, and what went wrong where something did, for the record.
+    /// The response, always, and what went wrong where something did, for the record. The wires
+    /// close the connection after a CONNECT that opens no tunnel (RFC 9931).
     pub async fn respond(&self, request: Request, client: &Client) -> (Response, Option<Error>) {
-        let asked = Asked::of(&request);
+        let is_h2 = request.version() == Version::HTTP_2;
         let (mut response, error) = match self.answer(request, client).await {
             Ok(response) => (response, None),
             Err(Refusal::Failed(error)) => (self.settings.problem.answer(&error), Some(error)),
@@ -128,7 +122,10 @@ impl Forward {
                 (response, Some(Error::new(Code::ClientMalformed, reject.reason)))
             }
         };
-        asked.seal(&mut response);
+        if is_h2 {
+            // RFC 9113 §8.2.2: there are no connection fields.
+            response.headers_mut().remove(CONNECTION);
+        }
         (response, error)
     }
 
@@ -190,9 +187,7 @@ impl Forward {
             let reason = "this proxy takes CONNECT and WebSocket handshakes only";
             return Err(Reject { status: StatusCode::UPGRADE_REQUIRED, reason }.into());
         }
-        if own_vias(request.headers()) >= OWN_VIAS_MAX {
-            return Err(came_back(&at).into());
-        }
+        reverse::check_loop(request.headers())?;
         let addrs = self.admit(Form::Absolute, &at, request.headers(), client).await?;
         if wants_upgrade && let Err(refusal) = self.upgrade.check_request(&head_of(&request)) {
             return Ok(*refusal);
@@ -274,28 +269,6 @@ impl Forward {
     fn terms(&self) -> Terms {
         let Settings { first_byte, body, .. } = *self.settings;
         Terms { first_byte, body, key: None, host: Host::Preserve, ..Terms::default() }
-    }
-}
-
-impl Asked {
-    /// Reads it from the request.
-    pub fn of(request: &Request) -> Self {
-        Self {
-            is_connect: *request.method() == Method::CONNECT,
-            is_h2: request.version() == Version::HTTP_2,
-        }
-    }
-
-    /// Makes an answer that did not come from [`Forward::respond`] fit: a refused CONNECT must
-    /// close the connection (RFC 9931), because a client that sent data before the 2xx must not
-    /// have it taken for requests. HTTP/2 closes the stream by itself and has no connection
-    /// fields (RFC 9113 §8.2.2).
-    pub fn seal(self, response: &mut Response) {
-        if self.is_h2 {
-            response.headers_mut().remove(CONNECTION);
-        } else if self.is_connect && !response.status().is_success() {
-            response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
-        }
     }
 }
 

@@ -1,22 +1,15 @@
-//! What a request to a forward proxy wants, read from its target alone, and whether that leads
-//! back to the proxy.
+//! What a request to a forward proxy wants, read from its target alone, and whether an address
+//! leads back to the proxy.
 
 use std::net::SocketAddr;
 
 use gwproxy_core::net::{HostPort, PeerAddr};
-use http::header::VIA;
 use http::uri::Scheme;
-use http::{HeaderMap, Method, StatusCode, Version};
+use http::{Method, StatusCode, Version};
 
 use crate::Request;
 use crate::h1::head::Reject;
-use crate::reverse::PSEUDONYM;
 use crate::serve::Client;
-use crate::wire::hop;
-
-/// Times a request may have passed a gwproxy before (RFC 9110 §7.6.3). Proxies in a row have the
-/// same name there, so one is no loop yet; no honest chain has eight.
-pub(super) const OWN_VIAS_MAX: usize = 8;
 
 /// What a request wants.
 #[derive(Debug, PartialEq, Eq)]
@@ -81,16 +74,6 @@ pub(super) fn is_listener(addr: SocketAddr, local: PeerAddr) -> bool {
     let ip = addr.ip().to_canonical();
     let is_host = ip == local.ip() || (ip.is_unspecified() && local.ip().is_loopback());
     is_host && addr.port() == local.port()
-}
-
-/// How often the request passed a proxy of our name.
-pub(super) fn own_vias(headers: &HeaderMap) -> usize {
-    if !headers.contains_key(VIA) {
-        return 0;
-    }
-    hop::tokens(headers, &VIA)
-        .filter(|via| via.split_ascii_whitespace().nth(1) == Some(PSEUDONYM))
-        .count()
 }
 
 pub(super) const fn bad(reason: &'static str) -> Reject {

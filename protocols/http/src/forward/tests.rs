@@ -102,7 +102,7 @@ async fn what_is_not_for_a_forward_proxy_is_explained() {
         ("https://a.example/", "CONNECT"),
         ("ws://a.example/", "CONNECT"),
         ("ftp://a.example/", "http://"),
-        ("http://a.example:99999/", "host or port"),
+        ("http://a.example:99999/", "target"),
         ("http://a.example:0/", "host or port"),
     ] {
         let mut client = Client::to(&proxy).await;

@@ -48,7 +48,10 @@ pub(crate) async fn serve<H: Handle>(
     let service = service_fn(move |request: http::Request<hyper::body::Incoming>| {
         let (handler, client) = (Rc::clone(&handler), Rc::clone(&client));
         let (worker, settings) = (Rc::clone(&tunnel_worker), Rc::clone(&settings));
-        async move { Ok::<_, Infallible>(answer(request, handler, client, &worker, &settings).await) }
+        // Boxed, because hyper moves a stream's future several times.
+        Box::pin(async move {
+            Ok::<_, Infallible>(answer(request, handler, client, &worker, &settings).await)
+        })
     });
     let mut builder = hyper::server::conn::http2::Builder::new(Local);
     builder

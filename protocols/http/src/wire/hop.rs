@@ -86,10 +86,10 @@ pub fn strip(headers: &mut HeaderMap) {
             headers.remove(name);
         }
     }
-    if !headers.contains_key(TE) {
-        return;
+    // A `Connection` line may have named TE: what it wanted was read before.
+    if wants_trailers || headers.contains_key(TE) {
+        headers.remove(TE);
     }
-    headers.remove(TE);
     if wants_trailers {
         headers.insert(TE, HeaderValue::from_static("trailers"));
     }

@@ -89,7 +89,7 @@ impl Direction {
         Self {
             sender,
             frames: Frames::new(sender, extensions, limits),
-            early,
+            early: own_nothing(early),
             buffer: None,
             start: 0,
             ready: 0,
@@ -335,6 +335,7 @@ impl Direction {
             let n = self.early.len().min(into.remaining());
             into.put_slice(self.early.get(..n).unwrap_or_default());
             self.early.advance(n);
+            self.early = own_nothing(std::mem::take(&mut self.early));
         }
         let n = into.filled().len();
         self.end += n;
@@ -363,6 +364,12 @@ impl Direction {
             }
         }
     }
+}
+
+/// Empty bytes still hold the buffer that they are a part of, which is the whole read buffer of
+/// the HTTP connection: let go of it.
+fn own_nothing(bytes: Bytes) -> Bytes {
+    if bytes.is_empty() { Bytes::new() } else { bytes }
 }
 
 /// Whether a control frame is the pong to our ping.

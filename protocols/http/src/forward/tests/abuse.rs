@@ -131,10 +131,10 @@ async fn t34_a_loop_shows_in_via() {
         format!("GET http://{at}/ HTTP/1.1\r\nHost: a\r\nVia: 1.1 other\r\nVia: {via}\r\n\r\n")
     };
     let mut client = Client::to(&proxy).await;
-    client.send(&asks(8)).await;
+    client.send(&asks(10)).await;
     assert_eq!(client.response().await.status, 508);
     let served = origin.serve_one(b"HTTP/1.1 204 No Content\r\n\r\n");
-    client.send(&asks(7)).await;
+    client.send(&asks(9)).await;
     assert_eq!(client.response().await.status, 204, "proxies of one name in a row are no loop");
     assert!(served.await.unwrap().contains("via: 1.1 other\r\n"));
 }

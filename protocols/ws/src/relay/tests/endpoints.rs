@@ -234,6 +234,38 @@ async fn a_stalled_reader_holds_the_sender_back() {
     assert!(accepted <= 2 * PIPE_BYTES + gwproxy_core::net::relay::BUFFER_BYTES, "{accepted}");
 }
 
+/// The read buffer of an HTTP connection, as [`Bytes`] hold it.
+struct ReadBuffer {
+    bytes: Vec<u8>,
+    _held: std::sync::Arc<()>,
+}
+
+impl AsRef<[u8]> for ReadBuffer {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+// R09: what came with the handshake is a part of a larger buffer, which goes once it was read.
+#[tokio::test(start_paused = true)]
+async fn the_read_buffer_of_the_handshake_is_let_go_of() {
+    let message = frame(Sender::Client, 0x81, b"early");
+    let held = std::sync::Arc::new(());
+    let buffer =
+        |bytes: &[u8]| Bytes::from_owner(ReadBuffer { bytes: bytes.to_vec(), _held: held.clone() });
+    let opening = Opening {
+        early_from_client: buffer(&message),
+        early_from_upstream: buffer(b""),
+        extensions: false,
+    };
+    relayed(opening, Settings::default(), async |mut ends| {
+        expect(&mut ends.node, &message).await;
+        assert_eq!(std::sync::Arc::strong_count(&held), 1, "a buffer is still held");
+        drop((ends.client, ends.node));
+    })
+    .await;
+}
+
 // R09: no buffer while nothing is on its way, and a small state.
 #[tokio::test(start_paused = true)]
 async fn an_idle_pair_holds_no_buffer() {
