@@ -114,7 +114,7 @@ pub enum Protocol {
 /// Where what a listener takes in goes.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Action {
-    /// Everywhere the client asks for: a forward proxy.
+    /// Everywhere the client asks for: a forward proxy. Only on HTTP and WebSocket listeners.
     Forward(Box<Forward>),
     /// By [`Plan::routes`]. Never on a TCP listener.
     Route,
@@ -214,6 +214,11 @@ impl WebSocket {
 }
 
 impl Protocol {
+    /// Whether a listener of this protocol can be a forward proxy.
+    pub const fn can_forward(self) -> bool {
+        matches!(self, Self::Http | Self::Ws)
+    }
+
     /// Whether a listener of this protocol can lead to a service of another.
     pub const fn leads_to(self, service: Self) -> bool {
         match self {

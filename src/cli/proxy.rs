@@ -45,6 +45,8 @@ Examples:
 pub(super) struct HttpArgs {
     #[command(flatten)]
     shared: SharedArgs,
+    #[command(flatten)]
+    forward: ForwardFlags,
     /// A node: http://, https:// or h2c://HOST:PORT, or unix:/path (repeat for more)
     #[arg(
         long,
@@ -73,6 +75,8 @@ Examples:
 pub(super) struct WsArgs {
     #[command(flatten)]
     shared: SharedArgs,
+    #[command(flatten)]
+    forward: ForwardFlags,
     /// A node: ws://, wss://, http:// or https://HOST:PORT (repeat for more)
     #[arg(
         long,
@@ -115,9 +119,7 @@ Examples:
   TLS for clients, plain TCP to the node:
     gwproxy tcp --listen :6380 --tls-cert server.pem --tls-key server.key --to localhost:6379
   Plain TCP for clients, TLS to the node:
-    gwproxy tcp --listen 127.0.0.1:6380 --to tls://redis.example.com:6379
-  A SOCKS5 forward proxy for this machine:
-    gwproxy tcp --listen 127.0.0.1:1080 --forward")]
+    gwproxy tcp --listen 127.0.0.1:6380 --to tls://redis.example.com:6379")]
 pub(super) struct TcpArgs {
     #[command(flatten)]
     shared: SharedArgs,
@@ -144,9 +146,7 @@ Examples:
     gwproxy grpc --listen :443 --tls-cert server.pem --tls-key server.key \\
       --to grpcs://rpc.example.com:443
   Calls spread over nodes by how busy they are:
-    gwproxy grpc --to a:50051 --to b:50051 --balance least_connections
-  Let clients choose the node by :authority:
-    gwproxy grpc --listen 127.0.0.1:50050 --forward --allow '*.svc.example.com' --allow-private")]
+    gwproxy grpc --to a:50051 --to b:50051 --balance least_connections")]
 pub(super) struct GrpcArgs {
     #[command(flatten)]
     shared: SharedArgs,
@@ -173,14 +173,12 @@ struct SharedArgs {
     #[command(flatten)]
     timeouts: TimeoutFlags,
     #[command(flatten)]
-    forward: ForwardFlags,
-    #[command(flatten)]
     process: ProcessFlags,
 }
 
 impl HttpArgs {
     pub(super) fn invocation(self) -> Result<Invocation, Wrong> {
-        self.shared.invocation(Protocol::Http, &self.to, WebSocket::default())
+        self.shared.invocation(Protocol::Http, &self.to, Some(&self.forward), WebSocket::default())
     }
 }
 
@@ -191,19 +189,19 @@ impl WsArgs {
             ping: self.ping.map_or(usual.ping, |ping| (!ping.is_zero()).then_some(ping.get())),
             max_message: self.max_message.unwrap_or(usual.max_message),
         };
-        self.shared.invocation(Protocol::Ws, &self.to, websocket)
+        self.shared.invocation(Protocol::Ws, &self.to, Some(&self.forward), websocket)
     }
 }
 
 impl TcpArgs {
     pub(super) fn invocation(self) -> Result<Invocation, Wrong> {
-        self.shared.invocation(Protocol::Tcp, &self.to, WebSocket::default())
+        self.shared.invocation(Protocol::Tcp, &self.to, None, WebSocket::default())
     }
 }
 
 impl GrpcArgs {
     pub(super) fn invocation(self) -> Result<Invocation, Wrong> {
-        self.shared.invocation(Protocol::Grpc, &self.to, WebSocket::default())
+        self.shared.invocation(Protocol::Grpc, &self.to, None, WebSocket::default())
     }
 }
 
@@ -212,15 +210,22 @@ impl SharedArgs {
         self,
         protocol: Protocol,
         to: &[String],
+        forward: Option<&ForwardFlags>,
         websocket: WebSocket,
     ) -> Result<Invocation, Wrong> {
         let print = self.process.print_config;
-        let plan = self.plan(protocol, to, websocket)?;
+        let plan = self.plan(protocol, to, forward, websocket)?;
         Ok(if print { printed(&plan) } else { Invocation::Serve(Box::new(plan)) })
     }
 
-    fn plan(self, protocol: Protocol, to: &[String], websocket: WebSocket) -> Result<Plan, Wrong> {
-        let (action, services) = self.action(protocol, to)?;
+    fn plan(
+        self,
+        protocol: Protocol,
+        to: &[String],
+        forward: Option<&ForwardFlags>,
+        websocket: WebSocket,
+    ) -> Result<Plan, Wrong> {
+        let (action, services) = self.action(protocol, to, forward)?;
         let usual = ListenerTimeouts::default();
         let front = &self.front;
         let listener = Listener {
@@ -254,26 +259,31 @@ impl SharedArgs {
         Ok(plan)
     }
 
-    fn action(&self, protocol: Protocol, to: &[String]) -> Result<(Action, Vec<Service>), Wrong> {
-        let forward = &self.forward;
-        match (forward.forward, to.is_empty()) {
-            (true, false) => Err(Wrong(format!(
+    fn action(
+        &self,
+        protocol: Protocol,
+        to: &[String],
+        forward: Option<&ForwardFlags>,
+    ) -> Result<(Action, Vec<Service>), Wrong> {
+        let asked = forward.filter(|flags| flags.forward);
+        match (asked, to.is_empty()) {
+            (Some(_), false) => Err(Wrong(format!(
                 "--forward and --to exclude each other: with --to every client gets to {}, with \
                  --forward the client says where to",
                 if to.len() == 1 { "that node" } else { "those nodes" }
             ))),
-            (false, true) => Err(Wrong(format!(
-                "where to? Give nodes with --to (as `gwproxy {protocol} --to {}`), or let clients \
-                 say it with --forward",
-                example(protocol)
+            (None, true) => Err(Wrong(format!(
+                "where to? Give nodes with --to (as `gwproxy {protocol} --to {}`){}",
+                example(protocol),
+                if forward.is_some() { ", or let clients say it with --forward" } else { "" }
             ))),
-            (true, true) => {
+            (Some(flags), true) => {
                 let timeouts = self.timeouts.timeouts();
-                let rules = forward.rules(&self.front.listen.listen, &self.nodes, timeouts)?;
+                let rules = flags.rules(&self.front.listen.listen, &self.nodes, timeouts)?;
                 Ok((Action::Forward(Box::new(rules)), Vec::new()))
             }
-            (false, false) => {
-                if let Some(flag) = forward.first_given() {
+            (None, false) => {
+                if let Some(flag) = forward.and_then(ForwardFlags::first_given) {
                     return Err(Wrong(format!(
                         "{flag} is for forward proxies (--forward); with --to the nodes are known"
                     )));

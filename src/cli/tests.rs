@@ -79,10 +79,8 @@ const ONE_LINERS: &[&str] = &[
     "tcp --to localhost:5432",
     "tcp --to tls://a:1=2 --to tcp://b:2 --balance first --health tcp",
     "tcp --to unix:/run/postgres.sock --balance ip_hash --listen :0",
-    "tcp --forward",
     "grpc --to localhost:50051",
     "grpc --to grpcs://a:1 --to h2c://b:2 --to http://c --to https://d --balance power_of_two",
-    "grpc --forward --allow *.svc.example.com --allow-private",
 ];
 
 /// Row B.3: the printed file behaves as the flags do, because it becomes the same plan.
@@ -165,7 +163,7 @@ fn every_flag_is_in_the_table_of_one_liners() {
             }
         }
     }
-    assert!(seen > 100, "{seen} flags");
+    assert!(seen > 90, "{seen} flags");
 }
 
 #[test]
@@ -189,7 +187,7 @@ fn every_flag_has_its_environment_variable() {
             seen += 1;
         }
     }
-    assert!(seen > 100, "{seen} flags");
+    assert!(seen > 90, "{seen} flags");
 }
 
 /// Every example that help shows is one that works.
@@ -262,7 +260,9 @@ fn what_is_wrong_is_said_and_pointed_at() {
         ),
         // T31
         ("http --forward --listen :3128", &["open forward proxy on :3128", "--unsafe-open"]),
-        ("tcp --forward --listen 0.0.0.0:1080", &["open forward proxy", "--user"]),
+        ("ws --forward --listen 0.0.0.0:1080", &["open forward proxy", "--user"]),
+        ("tcp --forward", &["unexpected argument '--forward'"]),
+        ("tcp", &["where to? Give nodes with --to (as `gwproxy tcp --to localhost:5432`)"]),
         ("http --forward --balance random", &["--balance is about the nodes of --to"]),
         ("http --forward --user ann:secret", &["gwproxy hash-password"]),
         ("http --to http://a:1 --user ann:HASH", &["--user is for forward proxies"]),

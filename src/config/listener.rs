@@ -64,6 +64,14 @@ impl Check<'_> {
                 self.tell(Code::Conflict, service.place, sentence);
                 None
             }
+            (Some(_), None) if !protocol.can_forward() => {
+                let sentence = format!(
+                    "a {protocol} listener cannot be a forward proxy; `forward` is for http and ws"
+                );
+                let place = file.forward.as_ref().map_or(place, |forward| forward.place);
+                self.tell(Code::WrongProtocol, place, sentence);
+                None
+            }
             (Some(forward), None) => {
                 if let Err(sentence) = forward.check(&file.bind.value) {
                     self.tell_if_whole(Code::Unsafe, file.bind.place, sentence);
