@@ -1,6 +1,7 @@
 //! Which route takes a request, and the path it goes on with. Pure.
 
 use std::borrow::Cow;
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use gwproxy_core::{Code, Error};
@@ -44,13 +45,13 @@ impl Router {
     /// One sentence, when a limit cannot be made.
     pub fn new(routes: &[Route]) -> Result<Self, String> {
         // A route of several hosts has one limit.
-        let mut made: Vec<(Arc<Route>, Option<Arc<Limit>>)> = Vec::with_capacity(routes.len());
+        let mut made = HashMap::with_capacity(routes.len());
         for route in routes {
             let limit = route.limiter.clone().map(Limit::new).transpose()?.map(Arc::new);
-            made.push((Arc::new(route.clone()), limit));
+            made.insert(Arc::clone(&route.id), (Arc::new(route.clone()), limit));
         }
         let entries = in_order(routes).into_iter().filter_map(|(host, route)| {
-            let (route, limit) = made.iter().find(|(each, _)| each.id == route.id)?.clone();
+            let (route, limit) = made.get(&route.id)?.clone();
             Some(Entry { host: host.cloned(), route, limit })
         });
         Ok(Self { routes: entries.collect() })
