@@ -71,6 +71,16 @@ fn announce(running: &Running) {
     let mut out = std::io::stderr().lock();
     for listener in &running.listeners {
         let _ = writeln!(out, "{}", line(listener));
+        if let Action::Forward(forward) = &listener.plan.action
+            && forward.unsafe_open
+            && forward.users.is_empty()
+        {
+            let _ = writeln!(
+                out,
+                "WARNING: this forward proxy is open: whoever can reach {} can use it",
+                listener.addr
+            );
+        }
         if let Action::Forward(_) = listener.plan.action {
             let _ = write!(out, "{}", guide(&listener.addr, listener.plan.tls.is_some()));
         }
@@ -112,7 +122,16 @@ fn line(listener: &Announced) -> String {
             format!("grpcurl {plain} {dial} list")
         }
     };
-    format!("{kind} on {scheme}://{dial}   try: {hint}")
+    let everywhere = if is_everywhere(addr) { " (every address of this machine)" } else { "" };
+    format!("{kind} on {scheme}://{dial}{everywhere}   try: {hint}")
+}
+
+fn is_everywhere(addr: &ListenAddr) -> bool {
+    match addr {
+        ListenAddr::Any(_) => true,
+        ListenAddr::Tcp(addr) => addr.ip().is_unspecified(),
+        ListenAddr::Unix(_) => false,
+    }
 }
 
 /// What to write to reach a listener from this machine.

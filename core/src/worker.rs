@@ -69,6 +69,16 @@ pub struct Tracked {
     index: usize,
 }
 
+thread_local! {
+    static STOPPING: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Whether this thread's worker is being stopped: what is dropped now was cut off by the proxy
+/// and not left by its client.
+pub fn is_stopping() -> bool {
+    STOPPING.get()
+}
+
 impl Worker {
     /// The worker's coarse deadlines.
     pub fn timer(&self) -> &Timer {
@@ -114,6 +124,7 @@ impl Worker {
         loop {
             let phase = *phases.borrow_and_update();
             self.phase.set(phase);
+            STOPPING.set(phase == Phase::Stopped);
             if phase >= Phase::Draining {
                 self.timer.wake_all();
             }

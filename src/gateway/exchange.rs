@@ -159,12 +159,12 @@ impl Exchange {
 }
 
 impl Drop for Exchange {
-    /// A handler that is dropped before it answered: the client went away.
+    /// A handler that is dropped before it answered: the client went away, or the proxy stops.
     fn drop(&mut self) {
         if let Some(mut record) = self.take_record() {
             // nginx's status for it; nobody saw it.
             record.status = StatusCode::from_u16(499).unwrap_or(StatusCode::BAD_REQUEST);
-            record.end(0, Some(Code::ClientClosed));
+            record.end(0, Some(gwproxy_http::body::left()));
         }
     }
 }

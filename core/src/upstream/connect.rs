@@ -132,7 +132,18 @@ async fn secure(socket: Socket, tls: Option<&ClientTls>, addr: &NodeAddr) -> Res
     })
 }
 
+/// `EMFILE` and `ENFILE`: this process, or the machine, has no descriptor left.
+const NO_DESCRIPTORS: [i32; 2] = [24, 23];
+
 fn refused(addr: &NodeAddr, error: io::Error) -> Error {
+    if error.raw_os_error().is_some_and(|code| NO_DESCRIPTORS.contains(&code)) {
+        // The node is not to blame.
+        let sentence = format!(
+            "no descriptor is left for a connection to {addr}; raise the limit (`ulimit -n`) or \
+             lower --max-connections"
+        );
+        return Error::new(Code::Overloaded, sentence).because(error).unsent();
+    }
     let why = match error.kind() {
         io::ErrorKind::ConnectionRefused => "nothing listens there".to_owned(),
         io::ErrorKind::NotFound => "there is no such socket".to_owned(),
@@ -158,6 +169,14 @@ fn unresolved(at: &HostPort, error: Option<io::Error>) -> Error {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn want_of_descriptors_is_not_the_nodes_fault() {
+        let addr: NodeAddr = "127.0.0.1:1".parse().unwrap();
+        let error = refused(&addr, io::Error::from_raw_os_error(24));
+        assert_eq!(error.code(), Code::Overloaded);
+        assert!(error.is_unsent());
+    }
 
     fn node(addr: &str) -> Endpoint {
         Endpoint::new("n", "tcp", addr.parse().unwrap(), None, 1)

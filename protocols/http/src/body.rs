@@ -7,6 +7,7 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use gwproxy_core::upstream::{Lease, Outcome};
+use gwproxy_core::worker::is_stopping;
 use gwproxy_core::{Code, Error};
 use http_body::{Body as _, Frame, SizeHint};
 
@@ -233,6 +234,11 @@ impl Drop for Guard {
     }
 }
 
+/// Why something ends that nobody ended: its client left, or the proxy stops.
+pub fn left() -> Code {
+    if is_stopping() { Code::Draining } else { Code::ClientClosed }
+}
+
 impl From<Kind> for Body {
     fn from(kind: Kind) -> Self {
         Self { kind, attached: None }
@@ -247,9 +253,12 @@ impl Attached {
         if let Some((mut lease, outcome)) = self.lease.take() {
             let outcome = match error {
                 None => filter.and_then(Filter::outcome).unwrap_or(outcome),
-                Some(Code::ClientClosed | Code::ClientMalformed | Code::ClientTimeout) => {
-                    Outcome::Cancelled
-                }
+                Some(
+                    Code::ClientClosed
+                    | Code::ClientMalformed
+                    | Code::ClientTimeout
+                    | Code::Draining,
+                ) => Outcome::Cancelled,
                 Some(_) => Outcome::Failure,
             };
             lease.settle(outcome, Instant::now());
@@ -327,7 +336,7 @@ impl http_body::Body for Body {
 impl Drop for Body {
     fn drop(&mut self) {
         if let Some(mut attached) = self.attached.take() {
-            let error = if self.is_end_stream() { None } else { Some(Code::ClientClosed) };
+            let error = if self.is_end_stream() { None } else { Some(left()) };
             attached.finish(error);
         }
     }

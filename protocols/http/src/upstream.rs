@@ -321,7 +321,9 @@ fn outcome_of(error: &Error) -> Outcome {
         | Code::UpstreamConnectTimeout
         | Code::UpstreamUnresolved
         | Code::UpstreamTls => Outcome::ConnectFailed,
-        Code::ClientClosed | Code::ClientMalformed | Code::ClientTimeout => Outcome::Cancelled,
+        Code::ClientClosed | Code::ClientMalformed | Code::ClientTimeout | Code::Overloaded => {
+            Outcome::Cancelled
+        }
         _ => Outcome::Failure,
     }
 }
