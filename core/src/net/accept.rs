@@ -149,7 +149,6 @@ async fn accept_tcp(
     serve: &Rc<dyn Serve>,
 ) {
     loop {
-        let Some(permit) = permit(worker, listener).await else { return };
         let accepted = tokio::select! {
             biased;
             accepted = tcp.accept() => accepted,
@@ -162,6 +161,9 @@ async fn accept_tcp(
                 // whoever counts by address must know this one too.
                 let remote = PeerAddr::from_socket(remote);
                 let _ = socket.set_nodelay(true);
+                // After the accept: a worker that waits for a connection must not sit on a permit
+                // that another one's waiting client could have.
+                let Some(permit) = permit(worker, listener).await else { return };
                 if let Some(other) = worker.less_loaded().filter(|_| !worker.is_draining())
                     && let Some(inbox) = worker.shared().inboxes.get(other)
                     && let Ok(slot) = inbox.try_reserve()
@@ -189,7 +191,6 @@ async fn accept_unix(
     serve: &Rc<dyn Serve>,
 ) {
     loop {
-        let Some(permit) = permit(worker, listener).await else { return };
         let accepted = tokio::select! {
             biased;
             accepted = unix.accept() => accepted,
@@ -197,6 +198,7 @@ async fn accept_unix(
         };
         match accepted {
             Ok((socket, _)) => {
+                let Some(permit) = permit(worker, listener).await else { return };
                 let held = Held { _permit: permit, _tracked: worker.track() };
                 start(worker, Socket::Unix(socket), PeerAddr::Unix, held, listener, serve);
             }

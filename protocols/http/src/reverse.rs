@@ -6,7 +6,7 @@ use std::sync::Arc;
 use gwproxy_core::upstream::Cluster;
 use gwproxy_core::worker::Worker;
 use gwproxy_core::{Code, Error};
-use http::header::{CONNECTION, HOST, UPGRADE, VIA};
+use http::header::{CONNECTION, EXPECT, HOST, UPGRADE, VIA};
 use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, Version, request};
 use ipnet::IpNet;
@@ -139,6 +139,10 @@ pub(crate) fn prepare(
     }
     check_loop(request.headers())?;
     hop::strip(request.headers_mut());
+    if request.body().is_empty() {
+        // RFC 9110 §10.1.1: without content there is nothing to wait for.
+        request.headers_mut().remove(EXPECT);
+    }
     to_origin_form(request)?;
     forwarded::set(request.headers_mut(), client.peer.remote, &client.scheme, trusted);
     Ok(())

@@ -227,10 +227,13 @@ impl Upstream {
         speaks: Speaks,
         limit: Duration,
     ) -> Result<Opened, Error> {
+        let timer = self.worker.timer();
         // Those who wait for a connection that many can share take the one that comes first.
-        let _turn = match speaks {
-            Speaks::H1 => None,
-            _ => home.connecting.acquire().await.ok(),
+        let _turn = if speaks == Speaks::H1 {
+            None
+        } else {
+            let turn = timer.deadline().within(limit, home.connecting.acquire()).await;
+            Some(turn.and_then(Result::ok).ok_or_else(|| too_slow(endpoint, limit))?)
         };
         if speaks != Speaks::H1
             && let Some(slot) = home.take_h2()
@@ -238,7 +241,6 @@ impl Upstream {
             return Ok(Opened::H2(slot));
         }
         let exclusive = speaks == Speaks::H1;
-        let timer = self.worker.timer();
         let stream = connect(endpoint, exclusive, limit, &self.resolver, timer).await?;
         let is_h2 = match speaks {
             Speaks::H1 => false,
@@ -272,6 +274,11 @@ impl Upstream {
             |(error, request)| Failed { error, request: request.or(copy), is_stale: false },
         )
     }
+}
+
+fn too_slow(endpoint: &Endpoint, limit: Duration) -> Error {
+    let sentence = format!("{} took no connection within {limit:?}", endpoint.addr);
+    Error::new(Code::UpstreamConnectTimeout, sentence).unsent()
 }
 
 enum Opened {

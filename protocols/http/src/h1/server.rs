@@ -1,11 +1,11 @@
 //! The server's side of an HTTP/1.1 connection: one task, requests in order (RFC 9112 §9).
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::future::{Future, poll_fn};
 use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -40,6 +40,8 @@ const PIPELINE_BYTES_MAX: usize = 16 * 1024;
 #[derive(Debug)]
 pub(crate) struct RequestBody {
     conn: Rc<Conn>,
+    /// The exchange it belongs to; later ones are none of its business.
+    turn: u64,
 }
 
 #[derive(Debug)]
@@ -50,6 +52,9 @@ struct Conn {
     /// For writes that make no progress.
     writing: Deadline,
     settings: Rc<Settings>,
+    /// Counts exchanges. An upload may outlive its exchange in another task; by this number it
+    /// finds that the bytes that come now are not its own.
+    turn: Cell<u64>,
 }
 
 #[derive(Debug)]
@@ -66,6 +71,10 @@ struct Io {
     stalled: Option<usize>,
     /// The body deadline is armed.
     waits_for_body: bool,
+    /// The final response has begun: only its own task writes now.
+    is_responding: bool,
+    /// Who waits for more of the body.
+    body_waker: Option<Waker>,
 }
 
 /// What the next read of a head brought.
@@ -102,11 +111,15 @@ pub(crate) async fn serve<H: Handle>(
             is_broken: false,
             stalled: None,
             waits_for_body: false,
+            is_responding: false,
+            body_waker: None,
         }),
         reading: worker.timer().deadline(),
         writing: worker.timer().deadline(),
         settings,
+        turn: Cell::new(0),
     });
+    let _ended_with_it = EndTurn(Rc::clone(&conn));
     let mut is_first = true;
     loop {
         match conn.next_head(&worker, is_first).await {
@@ -198,9 +211,10 @@ impl Conn {
             io.decoder = Decoder::of_message(framing, &parts.headers);
             io.expects_continue = expects_continue;
             io.waits_for_body = false;
+            io.is_responding = false;
             match framing {
                 Framing::None => Body::empty(),
-                _ => Body::h1_request(RequestBody { conn: Rc::clone(self) }),
+                _ => Body::h1_request(RequestBody { conn: Rc::clone(self), turn: self.turn.get() }),
             }
         };
         let request = Request::from_parts(parts, body);
@@ -293,6 +307,7 @@ impl Conn {
             self.flush().await?;
         }
         self.io.borrow_mut().writer.release();
+        self.end_turn();
         if keep && self.read_away().await { Ok(After::Again) } else { Ok(After::Close) }
     }
 
@@ -302,7 +317,11 @@ impl Conn {
         framing: ResponseFraming,
         connection: Option<&'static str>,
     ) {
-        let out = &mut self.io.borrow_mut().writer.gathered;
+        let io = &mut *self.io.borrow_mut();
+        // From here on nobody but this task writes, and a 100 would land within the response.
+        io.is_responding = true;
+        io.expects_continue = false;
+        let out = &mut io.writer.gathered;
         date::with_now(|date| {
             let (status, headers) = (response.status(), response.headers());
             encode::response_head(out, status, headers, framing, connection, date);
@@ -461,8 +480,11 @@ impl Conn {
                     io.writer.gathered.extend_from_slice(b"HTTP/1.1 100 Continue\r\n\r\n");
                 }
             }
-            // A client that does not read our 100 still gets its body read.
-            let _ = self.poll_flush(cx)?;
+            // A client that does not read our 100 still gets its body read. Once the response has
+            // begun, its task flushes: a socket remembers only the last task that wanted to write.
+            if !self.io.borrow().is_responding {
+                let _ = self.poll_flush(cx)?;
+            }
             ready!(self.poll_more_body(cx, timed))?;
         }
     }
@@ -535,6 +557,14 @@ impl Conn {
         }
     }
 
+    /// The exchange is over: an upload that still runs elsewhere hears of it and reads no more.
+    fn end_turn(&self) {
+        self.turn.set(self.turn.get() + 1);
+        if let Some(waker) = self.io.borrow_mut().body_waker.take() {
+            waker.wake();
+        }
+    }
+
     /// Takes the connection out of HTTP.
     fn leave(&self) -> Option<Upgraded> {
         let mut io = self.io.borrow_mut();
@@ -543,20 +573,41 @@ impl Conn {
     }
 }
 
+/// Ends the last turn of a connection, however its task ends.
+struct EndTurn(Rc<Conn>);
+
+impl Drop for EndTurn {
+    fn drop(&mut self) {
+        self.0.end_turn();
+    }
+}
+
 impl RequestBody {
     pub(crate) fn poll_frame(
         &mut self,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
-        self.conn.poll_body(cx, true)
+        if !self.is_current() {
+            let sentence = "the exchange ended before its request body did";
+            return Poll::Ready(Some(Err(Error::new(Code::ClientClosed, sentence))));
+        }
+        let frame = self.conn.poll_body(cx, true);
+        if frame.is_pending() {
+            self.conn.io.borrow_mut().body_waker = Some(cx.waker().clone());
+        }
+        frame
     }
 
     pub(crate) fn is_done(&self) -> bool {
-        self.conn.io.borrow().decoder.is_done()
+        self.is_current() && self.conn.io.borrow().decoder.is_done()
     }
 
     pub(crate) fn remaining(&self) -> Option<u64> {
-        self.conn.io.borrow().decoder.remaining()
+        if self.is_current() { self.conn.io.borrow().decoder.remaining() } else { None }
+    }
+
+    fn is_current(&self) -> bool {
+        self.turn == self.conn.turn.get()
     }
 }
 

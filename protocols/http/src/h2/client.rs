@@ -1,9 +1,7 @@
 //! The client's side of HTTP/2: connections are shared, a request is one stream.
 
-use std::cell::{Cell, RefCell};
 use std::future::{Future, poll_fn};
-use std::rc::Rc;
-use std::task::{Context, Poll, Waker};
+use std::task::Poll;
 use std::time::Duration;
 
 use gwproxy_core::net::Stream;
@@ -19,7 +17,7 @@ use super::{
     CONNECTION_WINDOW_BYTES, Clock, Local, PING_INTERVAL, PING_TIMEOUT, SEND_BUFFER_BYTES,
     STREAM_WINDOW_BYTES,
 };
-use crate::body::{Body, OnEnd};
+use crate::body::Body;
 use crate::pool::{Home, StreamSlot};
 use crate::wire::hop;
 use crate::{Request, Response};
@@ -70,7 +68,7 @@ pub(crate) async fn exchange(
     if let Err(error) = prepare(&mut request, scheme) {
         return Err((error, None));
     }
-    let upload = Upload::of(&mut request);
+    let upload = request.body_mut().watched();
     let mut sender = slot.conn.sender.clone();
     let sending = async {
         if let Err(error) = sender.ready().await {
@@ -84,20 +82,27 @@ pub(crate) async fn exchange(
     };
     let deadline = timer.deadline();
     let mut sending = std::pin::pin!(sending);
-    let mut armed = false;
+    let mut seen = (0, false);
+    deadline.arm(first_byte);
     let sent = poll_fn(|cx| {
         if let Poll::Ready(sent) = sending.as_mut().poll(cx) {
             return Poll::Ready(Some(sent));
         }
-        // The node's time begins when it has the request; a stream may take as long as it likes.
-        if !armed && upload.has_ended(cx) {
-            armed = true;
+        // The node's time begins when it has the request, and anew with every piece it takes;
+        // while the client has none to give, it does not run.
+        let now = (upload.frames.get(), upload.ended.get());
+        if upload.waits_for_sender.get() && !upload.ended.get() {
+            deadline.disarm();
+        } else if std::mem::replace(&mut seen, now) != now {
             deadline.arm(first_byte);
         }
-        if armed { deadline.poll_expired(cx).map(|()| None) } else { Poll::Pending }
+        upload.watch(cx);
+        deadline.poll_expired(cx).map(|()| None)
     })
     .await;
     let Some(sent) = sent else {
+        // A node that opens no more streams on this connection may on another one.
+        home.forget_h2(&slot.conn);
         let sentence = format!("the node sent no response within {first_byte:?}");
         return Err((Error::new(Code::UpstreamTimeout, sentence), None));
     };
@@ -113,44 +118,6 @@ pub(crate) async fn exchange(
                 home.forget_h2(&slot.conn);
             }
             Err((error, request))
-        }
-    }
-}
-
-/// Tells when the request's body is sent.
-#[derive(Debug, Clone, Default)]
-struct Upload(Rc<UploadEnd>);
-
-#[derive(Debug, Default)]
-struct UploadEnd {
-    ended: Cell<bool>,
-    waker: RefCell<Option<Waker>>,
-}
-
-impl Upload {
-    fn of(request: &mut Request) -> Self {
-        let upload = Self::default();
-        if request.body().is_empty() {
-            upload.0.ended.set(true);
-        } else {
-            request.body_mut().on_end(Box::new(upload.clone()));
-        }
-        upload
-    }
-
-    fn has_ended(&self, cx: &Context<'_>) -> bool {
-        if !self.0.ended.get() {
-            *self.0.waker.borrow_mut() = Some(cx.waker().clone());
-        }
-        self.0.ended.get()
-    }
-}
-
-impl OnEnd for Upload {
-    fn end(self: Box<Self>, _bytes: u64, _error: Option<Code>) {
-        self.0.ended.set(true);
-        if let Some(waker) = self.0.waker.take() {
-            waker.wake();
         }
     }
 }

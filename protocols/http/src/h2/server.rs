@@ -11,8 +11,8 @@ use bytes::{Buf, Bytes};
 use gwproxy_core::Code;
 use gwproxy_core::net::Stream;
 use gwproxy_core::worker::Worker;
-use http::header::{CONTENT_LENGTH, HOST};
-use http::{Method, StatusCode};
+use http::header::{CONTENT_LENGTH, COOKIE, HOST};
+use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -99,10 +99,11 @@ async fn answer<H: Handle>(
     let (mut parts, body) = request.into_parts();
     // One way to name the host for everything behind: the field, as HTTP/1.1 has it.
     if let Some(authority) = parts.uri.authority()
-        && let Ok(host) = http::HeaderValue::from_str(authority.as_str())
+        && let Ok(host) = HeaderValue::from_str(authority.as_str())
     {
         parts.headers.insert(HOST, host);
     }
+    join_cookies(&mut parts.headers);
     let body = Body::h2(body, Code::ClientClosed);
     let held = client.held();
     // Boxed, because hyper moves a stream's future several times before it runs.
@@ -140,6 +141,17 @@ async fn answer<H: Handle>(
     dated(response)
 }
 
+/// RFC 9113 §8.2.3: crumbs become one field before they leave HTTP/2.
+fn join_cookies(headers: &mut HeaderMap) {
+    if headers.get_all(COOKIE).iter().nth(1).is_none() {
+        return;
+    }
+    let crumbs: Vec<&[u8]> = headers.get_all(COOKIE).iter().map(HeaderValue::as_bytes).collect();
+    if let Ok(joined) = HeaderValue::from_bytes(&crumbs.join(&b"; "[..])) {
+        headers.insert(COOKIE, joined);
+    }
+}
+
 /// What h2 leaves to its user (RFC 9113 §8.3, §8.5).
 fn check<B>(request: &http::Request<B>, settings: &Settings) -> Result<(), Reject> {
     let bad = |reason| Reject { status: StatusCode::BAD_REQUEST, reason };
@@ -151,6 +163,9 @@ fn check<B>(request: &http::Request<B>, settings: &Settings) -> Result<(), Rejec
         });
     }
     let uri = request.uri();
+    if uri.path() == "*" && *request.method() != Method::OPTIONS {
+        return Err(bad("the request target is not valid (RFC 9112 §3.2)"));
+    }
     if uri.path_and_query().is_some_and(|path| path.as_str().len() > settings.limits.target_bytes) {
         return Err(Reject {
             status: StatusCode::URI_TOO_LONG,
@@ -191,7 +206,7 @@ fn check<B>(request: &http::Request<B>, settings: &Settings) -> Result<(), Rejec
 
 fn dated(mut response: Response) -> Response {
     if !response.headers().contains_key(http::header::DATE) {
-        let date = date::with_now(http::HeaderValue::from_bytes);
+        let date = date::with_now(HeaderValue::from_bytes);
         if let Ok(date) = date {
             response.headers_mut().insert(http::header::DATE, date);
         }
