@@ -2,4 +2,6 @@
 
 mod house;
 mod http;
+mod life;
 mod support;
+mod usage;

@@ -241,9 +241,10 @@ fn t08_an_unread_body_is_never_a_request() {
     let inner = "GET /inner HTTP/1.1\r\nHost: a\r\n\r\n";
     for fields in [format!("Content-Length: {}", inner.len()), "Transfer-Encoding: chunked".into()]
     {
-        let body = match fields.starts_with('C') {
-            true => inner.to_owned(),
-            false => format!("{:x}\r\n{inner}\r\n0\r\n\r\n", inner.len()),
+        let body = if fields.starts_with('C') {
+            inner.to_owned()
+        } else {
+            format!("{:x}\r\n{inner}\r\n0\r\n\r\n", inner.len())
         };
         // Exactly one answer for it, and the next answer is the next request's.
         assert_eq!(conn.ask(post(&fields, &body)).status(), 429);
@@ -283,7 +284,7 @@ fn t12_heads_that_are_none() {
         format!("GET / HTTP/1.1\r\n\tX-A: 1\r\n{host}\r\n"),
         format!(" GET / HTTP/1.1\r\n{host}\r\n"),
         format!("GET / HTTP/1.1\n{host}\r\n"),
-        format!("GET / HTTP/1.1\r\nHost: a\n\r\n"),
+        "GET / HTTP/1.1\r\nHost: a\n\r\n".into(),
         format!("GET / HTTP/1.1\r\n{host}\n"),
         format!("GET / HTTP/1.1\r{host}\r\n"),
         format!("GET / HTTP/1.1\r\n{host}X-A: 1\r2\r\n\r\n"),
@@ -303,7 +304,7 @@ fn t12_heads_that_are_none() {
         format!("GET / HTTP/0.9\r\n{host}\r\n"),
         format!("GET / http/1.1\r\n{host}\r\n"),
         format!("GET / FTP/1.1\r\n{host}\r\n"),
-        format!("GET /\r\n\r\n"),
+        "GET /\r\n\r\n".into(),
         format!("GET x HTTP/1.1\r\n{host}\r\n"),
         format!("GET a:80 HTTP/1.1\r\n{host}\r\n"),
         format!("GET * HTTP/1.1\r\n{host}\r\n"),

@@ -235,18 +235,15 @@ fn p34_pipelined_requests_are_answered_in_order() {
     });
     let proxy = Proxy::http(&origin.url(), &QUIET);
     let mut conn = Conn::open(proxy.addr(0));
-    let mut all = String::new();
-    for n in 0..10 {
-        all += &match n % 3 {
-            0 => format!("GET /{n} HTTP/1.1\r\nHost: a\r\n\r\n"),
-            1 => format!("POST /{n} HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\n\r\n!"),
-            _ => format!(
-                "POST /{n} HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n\
-                 1\r\n?\r\n0\r\n\r\n"
-            ),
-        };
-    }
-    conn.send(all);
+    let requests = (0..10).map(|n| match n % 3 {
+        0 => format!("GET /{n} HTTP/1.1\r\nHost: a\r\n\r\n"),
+        1 => format!("POST /{n} HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\n\r\n!"),
+        _ => format!(
+            "POST /{n} HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n\
+             1\r\n?\r\n0\r\n\r\n"
+        ),
+    });
+    conn.send(requests.collect::<String>());
     for n in 0..10 {
         assert_eq!(conn.response().text(), format!("/{n}{}", ["", "!", "?"][n % 3]));
     }

@@ -229,6 +229,6 @@ fn a_grpc_call_passes_through() {
     let unknown = request("POST", "/gwproxy.echo.v1.Echo/Nothing", &fields);
     let answer = client.ask(unknown, b"\0\0\0\0\0", None);
     // UNIMPLEMENTED, trailers-only.
-    let status = answer.fields.get("grpc-status").or(answer.trailers.get("grpc-status"));
+    let status = answer.fields.get("grpc-status").or_else(|| answer.trailers.get("grpc-status"));
     assert_eq!(status.expect("a status"), "12");
 }

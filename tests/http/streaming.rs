@@ -32,7 +32,7 @@ fn assert_small(proxy: &Proxy, before: u64) {
 /// Writes up to `count` bytes until the other side takes no more; how many were taken.
 fn write_until_stall(stream: &mut std::net::TcpStream, count: u64) -> u64 {
     stream.set_write_timeout(Some(STALL)).expect("a timeout can be set");
-    let block = [b'x'; 64 * 1024];
+    let block = vec![b'x'; 64 * 1024];
     let mut written = 0;
     while written < count {
         let part = (count - written).min(block.len() as u64) as usize;

@@ -221,7 +221,7 @@ impl Frame {
         Some(Self { kind, flags, stream: u32::from_be_bytes(stream), payload })
     }
 
-    /// The error code of RST_STREAM or GOAWAY.
+    /// The error code of `RST_STREAM` or GOAWAY.
     #[track_caller]
     pub(crate) fn error(&self) -> u32 {
         let at = if self.kind == kind::GOAWAY { 4 } else { 0 };

@@ -13,6 +13,7 @@ mod message;
 mod origin;
 mod pki;
 mod proxy;
+pub(crate) mod tls;
 mod tools;
 mod wire;
 
@@ -21,7 +22,7 @@ use std::time::{Duration, Instant};
 pub(crate) use message::{Fields, Message};
 pub(crate) use origin::{Origin, Peer};
 pub(crate) use pki::Authority;
-pub(crate) use proxy::{Proxy, Signal, echo, gwproxy, gwproxy_with};
+pub(crate) use proxy::{Proxy, Signal, echo, gwproxy, gwproxy_with, home, wrapped};
 pub(crate) use tools::{Finished, curl, run, start, tool};
 pub(crate) use wire::{Conn, raw};
 
@@ -38,8 +39,14 @@ pub(crate) fn eventually<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T
             return answer;
         }
         assert!(began.elapsed() < PATIENCE, "waited {PATIENCE:?} in vain: {what}");
-        std::thread::sleep(Duration::from_millis(5));
+        pause();
     }
+}
+
+/// The pause between two looks at a condition.
+#[expect(clippy::disallowed_methods, reason = "whoever looks at a process has nothing to wake it")]
+fn pause() {
+    std::thread::sleep(Duration::from_millis(5));
 }
 
 /// `bytes` as text for messages and for looking into; what is no UTF-8 is replaced.

@@ -1,7 +1,7 @@
 //! The built binary as a process.
 
-use std::net::{SocketAddr, ToSocketAddrs};
-use std::process::{Child, Command};
+use std::net::SocketAddr;
+use std::process::{Child, Command, ExitStatus};
 use std::sync::Arc;
 
 pub(crate) use rustix::process::Signal;
@@ -21,14 +21,15 @@ pub(crate) struct Proxy {
     listening: Vec<Listening>,
     /// Its data directory, and the file it runs.
     home: Arc<TempDir>,
-    ended: Option<Option<i32>>,
+    ended: Option<ExitStatus>,
 }
 
 #[derive(Debug, Clone)]
 struct Listening {
     /// As announced, for example `http`, `forward proxy`, `admin`.
     kind: String,
-    addr: SocketAddr,
+    /// None for a Unix domain socket.
+    addr: Option<SocketAddr>,
 }
 
 impl Proxy {
@@ -88,14 +89,15 @@ impl Proxy {
     /// Where the listener with this number listens.
     #[track_caller]
     pub(crate) fn addr(&self, number: usize) -> SocketAddr {
-        self.listening.get(number).expect("there is such a listener").addr
+        let listener = self.listening.get(number).expect("there is such a listener");
+        listener.addr.expect("it listens on TCP")
     }
 
     /// Where the admin address listens.
     #[track_caller]
     pub(crate) fn admin(&self) -> SocketAddr {
         let admin = self.listening.iter().find(|each| each.kind == "admin");
-        admin.expect("it has an admin address").addr
+        admin.and_then(|admin| admin.addr).expect("it has an admin address")
     }
 
     /// `SCHEME://ADDR/PATH` on the first listener.
@@ -149,16 +151,13 @@ impl Proxy {
     /// Waits until it has ended; gives its exit code, `None` after a signal.
     #[track_caller]
     pub(crate) fn wait(&mut self) -> Option<i32> {
-        if let Some(code) = self.ended {
-            return code;
-        }
         let stderr = Arc::clone(&self.stderr);
-        let code = wait(&mut self.child, || stderr.text()).code();
-        self.ended = Some(code);
+        let status = wait(&mut self.child, || stderr.text());
+        self.ended = Some(status);
         // What it said last may still be in the pipes.
         self.stdout.all();
         self.stderr.all();
-        code
+        status.code()
     }
 
     /// A value in kB of `/proc/PID/status`, for example `VmHWM`.
@@ -219,9 +218,16 @@ pub(crate) fn gwproxy_with<S: AsRef<str>>(
 }
 
 /// The binary, with a data directory of its own.
-pub(crate) fn binary(home: &TempDir) -> Command {
-    let mut command = tool(env!("CARGO_BIN_EXE_gwproxy"));
-    command.env("GWPROXY_DATA_DIR", home.path());
+fn binary(home: &TempDir) -> Command {
+    wrapped(&[], home)
+}
+
+/// The binary behind a command that runs another, as `setpriv`.
+pub(crate) fn wrapped(before: &[&str], home: &TempDir) -> Command {
+    let mut line = before.to_vec();
+    line.push(env!("CARGO_BIN_EXE_gwproxy"));
+    let mut command = tool(line[0]);
+    command.args(&line[1..]).env("GWPROXY_DATA_DIR", home.path());
     command
 }
 
@@ -245,6 +251,10 @@ fn announcement(line: &str) -> Option<Listening> {
     let at = rest.split_whitespace().next()?;
     let at = at.split_once("://").map_or(at, |(_, at)| at);
     // `localhost:PORT` stands for every address of the machine.
-    let addr = at.to_socket_addrs().ok()?.find(SocketAddr::is_ipv4)?;
+    let addr = if at.starts_with("unix:") {
+        None
+    } else {
+        Some(at.replace("localhost:", "127.0.0.1:").parse().ok()?)
+    };
     Some(Listening { kind: kind.to_owned(), addr })
 }

@@ -4,7 +4,7 @@ use std::io::{Read, Write};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use super::{PATIENCE, text};
 
@@ -95,7 +95,7 @@ pub(crate) fn wait(child: &mut Child, about: impl Fn() -> String) -> ExitStatus 
             let _ = child.kill();
             panic!("did not end: {}", about());
         }
-        std::thread::sleep(Duration::from_millis(2));
+        super::pause();
     }
 }
 

@@ -83,6 +83,14 @@ impl Conn {
         assert!(rest.is_empty(), "more came: {:?}", super::text(&rest));
     }
 
+    /// Whether there is something to read, or the end.
+    pub(crate) fn is_ready(&self) -> bool {
+        self.stream.set_nonblocking(true).expect("it can be set");
+        let peeked = self.stream.peek(&mut [0]);
+        self.stream.set_nonblocking(false).expect("it can be set");
+        !matches!(peeked, Err(error) if error.kind() == ErrorKind::WouldBlock)
+    }
+
     /// Ends the connection with a reset.
     pub(crate) fn reset(self) {
         socket2::SockRef::from(&self.stream)

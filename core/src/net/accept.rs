@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use tokio::net::{TcpListener, TcpStream, UnixListener};
+use tokio::time::Instant;
 
 use super::listen::BoundSocket;
 use super::{Peer, PeerAddr, Socket, Stream};
@@ -17,6 +18,9 @@ use crate::worker::{LocalFuture, Tracked, Worker};
 /// A pause after `accept` failed for want of descriptors or memory, so that the loop does not
 /// spin; connections wait in the kernel's queue meanwhile.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// How often a worker says so while accepting keeps failing.
+const SAY_AGAIN: Duration = Duration::from_secs(5);
 
 /// What a listener does with a connection, once TLS is done.
 pub trait Serve: 'static {
@@ -148,6 +152,7 @@ async fn accept_tcp(
     listener: &Arc<Listener>,
     serve: &Rc<dyn Serve>,
 ) {
+    let mut pauses = Pauses::default();
     loop {
         let accepted = tokio::select! {
             biased;
@@ -179,7 +184,7 @@ async fn accept_tcp(
                 let held = Held { _permit: permit, _tracked: worker.track() };
                 start(worker, Socket::Tcp(socket), remote, held, listener, serve);
             }
-            Err(error) => pause_after(&error, listener).await,
+            Err(error) => pauses.pause_after(&error, listener).await,
         }
     }
 }
@@ -190,6 +195,7 @@ async fn accept_unix(
     listener: &Arc<Listener>,
     serve: &Rc<dyn Serve>,
 ) {
+    let mut pauses = Pauses::default();
     loop {
         let accepted = tokio::select! {
             biased;
@@ -202,7 +208,7 @@ async fn accept_unix(
                 let held = Held { _permit: permit, _tracked: worker.track() };
                 start(worker, Socket::Unix(socket), PeerAddr::Unix, held, listener, serve);
             }
-            Err(error) => pause_after(&error, listener).await,
+            Err(error) => pauses.pause_after(&error, listener).await,
         }
     }
 }
@@ -232,15 +238,31 @@ async fn permit(worker: &Rc<Worker>, listener: &Arc<Listener>) -> Option<Permit>
     }
 }
 
-/// A client that went away before it was accepted is nobody's problem; want of descriptors or
-/// memory passes, and the loop must survive it.
-async fn pause_after(error: &io::Error, listener: &Listener) {
-    use io::ErrorKind::{ConnectionAborted, ConnectionReset, Interrupted};
-    if matches!(error.kind(), ConnectionAborted | ConnectionReset | Interrupted) {
-        return;
+/// What an accept loop does about errors.
+#[derive(Debug, Default)]
+struct Pauses {
+    said: Option<Instant>,
+}
+
+impl Pauses {
+    /// A client that went away before it was accepted is nobody's problem; want of descriptors or
+    /// memory passes, and the loop must survive it. So must the log.
+    async fn pause_after(&mut self, error: &io::Error, listener: &Listener) {
+        use io::ErrorKind::{ConnectionAborted, ConnectionReset, Interrupted};
+        if matches!(error.kind(), ConnectionAborted | ConnectionReset | Interrupted) {
+            return;
+        }
+        if self.said.is_none_or(|said| said.elapsed() >= SAY_AGAIN) {
+            self.said = Some(Instant::now());
+            tracing::warn!(
+                listener = listener.name,
+                %error,
+                "accept failed; trying every {} ms",
+                ACCEPT_PAUSE.as_millis()
+            );
+        }
+        tokio::time::sleep(ACCEPT_PAUSE).await;
     }
-    tracing::warn!(listener = listener.name, %error, "accept failed; trying again in 50 ms");
-    tokio::time::sleep(ACCEPT_PAUSE).await;
 }
 
 fn start(

@@ -1,0 +1,5 @@
+//! The life of the process: how it starts or says why not, how it ends, and what it survives.
+
+mod end;
+mod start;
+mod survive;
