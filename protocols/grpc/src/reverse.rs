@@ -1,5 +1,6 @@
 //! Reverse proxying of calls: HTTP's way to a node, with gRPC's rules on top.
 
+use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -85,7 +86,8 @@ impl<'a> Grpc<'a> {
         }
         let started = Instant::now();
         let deadline = self.reverse.upstream().worker().timer().deadline();
-        let forwarding = self.reverse.forward(request, client, cluster, &terms);
+        // By reference, because it is some kilobytes that would be moved otherwise.
+        let forwarding = pin!(self.reverse.forward(request, client, cluster, &terms));
         // A little later than the node's own limit, which knows whom to blame.
         let response = deadline.within(allowed + 2 * TICK, forwarding).await;
         let response = response.unwrap_or_else(|| Err(deadline::exceeded(allowed)))?;

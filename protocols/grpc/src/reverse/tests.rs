@@ -5,3 +5,4 @@ mod deadlines;
 mod endings;
 mod refusals;
 mod support;
+mod tls;

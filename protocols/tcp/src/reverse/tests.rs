@@ -1,6 +1,7 @@
 //! Real sockets and a real worker on loopback.
 
 mod support;
+mod tls;
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};

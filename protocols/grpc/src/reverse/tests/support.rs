@@ -10,6 +10,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use gwproxy_core::net::accept::Listener;
 use gwproxy_core::net::{ListenAddr, listen};
+use gwproxy_core::tls::ServerTls;
 use gwproxy_core::upstream::{Cluster, ClusterSettings, Endpoint};
 use gwproxy_core::worker::Workers;
 use gwproxy_http::rescue::{Problem, Rescue};
@@ -22,6 +23,7 @@ use h2::client::SendRequest;
 use h2::server::SendResponse;
 use h2::{RecvStream, SendStream};
 use http::{HeaderMap, Request, Response, StatusCode};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 
 use crate::deadline::Settings;
@@ -67,11 +69,19 @@ impl Proxy {
     }
 
     pub(crate) fn start(cluster: Arc<Cluster>, settings: Settings) -> Self {
+        Self::over(None, cluster, settings)
+    }
+
+    pub(crate) fn over(
+        tls: Option<Arc<ServerTls>>,
+        cluster: Arc<Cluster>,
+        settings: Settings,
+    ) -> Self {
         let bound = listen::bind(&"127.0.0.1:0".parse().unwrap(), 1).unwrap();
         let ListenAddr::Tcp(addr) = bound.addr else { unreachable!("it was asked for") };
         let listener = Arc::new(Listener {
             name: "grpc".into(),
-            tls: None,
+            tls,
             handshake_timeout: PATIENCE,
             max_connections: 1024,
             connections: AtomicUsize::new(0),
@@ -95,10 +105,7 @@ impl Proxy {
 
     /// A client's connection.
     pub(crate) async fn connect(&self) -> SendRequest<Bytes> {
-        let tcp = TcpStream::connect(self.addr).await.unwrap();
-        let (sender, connection) = h2::client::handshake(tcp).await.unwrap();
-        tokio::spawn(connection);
-        sender.ready().await.unwrap()
+        handshake(TcpStream::connect(self.addr).await.unwrap()).await
     }
 
     /// Sends a call whose request is `message` and waits for all of the answer.
@@ -108,6 +115,16 @@ impl Proxy {
         body.send_data(Bytes::copy_from_slice(message), true).unwrap();
         Answer::read(response.await.unwrap()).await
     }
+}
+
+/// A client's connection over `io`.
+pub(crate) async fn handshake<T>(io: T) -> SendRequest<Bytes>
+where
+    T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let (sender, connection) = h2::client::handshake(io).await.unwrap();
+    tokio::spawn(connection);
+    sender.ready().await.unwrap()
 }
 
 /// A whole response.

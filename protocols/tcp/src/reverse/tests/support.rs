@@ -9,6 +9,7 @@ use std::time::Duration;
 use gwproxy_core::Code;
 use gwproxy_core::net::accept::Listener;
 use gwproxy_core::net::{ListenAddr, listen};
+use gwproxy_core::tls::ServerTls;
 use gwproxy_core::upstream::connect::Resolver;
 use gwproxy_core::upstream::{Cluster, ClusterSettings, Endpoint};
 use gwproxy_core::worker::{Phase, Workers};
@@ -47,11 +48,20 @@ impl Proxy {
         settings: Settings,
         more: impl Fn(Reverse) -> Reverse + Send + Sync + 'static,
     ) -> Self {
+        Self::over(None, cluster, settings, more)
+    }
+
+    pub(crate) fn over(
+        tls: Option<Arc<ServerTls>>,
+        cluster: Arc<Cluster>,
+        settings: Settings,
+        more: impl Fn(Reverse) -> Reverse + Send + Sync + 'static,
+    ) -> Self {
         let bound = listen::bind(&"127.0.0.1:0".parse().unwrap(), 1).unwrap();
         let ListenAddr::Tcp(addr) = bound.addr else { unreachable!("it was asked for") };
         let listener = Arc::new(Listener {
             name: "tcp".into(),
-            tls: None,
+            tls,
             handshake_timeout: PATIENCE,
             max_connections: 1024,
             connections: AtomicUsize::new(0),
