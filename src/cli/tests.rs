@@ -371,7 +371,7 @@ fn example(name: &str) -> String {
 fn check_tells_a_human_and_a_machine() {
     let right = example("examples/quickstart.yaml");
     let output = done(&format!("check {right}"));
-    assert_eq!((output.code, &*output.stdout), (0, "ok: 3 listeners, 2 routes, 4 services\n"));
+    assert_eq!((output.code, &*output.stdout), (0, "ok: 4 listeners, 2 routes, 4 services\n"));
     assert_eq!(done(&format!("check {right} --format json")).stdout, "[]\n");
 
     let wrong = example("tests/config/invalid/unknown-key.yaml");
