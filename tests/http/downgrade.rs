@@ -31,7 +31,7 @@ fn send(proxy: &Proxy, frames: &[Frame]) -> End {
     all.extend(frames.iter().flat_map(Frame::bytes));
     conn.send(all);
     loop {
-        match Frame::read(&mut conn) {
+        match Frame::read(&mut conn.stream) {
             None => return End::Closed,
             Some(frame) if frame.kind == kind::GOAWAY => return End::GoAway(frame.error()),
             Some(frame) if frame.stream != 1 => {}

@@ -1,12 +1,12 @@
 //! Nodes that fail: another one is tried where that is safe, and the client is told the truth.
 
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::time::Duration;
 
 use socket2::{Domain, Socket, Type};
 
 use crate::support::h2::{H2, request};
-use crate::support::{Conn, Message, Origin, Peer, Proxy, text};
+use crate::support::{Conn, Message, Origin, Peer, Proxy, raw, text};
 
 const QUIET: [&str; 2] = ["--access-log", "off"];
 const GET: &str = "GET / HTTP/1.1\r\nHost: a\r\n\r\n";
@@ -226,18 +226,26 @@ fn t13_a_malformed_response_is_a_502() {
 /// T13, P30, P32: bytes behind a response belong to nobody.
 #[test]
 fn t13_what_follows_a_response_is_never_one() {
-    for extra in ["extra bytes", "HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nevil"] {
-        let response = format!("{OK}{extra}");
+    let evil = "HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nevil";
+    for (response, extra) in [
+        (OK, "extra bytes"),
+        (OK, evil),
+        // T06: these have no body, whatever they say.
+        ("HTTP/1.1 204 No Content\r\nContent-Length: 4\r\n\r\n", "evil"),
+        ("HTTP/1.1 304 Not Modified\r\nTransfer-Encoding: chunked\r\n\r\n", evil),
+    ] {
+        let said = format!("{response}{extra}");
+        let text = if response.starts_with(OK) { "ok" } else { "" };
         let origin = Origin::start(move |peer| {
             while peer.request().is_some() {
-                peer.send(&response);
+                peer.send(&said);
             }
         });
         let proxy = Proxy::http(&origin.url(), &QUIET);
         let mut conn = Conn::open(proxy.addr(0));
         for n in 1..=3 {
-            assert_eq!(conn.ask(GET).text(), "ok");
-            assert_eq!(origin.connections(), n, "the connection was used again");
+            assert_eq!(conn.ask(GET).text(), text, "{response}");
+            assert_eq!(origin.connections(), n, "{response}: the connection was used again");
         }
     }
 }
@@ -278,9 +286,8 @@ fn r06_a_cut_body_is_seen_as_cut() {
     ] {
         let origin = Origin::saying(response);
         let proxy = Proxy::http(&origin.url(), &QUIET);
-        let mut conn = Conn::open(proxy.addr(0));
         // Nothing at all is as clear as a beginning without an end.
-        let got = text(&conn.send(GET).rest());
+        let got = text(&raw(proxy.addr(0), GET));
         let (head, body) = got.split_once("\r\n\r\n").unwrap_or_default();
         let whole = if head.to_lowercase().contains("content-length: 10") {
             body.len() == 10
@@ -317,12 +324,16 @@ fn r06_a_cut_request_is_never_whole_for_the_node() {
 /// T34: a request that comes back is not sent around for ever.
 #[test]
 fn p05_a_proxy_in_front_of_itself_ends() {
-    // The port is free between the two; nobody else on this machine takes it in that time.
-    let held = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port");
-    let addr = held.local_addr().expect("an address").to_string();
-    drop(held);
-    let own = format!("http://{addr}");
-    let proxy = Proxy::start(&["http", "--listen", &addr, "--to", &own, "--access-log", "off"]);
-    let answer = ask(&proxy, GET);
+    let dir = tempfile::tempdir().expect("a directory");
+    let own = format!("unix:{}", dir.path().join("own.sock").display());
+    let yaml = format!(
+        "access_log: 'off'
+listeners:
+  - {{name: in, bind: '127.0.0.1:0', service: own}}
+  - {{name: own, bind: '{own}', service: own}}
+services: [{{id: own, nodes: ['{own}']}}]
+"
+    );
+    let answer = ask(&Proxy::run_file(&yaml), GET);
     assert_eq!((answer.status(), &answer.json()["code"]), (508, &"loop_detected".into()));
 }

@@ -6,5 +6,7 @@ mod failure;
 mod fields;
 mod framing;
 mod gateway;
+mod load;
+mod peers;
 mod reverse;
 mod streaming;

@@ -11,7 +11,7 @@ use tokio::net::TcpStream;
 use tokio::runtime::Runtime;
 use tokio::time::timeout;
 
-use super::{Conn, PATIENCE};
+use super::PATIENCE;
 
 /// How long the connection runs between looks at a condition.
 const TURN: Duration = Duration::from_millis(5);
@@ -155,12 +155,15 @@ pub(crate) mod kind {
     pub(crate) const DATA: u8 = 0;
     pub(crate) const HEADERS: u8 = 1;
     pub(crate) const RST_STREAM: u8 = 3;
+    pub(crate) const SETTINGS: u8 = 4;
     pub(crate) const GOAWAY: u8 = 7;
 }
 
 /// Flags of frames.
 pub(crate) mod flag {
     pub(crate) const END_STREAM: u8 = 1;
+    /// Of SETTINGS.
+    pub(crate) const ACK: u8 = 1;
     pub(crate) const END_HEADERS: u8 = 4;
 }
 
@@ -203,22 +206,22 @@ impl Frame {
     }
 
     /// The next frame; `None` at the end of the connection.
-    pub(crate) fn read(conn: &mut Conn) -> Option<Self> {
+    pub(crate) fn read(stream: &mut impl Read) -> Option<Self> {
         let mut head = [0; 9];
         let gone = |kind| matches!(kind, ErrorKind::UnexpectedEof | ErrorKind::ConnectionReset);
-        match conn.stream.read_exact(&mut head) {
+        match stream.read_exact(&mut head) {
             Ok(()) => {}
             Err(error) if gone(error.kind()) => return None,
             Err(error) => panic!("reading a frame: {error}"),
         }
-        let [a, b, c, kind, flags, stream @ ..] = head;
+        let [a, b, c, kind, flags, id @ ..] = head;
         let mut payload = vec![0; u32::from_be_bytes([0, a, b, c]) as usize];
-        match conn.stream.read_exact(&mut payload) {
+        match stream.read_exact(&mut payload) {
             Ok(()) => {}
             Err(error) if gone(error.kind()) => return None,
             Err(error) => panic!("reading a frame: {error}"),
         }
-        Some(Self { kind, flags, stream: u32::from_be_bytes(stream), payload })
+        Some(Self { kind, flags, stream: u32::from_be_bytes(id), payload })
     }
 
     /// The error code of `RST_STREAM` or GOAWAY.

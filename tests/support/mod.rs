@@ -5,9 +5,6 @@
 //! every wait is for a condition, is bounded by [`PATIENCE`], and fails loudly with all that the
 //! processes said. What a test starts, its `Drop` ends, by process id.
 
-// Suites are written one after the other; each takes what it needs.
-#![allow(dead_code, unused_imports)]
-
 pub(crate) mod h2;
 mod message;
 mod origin;
@@ -19,11 +16,11 @@ mod wire;
 
 use std::time::{Duration, Instant};
 
-pub(crate) use message::{Fields, Message};
+pub(crate) use message::Message;
 pub(crate) use origin::{Origin, Peer};
 pub(crate) use pki::Authority;
 pub(crate) use proxy::{Proxy, Signal, echo, gwproxy, gwproxy_with, home, wrapped};
-pub(crate) use tools::{Finished, curl, run, start, tool};
+pub(crate) use tools::{Finished, Heard, curl, run, start, tool};
 pub(crate) use wire::{Conn, raw};
 
 /// How long a condition may take to come true before a test fails. Nothing waits this long when

@@ -14,7 +14,11 @@ pub(crate) struct Conn {
 impl Conn {
     #[track_caller]
     pub(crate) fn open(addr: SocketAddr) -> Self {
-        let stream = TcpStream::connect(addr).unwrap_or_else(|e| panic!("connect {addr}: {e}"));
+        Self::of(TcpStream::connect(addr).unwrap_or_else(|e| panic!("connect {addr}: {e}")))
+    }
+
+    /// A connection that is open already.
+    pub(crate) fn of(stream: TcpStream) -> Self {
         stream.set_read_timeout(Some(PATIENCE)).expect("a timeout can be set");
         stream.set_write_timeout(Some(PATIENCE)).expect("a timeout can be set");
         stream.set_nodelay(true).expect("no delay can be set");
