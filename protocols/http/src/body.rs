@@ -419,3 +419,6 @@ impl Drop for Body {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -137,6 +137,28 @@ async fn p76_a_client_that_goes_away_is_heard_by_the_node() {
 }
 
 #[tokio::test]
+async fn a_node_may_answer_before_it_has_heard_all() {
+    let node = node(|_request, mut respond| async move {
+        let mut head = ok_head();
+        head.headers_mut().insert("grpc-status", "8".parse().unwrap());
+        respond.send_response(head, true).unwrap();
+    });
+    let proxy = Proxy::to(node.await);
+    let mut client = proxy.connect().await;
+    let (response, mut request) = client.send_request(call("/s/Upload"), false).unwrap();
+    // As much as the way to the node takes, and more: the client is told to stop.
+    let uploading = async {
+        let part = bytes::Bytes::from(vec![0; 16 * 1024]);
+        while send_all(&mut request, part.clone(), false).await {}
+        reset_of(&mut request).await
+    };
+    let answering = async { Answer::read(response.await.unwrap()).await };
+    let (reset, answer) = tokio::join!(uploading, answering);
+    answer.is_trailers_only("8");
+    assert_eq!(reset, Reason::NO_ERROR);
+}
+
+#[tokio::test]
 async fn an_unreachable_service_is_unavailable() {
     // Bound and not listening: nobody else gets the port meanwhile.
     let socket = tokio::net::TcpSocket::new_v4().unwrap();
