@@ -12,7 +12,10 @@ type Polled = Poll<Option<Result<Frame<Bytes>, Error>>>;
 
 /// Hears the end.
 #[derive(Debug, Clone, Default)]
-struct Ear(Rc<Cell<Option<(u64, Option<Code>)>>>);
+struct Ear(Rc<Cell<Option<Heard>>>);
+
+/// The bytes that went by, and the error if there was one.
+type Heard = (u64, Option<Code>);
 
 impl OnEnd for Ear {
     fn end(self: Box<Self>, bytes: u64, error: Option<Code>) {

@@ -1,5 +1,7 @@
 //! The server's side of an HTTP/1.1 connection: one task, requests in order (RFC 9112 §9).
 
+mod body;
+
 use std::cell::{Cell, RefCell};
 use std::future::{Future, poll_fn};
 use std::io;
@@ -18,7 +20,7 @@ use http::{Method, StatusCode, Version};
 use http_body::{Body as _, Frame};
 use tokio::io::{AsyncRead, AsyncWriteExt, ReadBuf};
 
-use super::body::{Decoder, Part};
+use super::body::Decoder;
 use super::encode::{self, ResponseFraming};
 use super::head::{self, Framing, Reject, RequestHead, Scan};
 use super::read::Reader;
@@ -27,6 +29,8 @@ use crate::body::{Body, Guard};
 use crate::serve::{Client, Handle, Settings};
 use crate::tunnel::{Tunnel, Upgraded, UpgradedIo};
 use crate::{Request, Response, date};
+use body::EndTurn;
+pub(crate) use body::RequestBody;
 
 /// Bytes of an unread request body that are read away so that the connection can be used again.
 const DRAIN_BYTES_MAX: u64 = 64 * 1024;
@@ -34,15 +38,6 @@ const DRAIN_BYTES_MAX: u64 = 64 * 1024;
 const LINGER: Duration = Duration::from_secs(1);
 /// Bytes of further requests taken while one is under way.
 const PIPELINE_BYTES_MAX: usize = 16 * 1024;
-
-/// The body of a request on its way in. It reads from the connection when it is polled, so a
-/// reader that is not asked exerts back-pressure on the client.
-#[derive(Debug)]
-pub(crate) struct RequestBody {
-    conn: Rc<Conn>,
-    /// The exchange it belongs to; later ones are none of its business.
-    turn: u64,
-}
 
 #[derive(Debug)]
 struct Conn {
@@ -416,105 +411,6 @@ impl Conn {
         poll_fn(|cx| self.poll_flush(cx)).await
     }
 
-    /// Reads what the handler left of the request body; true when the connection is at the start
-    /// of the next request.
-    async fn read_away(self: &Rc<Self>) -> bool {
-        if self.io.borrow().decoder.is_done() {
-            return !self.io.borrow().is_broken;
-        }
-        let mut left = DRAIN_BYTES_MAX;
-        self.reading.arm(LINGER);
-        let drained = poll_fn(|cx| {
-            loop {
-                match self.poll_body(cx, false) {
-                    Poll::Ready(None) => return Poll::Ready(true),
-                    Poll::Ready(Some(Ok(frame))) => {
-                        let size = frame.data_ref().map_or(0, |data| data.len() as u64);
-                        if size > left {
-                            return Poll::Ready(false);
-                        }
-                        left -= size;
-                    }
-                    Poll::Ready(Some(Err(_))) => return Poll::Ready(false),
-                    Poll::Pending => return self.reading.poll_expired(cx).map(|()| false),
-                }
-            }
-        })
-        .await;
-        self.reading.disarm();
-        drained
-    }
-
-    /// Polls the request body. `timed` arms the body deadline while the client sends nothing.
-    fn poll_body(
-        &self,
-        cx: &mut Context<'_>,
-        timed: bool,
-    ) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
-        loop {
-            {
-                let io = &mut *self.io.borrow_mut();
-                if io.is_broken {
-                    return Poll::Ready(Some(Err(gone())));
-                }
-                match io.decoder.decode(&mut io.reader.buf) {
-                    Ok(Some(Part::Data(data))) => {
-                        return Poll::Ready(Some(Ok(Frame::data(data))));
-                    }
-                    Ok(Some(Part::Trailers(trailers))) => {
-                        return Poll::Ready(Some(Ok(Frame::trailers(trailers))));
-                    }
-                    Ok(Some(Part::End)) => return Poll::Ready(None),
-                    Ok(None) => {}
-                    Err(malformed) => {
-                        io.is_broken = true;
-                        return Poll::Ready(Some(Err(Error::new(
-                            Code::ClientMalformed,
-                            malformed.0,
-                        ))));
-                    }
-                }
-                if io.expects_continue {
-                    // RFC 9110 §10.1.1: someone wants the body now.
-                    io.expects_continue = false;
-                    io.writer.gathered.extend_from_slice(b"HTTP/1.1 100 Continue\r\n\r\n");
-                }
-            }
-            // A client that does not read our 100 still gets its body read. Once the response has
-            // begun, its task flushes: a socket remembers only the last task that wanted to write.
-            if !self.io.borrow().is_responding {
-                let _ = self.poll_flush(cx)?;
-            }
-            ready!(self.poll_more_body(cx, timed))?;
-        }
-    }
-
-    fn poll_more_body(&self, cx: &mut Context<'_>, timed: bool) -> Poll<Result<(), Error>> {
-        let io = &mut *self.io.borrow_mut();
-        let Some(stream) = io.stream.as_mut() else { return Poll::Ready(Err(gone())) };
-        let error = match io.reader.poll_fill(cx, stream, io.decoder.remaining()) {
-            Poll::Ready(Ok(0)) => gone(),
-            Poll::Ready(Ok(_)) => {
-                io.waits_for_body = false;
-                return Poll::Ready(Ok(()));
-            }
-            Poll::Ready(Err(error)) => gone().because(error),
-            Poll::Pending => {
-                if !timed {
-                    return Poll::Pending;
-                }
-                if !io.waits_for_body {
-                    io.waits_for_body = true;
-                    self.reading.arm(self.settings.timeouts.body);
-                }
-                ready!(self.reading.poll_expired(cx));
-                Error::new(Code::ClientTimeout, "the client stopped sending its request body")
-            }
-        };
-        io.is_broken = true;
-        Poll::Ready(Err(error))
-    }
-
     async fn answer_and_close(&self, response: Response) {
         let framing = ResponseFraming::choose(response.body().length(), Version::HTTP_11);
         self.queue_head(&response, framing, Some("close"));
@@ -557,57 +453,11 @@ impl Conn {
         }
     }
 
-    /// The exchange is over: an upload that still runs elsewhere hears of it and reads no more.
-    fn end_turn(&self) {
-        self.turn.set(self.turn.get() + 1);
-        if let Some(waker) = self.io.borrow_mut().body_waker.take() {
-            waker.wake();
-        }
-    }
-
     /// Takes the connection out of HTTP.
     fn leave(&self) -> Option<Upgraded> {
         let mut io = self.io.borrow_mut();
         let early = std::mem::take(&mut io.reader.buf).freeze();
         io.stream.take().map(|stream| Upgraded { io: UpgradedIo::Stream(Box::new(stream)), early })
-    }
-}
-
-/// Ends the last turn of a connection, however its task ends.
-struct EndTurn(Rc<Conn>);
-
-impl Drop for EndTurn {
-    fn drop(&mut self) {
-        self.0.end_turn();
-    }
-}
-
-impl RequestBody {
-    pub(crate) fn poll_frame(
-        &mut self,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
-        if !self.is_current() {
-            let sentence = "the exchange ended before its request body did";
-            return Poll::Ready(Some(Err(Error::new(Code::ClientClosed, sentence))));
-        }
-        let frame = self.conn.poll_body(cx, true);
-        if frame.is_pending() {
-            self.conn.io.borrow_mut().body_waker = Some(cx.waker().clone());
-        }
-        frame
-    }
-
-    pub(crate) fn is_done(&self) -> bool {
-        self.is_current() && self.conn.io.borrow().decoder.is_done()
-    }
-
-    pub(crate) fn remaining(&self) -> Option<u64> {
-        if self.is_current() { self.conn.io.borrow().decoder.remaining() } else { None }
-    }
-
-    fn is_current(&self) -> bool {
-        self.turn == self.conn.turn.get()
     }
 }
 
