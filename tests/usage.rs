@@ -18,14 +18,17 @@ fn refused(arguments: &[&str], says: &[&str]) {
 
 #[test]
 fn where_to_is_asked_for_once() {
-    for protocol in ["tcp", "grpc"] {
-        refused(&[protocol], &["where to?", "--to", &format!("gwproxy {protocol}")]);
-    }
-    for protocol in ["http", "ws"] {
+    for (protocol, node) in [("http", "http://127.0.0.1:9"), ("ws", "ws://127.0.0.1:9")] {
         refused(&[protocol], &["where to?", "--to", "--forward", &format!("gwproxy {protocol}")]);
-        let node = if protocol == "ws" { "ws://127.0.0.1:9" } else { "http://127.0.0.1:9" };
         let both = [protocol, "--forward", "--to", node];
         refused(&both, &["--forward and --to exclude each other"]);
+    }
+    // What is no forward proxy does not speak of it.
+    for protocol in ["tcp", "grpc"] {
+        let done = gwproxy(&[protocol]);
+        assert_eq!(done.code, Some(2));
+        assert!(done.stderr.contains(&format!("gwproxy {protocol} --to")), "{}", done.stderr);
+        assert!(!done.stderr.contains("--forward"), "{}", done.stderr);
     }
 }
 
@@ -224,10 +227,10 @@ fn b_3_print_config_is_a_file_that_runs() {
         let plain: Vec<&str> = [&[protocol][..], &node[..]].concat();
         let full: Vec<&str> = [&[protocol], &node[..], &shared[..], &pair[..]].concat();
         commands.extend([plain, full]);
-        if matches!(protocol, "http" | "ws") {
-            let listen = ["--listen", "127.0.0.1:0"];
-            commands.push([&[protocol, "--forward"], &listen[..], &["--allow", "*.test"]].concat());
-        }
+    }
+    for protocol in ["http", "ws"] {
+        let forward = [protocol, "--forward", "--listen", "127.0.0.1:0", "--allow", "*.test"];
+        commands.push(forward.to_vec());
     }
     commands.push(vec!["ws", "--to", "ws://127.0.0.1:9", "--ping", "7s", "--max-message", "1MiB"]);
     for (number, command) in commands.iter().enumerate() {
