@@ -10,9 +10,11 @@ use super::*;
 
 type Polled = Poll<Option<Result<Frame<Bytes>, Error>>>;
 
+type Ended = Option<(u64, Option<Code>)>;
+
 /// Hears the end.
 #[derive(Debug, Clone, Default)]
-struct Ear(Rc<Cell<Option<(u64, Option<Code>)>>>);
+struct Ear(Rc<Cell<Ended>>);
 
 impl OnEnd for Ear {
     fn end(self: Box<Self>, bytes: u64, error: Option<Code>) {
