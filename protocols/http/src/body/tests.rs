@@ -10,12 +10,11 @@ use super::*;
 
 type Polled = Poll<Option<Result<Frame<Bytes>, Error>>>;
 
+type Ended = Option<(u64, Option<Code>)>;
+
 /// Hears the end.
 #[derive(Debug, Clone, Default)]
-struct Ear(Rc<Cell<Option<Heard>>>);
-
-/// The bytes that went by, and the error if there was one.
-type Heard = (u64, Option<Code>);
+struct Ear(Rc<Cell<Ended>>);
 
 impl OnEnd for Ear {
     fn end(self: Box<Self>, bytes: u64, error: Option<Code>) {
