@@ -10,3 +10,4 @@ mod load;
 mod peers;
 mod reverse;
 mod streaming;
+mod uploads;

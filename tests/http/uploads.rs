@@ -1,0 +1,80 @@
+//! Uploads that outlive what they belong to.
+
+use std::io::Read as _;
+use std::sync::{Arc, Mutex};
+
+use crate::support::h2::{Frame, flag, kind};
+use crate::support::{Conn, Origin, Proxy, text};
+
+const QUIET: [&str; 2] = ["--access-log", "off"];
+const END: u8 = flag::END_STREAM | flag::END_HEADERS;
+const WINDOW_UPDATE: u8 = 8;
+/// SETTINGS_INITIAL_WINDOW_SIZE 0: no content may come before a WINDOW_UPDATE.
+const NO_WINDOW: [u8; 6] = [0, 4, 0, 0, 0, 0];
+const SECRET: &str = "SECRET-OF-NEXT-REQ!!";
+
+/// P11: once the final response has begun, no `100 Continue` is written into it, although the
+/// node's answer starts the upload.
+#[test]
+fn p11_no_interim_response_within_the_final_one() {
+    let content = format!("hello{}", "A".repeat(25));
+    let response = format!("HTTP/1.1 200 OK\r\nContent-Length: 30\r\n\r\n{content}");
+    let origin = Origin::start(move |peer| {
+        if peer.head().is_some() {
+            peer.send(&response);
+            peer.wait_end();
+        }
+    });
+    let proxy = Proxy::http(&origin.url(), &QUIET);
+    let mut conn = Conn::open(proxy.addr(0));
+    conn.send("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\nExpect: 100-continue\r\n\r\n");
+    assert_eq!(conn.head().status(), 200);
+    assert_eq!(text(&conn.rest()), content);
+}
+
+/// T08: a node that answers an upload early over HTTP/2 keeps its stream open; what the client
+/// sends with its *next* request must never arrive on that stream.
+#[test]
+fn t08_an_early_answered_upload_gets_nothing_of_the_next_request() {
+    let seen: Arc<Mutex<Vec<(u32, String)>>> = Arc::default();
+    let log = Arc::clone(&seen);
+    let origin = Origin::start(move |peer| {
+        let mut preface = [0; 24];
+        if peer.read_exact(&mut preface).is_err() {
+            return;
+        }
+        peer.send(Frame::new(kind::SETTINGS, 0, 0, NO_WINDOW).bytes());
+        let answer = |stream| Frame::headers(stream, END, &[(b":status", b"200")]).bytes();
+        let window = |stream| Frame::new(WINDOW_UPDATE, 0, stream, [0, 0, 4, 0]).bytes();
+        while let Some(frame) = Frame::read(peer) {
+            match (frame.kind, frame.stream) {
+                (kind::SETTINGS, _) if frame.flags & flag::ACK == 0 => {
+                    peer.send(Frame::new(kind::SETTINGS, flag::ACK, 0, []).bytes());
+                }
+                (kind::HEADERS, 5) => peer.send([window(3), window(5)].concat()),
+                (kind::HEADERS, stream) => peer.send(answer(stream)),
+                (kind::DATA, stream) => {
+                    let content = text(&frame.payload);
+                    log.lock().expect("nobody panics with it").push((stream, content));
+                    if stream == 5 && frame.flags & flag::END_STREAM != 0 {
+                        peer.send(answer(5));
+                    }
+                }
+                _ => {}
+            }
+        }
+    });
+    let proxy = Proxy::http(&origin.url().replace("http://", "h2c://"), &QUIET);
+    let mut conn = Conn::open(proxy.addr(0));
+    assert_eq!(conn.ask("GET / HTTP/1.1\r\nHost: a\r\n\r\n").status(), 200);
+    let first = "POST /1 HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n5\r\naaaaa\r\n";
+    assert_eq!(conn.ask(first).status(), 200);
+    conn.send("5\r\nbbbbb\r\n0\r\n\r\n");
+    let second = format!("POST /2 HTTP/1.1\r\nHost: a\r\nContent-Length: 20\r\n\r\n{SECRET}");
+    assert_eq!(conn.ask(second).status(), 200);
+    let seen = seen.lock().expect("nobody panics with it").clone();
+    let of = |stream| -> String {
+        seen.iter().filter(|(each, _)| *each == stream).map(|(_, content)| &**content).collect()
+    };
+    assert_eq!((of(3), of(5)), (String::new(), SECRET.to_owned()), "{seen:?}");
+}
