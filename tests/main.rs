@@ -1,5 +1,7 @@
 //! One integration binary: every suite is a module, so that the house is linked once.
 
+mod clients;
 mod house;
 mod http;
 mod support;
+mod ws;

@@ -20,7 +20,7 @@ use std::time::{Duration, Instant};
 
 pub(crate) use message::{Fields, Message};
 pub(crate) use origin::{Origin, Peer};
-pub(crate) use pki::Authority;
+pub(crate) use pki::{Authority, Pair};
 pub(crate) use proxy::{Proxy, Signal, echo, gwproxy, gwproxy_with};
 pub(crate) use tools::{Finished, curl, run, start, tool};
 pub(crate) use wire::{Conn, raw};
