@@ -1,7 +1,9 @@
 //! One integration binary: every suite is a module, so that the house is linked once.
 
+mod clients;
 mod house;
 mod http;
 mod life;
 mod support;
 mod usage;
+mod ws;

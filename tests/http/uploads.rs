@@ -9,7 +9,7 @@ use crate::support::{Conn, Origin, Proxy, text};
 const QUIET: [&str; 2] = ["--access-log", "off"];
 const END: u8 = flag::END_STREAM | flag::END_HEADERS;
 const WINDOW_UPDATE: u8 = 8;
-/// SETTINGS_INITIAL_WINDOW_SIZE 0: no content may come before a WINDOW_UPDATE.
+/// `SETTINGS_INITIAL_WINDOW_SIZE` 0: no content may come before a `WINDOW_UPDATE`.
 const NO_WINDOW: [u8; 6] = [0, 4, 0, 0, 0, 0];
 const SECRET: &str = "SECRET-OF-NEXT-REQ!!";
 

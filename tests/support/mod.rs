@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 
 pub(crate) use message::Message;
 pub(crate) use origin::{Origin, Peer};
-pub(crate) use pki::Authority;
+pub(crate) use pki::{Authority, Pair};
 pub(crate) use proxy::{Proxy, Signal, echo, gwproxy, gwproxy_with, home, wrapped};
 pub(crate) use tools::{Finished, Heard, curl, run, start, tool};
 pub(crate) use wire::{Conn, raw};

@@ -280,6 +280,15 @@ impl Body {
 #[derive(Debug)]
 pub(crate) struct Guard(Option<Box<Attached>>);
 
+impl Guard {
+    /// The end comes after `bytes` of what was no content any more.
+    pub(crate) fn ends_after(mut self, bytes: u64) {
+        if let Some(attached) = self.0.as_deref_mut() {
+            attached.bytes += bytes;
+        }
+    }
+}
+
 impl Drop for Guard {
     fn drop(&mut self) {
         if let Some(mut attached) = self.0.take() {

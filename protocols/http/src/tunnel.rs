@@ -32,8 +32,9 @@ pub enum UpgradedIo {
     H2(TokioIo<hyper::upgrade::Upgraded>),
 }
 
-/// The body of a response that ends HTTP on this connection: what to do with the client's end.
-pub struct Tunnel(Box<dyn FnOnce(Upgraded) -> LocalFuture<()>>);
+/// The body of a response that ends HTTP on this connection: what to do with the client's end. It
+/// resolves to the bytes that the client was sent.
+pub struct Tunnel(Box<dyn FnOnce(Upgraded) -> LocalFuture<u64>>);
 
 /// How upgraded connections of a listener are checked and carried. The default is
 /// [`RawTunnel`]; the WebSocket room brings one that knows frames.
@@ -54,14 +55,14 @@ pub trait Upgrade: 'static {
         response: &http::response::Parts,
     ) -> Result<Agreed, Error>;
 
-    /// Carries both ends until they are done.
+    /// Carries both ends until they are done; resolves to the bytes that the client was sent.
     fn carry(
         self: Rc<Self>,
         client: Upgraded,
         upstream: Upgraded,
         agreed: Agreed,
         worker: Rc<Worker>,
-    ) -> LocalFuture<()>;
+    ) -> LocalFuture<u64>;
 }
 
 /// What both ends agreed on, as far as carrying them depends on it. It outlives the heads, which
@@ -81,12 +82,12 @@ pub struct RawTunnel {
 
 impl Tunnel {
     /// A tunnel that `run` carries.
-    pub fn new(run: impl FnOnce(Upgraded) -> LocalFuture<()> + 'static) -> Self {
+    pub fn new(run: impl FnOnce(Upgraded) -> LocalFuture<u64> + 'static) -> Self {
         Self(Box::new(run))
     }
 
     /// Hands the client's end over.
-    pub fn run(self, client: Upgraded) -> LocalFuture<()> {
+    pub fn run(self, client: Upgraded) -> LocalFuture<u64> {
         (self.0)(client)
     }
 }
@@ -122,10 +123,10 @@ impl Upgrade for RawTunnel {
         upstream: Upgraded,
         _agreed: Agreed,
         worker: Rc<Worker>,
-    ) -> LocalFuture<()> {
-        Box::pin(async move {
-            let _ = carry_raw(client, upstream, self.idle, &worker).await;
-        })
+    ) -> LocalFuture<u64> {
+        Box::pin(
+            async move { carry_raw(client, upstream, self.idle, &worker).await.upstream_to_client },
+        )
     }
 }
 

@@ -47,7 +47,7 @@ impl Upgrade for WebSocket {
         upstream: Upgraded,
         agreed: Agreed,
         worker: Rc<Worker>,
-    ) -> LocalFuture<()> {
+    ) -> LocalFuture<u64> {
         let opening = Opening {
             early_from_client: client.early,
             early_from_upstream: upstream.early,
@@ -57,6 +57,7 @@ impl Upgrade for WebSocket {
         Box::pin(async move {
             let report = relay(client, upstream, opening, &worker, &self.settings).await;
             tracing::debug!(?report, "WebSocket connection ended");
+            report.upstream_to_client.bytes
         })
     }
 }

@@ -164,6 +164,7 @@ impl Forward {
                 let upstream = Upgraded { io, early: Bytes::new() };
                 let relayed = carry_raw(client, upstream, idle, &worker).await;
                 tracing::debug!(destination = %at, ?relayed, "a CONNECT tunnel ended");
+                relayed.upstream_to_client
             })
         });
         Ok(Response::new(Body::tunnel(tunnel)))

@@ -132,8 +132,8 @@ pub(crate) async fn serve<H: Handle>(
                         // The task of a tunnel should not carry this future's size for hours.
                         let held = client.held();
                         worker.spawn(async move {
-                            let _ended_with_it = (held, guard);
-                            tunnel.run(upgraded).await;
+                            let _ends_with_it = held;
+                            guard.ends_after(tunnel.run(upgraded).await);
                         });
                     }
                     return;

@@ -112,11 +112,12 @@ async fn answer<H: Handle>(
     if let Some((tunnel, guard)) = response.body_mut().take_tunnel() {
         match upgrade {
             Some(upgrade) => worker.spawn(async move {
-                let _ended_with_it = (held, guard);
+                let _ends_with_it = held;
                 match upgrade.await {
                     Ok(io) => {
                         let io = UpgradedIo::H2(TokioIo::new(io));
-                        tunnel.run(Upgraded { io, early: Bytes::new() }).await;
+                        let carried = tunnel.run(Upgraded { io, early: Bytes::new() }).await;
+                        guard.ends_after(carried);
                     }
                     Err(error) => tracing::debug!(%error, "a CONNECT stream did not open"),
                 }

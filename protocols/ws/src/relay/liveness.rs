@@ -1,5 +1,7 @@
 //! Who still lives: pings, pongs and idle time.
 
+use std::time::Duration;
+
 use tokio::time::Instant;
 
 use super::direction::Movement;
@@ -23,11 +25,17 @@ impl Pair<'_> {
             return;
         }
         self.moved = Instant::now();
+        let alive = Watch { heard: self.moved, pinged: None };
+        let mut answered = false;
         if up.read || down.unblocked {
-            self.client = Watch { heard: self.moved, pinged: None };
+            answered |= std::mem::replace(&mut self.client, alive).pinged.is_some();
         }
         if down.read || up.unblocked {
-            self.upstream = Watch { heard: self.moved, pinged: None };
+            answered |= std::mem::replace(&mut self.upstream, alive).pinged.is_some();
+        }
+        // The next look was to be at the end of the wait for this answer; a ping may be due before.
+        if answered && self.end.is_none() {
+            self.deadline.arm(Duration::ZERO);
         }
     }
 

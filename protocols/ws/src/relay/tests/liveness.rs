@@ -38,6 +38,25 @@ async fn silent_sides_are_pinged_and_their_pongs_swallowed() {
     assert_eq!(report.upstream_to_client.bytes, 6);
 }
 
+// The wait for an answer is longer than the time between pings: an answer ends it.
+#[tokio::test(start_paused = true)]
+async fn an_answered_side_is_pinged_again_on_time() {
+    let settings = Settings { ping: Span::secs(2), ..Settings::default() };
+    relayed(Opening::default(), settings, async |mut ends| {
+        let start = Instant::now();
+        for round in 1..=10 {
+            tokio::join!(
+                answer_ping(&mut ends.client, Sender::Server),
+                answer_ping(&mut ends.node, Sender::Client)
+            );
+            let took = start.elapsed();
+            assert!(took >= 2 * SECOND * round && took < 3 * SECOND * round, "{round}: {took:?}");
+        }
+        drop((ends.client, ends.node));
+    })
+    .await;
+}
+
 // A pong in the middle of other frames goes, and they close ranks.
 #[tokio::test(start_paused = true)]
 async fn a_pong_between_frames_is_taken_out() {
