@@ -3,13 +3,12 @@
 //! The Python scripts beside this file play steps and tell what happened, as JSON; what is right
 //! is decided by the tests.
 
-use std::io::Write;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::process::{Child, Command, Stdio};
 
 use serde_json::Value;
 
-use crate::support::{Finished, Pair, eventually, run, start, tool};
+use crate::support::{Pair, eventually, run, start, tool};
 
 /// A script of this directory, ready to run.
 fn python(script: &str) -> Command {
