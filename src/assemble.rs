@@ -280,6 +280,7 @@ impl Part {
                 body: timeouts.body,
                 keep_alive: timeouts.keep_alive,
             },
+            half_close: self.plan.half_close,
             ..Settings::default()
         }
     }

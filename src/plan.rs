@@ -40,6 +40,7 @@ use string_conversions;
 
 pub use forward::{Forward, ForwardParseError, PasswordHash, User};
 pub use gwproxy_http::forward::{Destination, Ports};
+pub use gwproxy_http::serve::HalfClose;
 pub use route::{HostPattern, Method, PathPrefix, Route, RouteParseError, in_order};
 pub use service::{
     EchoKind, HostPolicy, Node, Scheme, Service, ServiceId, ServiceParseError, Target,
@@ -93,6 +94,9 @@ pub struct Listener {
     pub limiter: Option<LimitSettings>,
     /// Timeouts of the client's side.
     pub timeouts: ListenerTimeouts,
+    /// What HTTP/1 clients mean by ending their sending direction. TCP listeners have no use for
+    /// it: they carry a half-close as it comes.
+    pub half_close: HalfClose,
     /// WebSocket behaviour, for `ws` listeners and for upgrades through `http` listeners.
     pub websocket: WebSocket,
 }

@@ -6,6 +6,7 @@
 use std::time::Duration;
 
 use clap::Args;
+use clap::builder::{PossibleValuesParser, TypedValueParser};
 use gwproxy_core::balance::Algorithm;
 use gwproxy_core::units::{Size, Span};
 
@@ -15,8 +16,8 @@ use super::target;
 use super::{EXIT_USAGE, Invocation, Output, Wrong};
 use crate::config;
 use crate::plan::{
-    AccessLog, Action, GRACE, Listener, ListenerTimeouts, LogLevel, Plan, Protocol, Service,
-    ServiceId, WebSocket, default_workers,
+    AccessLog, Action, GRACE, HalfClose, Listener, ListenerTimeouts, LogLevel, Plan, Protocol,
+    Service, ServiceId, WebSocket, default_workers,
 };
 
 /// Proxy HTTP: HTTP/1.1 and HTTP/2, with WebSocket and gRPC passing through
@@ -58,6 +59,18 @@ pub(super) struct HttpArgs {
         display_order = 0
     )]
     to: Vec<String>,
+    /// A client that ends its sending direction while its request is under way is gone (abort), or
+    /// waits for the answer (allow), as `nc -N` does; nothing tells these apart before the answer
+    /// is sent. HTTP/1.0 and `Connection: close` are answered either way [default: abort]
+    #[arg(
+        long,
+        value_name = "abort|allow",
+        env = "GWPROXY_HALF_CLOSE",
+        hide_env = true,
+        help_heading = "Listener",
+        value_parser = half_close_parser()
+    )]
+    half_close: Option<HalfClose>,
 }
 
 /// Proxy WebSocket only; anything else gets 426
@@ -163,6 +176,13 @@ pub(super) struct GrpcArgs {
     to: Vec<String>,
 }
 
+/// What only some have, of their listener.
+#[derive(Debug, Default)]
+struct Own {
+    half_close: HalfClose,
+    websocket: WebSocket,
+}
+
 /// What all four have.
 #[derive(Debug, Args)]
 struct SharedArgs {
@@ -178,7 +198,8 @@ struct SharedArgs {
 
 impl HttpArgs {
     pub(super) fn invocation(self) -> Result<Invocation, Wrong> {
-        self.shared.invocation(Protocol::Http, &self.to, Some(&self.forward), WebSocket::default())
+        let own = Own { half_close: self.half_close.unwrap_or_default(), ..Own::default() };
+        self.shared.invocation(Protocol::Http, &self.to, Some(&self.forward), own)
     }
 }
 
@@ -189,19 +210,20 @@ impl WsArgs {
             ping: self.ping.map_or(usual.ping, |ping| (!ping.is_zero()).then_some(ping.get())),
             max_message: self.max_message.unwrap_or(usual.max_message),
         };
-        self.shared.invocation(Protocol::Ws, &self.to, Some(&self.forward), websocket)
+        let own = Own { websocket, ..Own::default() };
+        self.shared.invocation(Protocol::Ws, &self.to, Some(&self.forward), own)
     }
 }
 
 impl TcpArgs {
     pub(super) fn invocation(self) -> Result<Invocation, Wrong> {
-        self.shared.invocation(Protocol::Tcp, &self.to, None, WebSocket::default())
+        self.shared.invocation(Protocol::Tcp, &self.to, None, Own::default())
     }
 }
 
 impl GrpcArgs {
     pub(super) fn invocation(self) -> Result<Invocation, Wrong> {
-        self.shared.invocation(Protocol::Grpc, &self.to, None, WebSocket::default())
+        self.shared.invocation(Protocol::Grpc, &self.to, None, Own::default())
     }
 }
 
@@ -211,10 +233,10 @@ impl SharedArgs {
         protocol: Protocol,
         to: &[String],
         forward: Option<&ForwardFlags>,
-        websocket: WebSocket,
+        own: Own,
     ) -> Result<Invocation, Wrong> {
         let print = self.process.print_config;
-        let plan = self.plan(protocol, to, forward, websocket)?;
+        let plan = self.plan(protocol, to, forward, own)?;
         Ok(if print { printed(&plan) } else { Invocation::Serve(Box::new(plan)) })
     }
 
@@ -223,7 +245,7 @@ impl SharedArgs {
         protocol: Protocol,
         to: &[String],
         forward: Option<&ForwardFlags>,
-        websocket: WebSocket,
+        own: Own,
     ) -> Result<Plan, Wrong> {
         let (action, services) = self.action(protocol, to, forward)?;
         let usual = ListenerTimeouts::default();
@@ -242,7 +264,8 @@ impl SharedArgs {
                 idle: front.idle_timeout.map_or(usual.idle, Duration::from),
                 ..usual
             },
-            websocket,
+            half_close: own.half_close,
+            websocket: own.websocket,
         };
         let mut plan = Plan {
             workers: default_workers(),
@@ -323,6 +346,13 @@ pub(super) fn printed(plan: &Plan) -> Invocation {
     Invocation::Done(match config::print(plan) {
         Ok(yaml) => Output::said(yaml),
         Err(sentence) => Output::failed(EXIT_USAGE, &sentence),
+    })
+}
+
+fn half_close_parser() -> impl TypedValueParser<Value = HalfClose> {
+    PossibleValuesParser::new(HalfClose::ALL.map(HalfClose::as_str)).map(|name| {
+        let value = HalfClose::ALL.into_iter().find(|value| value.as_str() == name);
+        value.unwrap_or_default()
     })
 }
 

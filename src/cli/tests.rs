@@ -63,6 +63,8 @@ const ONE_LINERS: &[&str] = &[
     "http --to http://a:1 --health /h,interval=1s,timeout=500ms,rise=1,fall=1,method=HEAD,status=204",
     "http --to http://a:1 --timeout 1m30s --connect-timeout 250ms --idle-timeout 1h",
     "http --to http://a:1 --workers 3 --grace 0s --log off --admin 127.0.0.1:9000",
+    "http --to http://a:1 --half-close allow",
+    "http --forward --half-close abort",
     "http --to http://a:1 --access-log off",
     "http --to http://a:1 --access-log /var/log/a.log --access-log-format combined",
     "http --to http://a:1 --access-log-format combined",

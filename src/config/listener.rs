@@ -28,6 +28,11 @@ impl Check<'_> {
     ) -> Option<Listener> {
         let protocol = protocol_of(file.protocol);
         let tls = file.tls.as_ref().map(|tls| self.tls(tls));
+        if let (Some(half_close), Protocol::Tcp) = (&file.half_close, protocol) {
+            let sentence = "`half_close` is for http, ws and grpc: a tcp listener always passes a \
+                            half-close on";
+            self.tell(Code::WrongProtocol, half_close.place, sentence);
+        }
         let action = self.action(&file, protocol, place, services, routed);
         Some(Listener {
             name,
@@ -40,6 +45,7 @@ impl Check<'_> {
                 .map_or(Listener::MAX_CONNECTIONS, std::num::NonZero::get),
             limiter: file.limiter,
             timeouts: listener_timeouts(&file.timeouts.unwrap_or_default()),
+            half_close: file.half_close.map(|spanned| spanned.value).unwrap_or_default(),
             websocket: websocket(&file.websocket.unwrap_or_default()),
         })
     }

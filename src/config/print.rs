@@ -17,9 +17,9 @@ use super::file::{
 };
 use super::short::Short;
 use crate::plan::{
-    AccessLog, AccessLogFormat, Action, Forward, GRACE, HostPolicy, Listener, ListenerTimeouts,
-    LogLevel, Node, PathPrefix, Plan, Ports, Protocol, Route, Service, TlsFront, UpstreamTimeouts,
-    WebSocket, default_workers,
+    AccessLog, AccessLogFormat, Action, Forward, GRACE, HalfClose, HostPolicy, Listener,
+    ListenerTimeouts, LogLevel, Node, PathPrefix, Plan, Ports, Protocol, Route, Service, TlsFront,
+    UpstreamTimeouts, WebSocket, default_workers,
 };
 
 /// The YAML of a plan.
@@ -96,6 +96,7 @@ fn listener(one: &Listener, plan: &Plan) -> Result<ListenerFile, String> {
         timeouts: different(&one.timeouts, &&ListenerTimeouts::default())
             .map(listener_timeouts)
             .transpose()?,
+        half_close: different(one.half_close, &HalfClose::default()).map(Spanned::from),
         websocket: different(&one.websocket, &&WebSocket::default()).map(websocket).transpose()?,
     })
 }

@@ -120,6 +120,7 @@ fn every_key_reaches_the_plan() {
     assert_eq!((web.protocol, &web.action), (Protocol::Http, &Action::Route));
     assert_eq!(web.max_connections, 500);
     assert_eq!(web.timeouts.header, Duration::from_secs(7));
+    assert_eq!(web.half_close, crate::plan::HalfClose::Allow);
     assert_eq!(web.websocket.ping, Some(Duration::from_secs(20)));
     assert_eq!(web.tls.as_ref().unwrap().settings.certificates.len(), 1);
     let Action::Forward(forward) = &proxy.action else { panic!("{:?}", proxy.action) };

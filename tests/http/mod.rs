@@ -6,6 +6,7 @@ mod failure;
 mod fields;
 mod framing;
 mod gateway;
+mod half_close;
 mod load;
 mod peers;
 mod reverse;

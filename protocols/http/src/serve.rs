@@ -12,6 +12,7 @@ use gwproxy_core::net::accept::{Held, Serve};
 use gwproxy_core::net::{Peer, Stream};
 use gwproxy_core::worker::{LocalFuture, Worker};
 use http::uri::Scheme;
+use serde::{Deserialize, Serialize};
 use tokio_util::io::poll_read_buf;
 
 use crate::h1::head::{Limits, Reject};
@@ -56,6 +57,27 @@ pub struct Timeouts {
     pub keep_alive: Duration,
 }
 
+/// What it means when an HTTP/1 client ends its sending direction (FIN) while a request of its
+/// that came whole is under way. It may wait for the answer, as `nc -N` does, or be gone: a
+/// process that is killed leaves the same FIN behind, and nothing tells the two apart before the
+/// answer is written. A reset, and over TLS an end without `close_notify`, is always the end.
+///
+/// This is for requests after which another could follow. One that says it is the last, by
+/// HTTP/1.0 or `Connection: close`, is answered either way: nothing more can come, so its client
+/// may well end its direction.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum HalfClose {
+    /// The client is gone; the request is cancelled at the node too, as nginx does. The default:
+    /// clients that give up are many, those that half-close before the last request are few.
+    #[default]
+    Abort,
+    /// The client waits for its answer, as HAProxy has it without
+    /// `option abortonclose`. Its node works to the end of the
+    /// answer's head even when nobody is left to take it.
+    Allow,
+}
+
 /// What a listener's connections are held to.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Settings {
@@ -63,6 +85,8 @@ pub struct Settings {
     pub limits: Limits,
     /// Deadlines.
     pub timeouts: Timeouts,
+    /// What an HTTP/1 client means by ending its sending direction.
+    pub half_close: HalfClose,
 }
 
 /// An HTTP listener's half on one worker.
@@ -71,6 +95,19 @@ pub struct Server<H> {
     handler: Rc<H>,
     worker: Rc<Worker>,
     settings: Rc<Settings>,
+}
+
+impl HalfClose {
+    /// Every value.
+    pub const ALL: [Self; 2] = [Self::Abort, Self::Allow];
+
+    /// The name in flags and files.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Abort => "abort",
+            Self::Allow => "allow",
+        }
+    }
 }
 
 impl Default for Timeouts {

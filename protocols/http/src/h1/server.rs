@@ -26,7 +26,7 @@ use super::head::{self, Framing, Reject, RequestHead, Scan};
 use super::read::Reader;
 use super::write::Writer;
 use crate::body::{Body, Guard};
-use crate::serve::{Client, Handle, Settings};
+use crate::serve::{Client, HalfClose, Handle, Settings};
 use crate::tunnel::{Tunnel, Upgraded, UpgradedIo};
 use crate::{Request, Response, date};
 use body::EndTurn;
@@ -62,6 +62,10 @@ struct Io {
     expects_continue: bool,
     /// A read of the body failed: what follows on the connection means nothing.
     is_broken: bool,
+    /// The end of the client's direction leaves the request under way as it is ([`HalfClose`]).
+    answers_half_closed: bool,
+    /// The client ended its direction while a request was under way.
+    is_half_closed: bool,
     /// Bytes that were waiting when the write deadline was armed.
     stalled: Option<usize>,
     /// The body deadline is armed.
@@ -104,6 +108,8 @@ pub(crate) async fn serve<H: Handle>(
             decoder: Decoder::new(Framing::None),
             expects_continue: false,
             is_broken: false,
+            answers_half_closed: false,
+            is_half_closed: false,
             stalled: None,
             waits_for_body: false,
             is_responding: false,
@@ -166,14 +172,16 @@ impl Conn {
                         Ok(None) => {}
                         Err(reject) => return Poll::Ready(Next::Reject(reject)),
                     }
-                } else if worker.is_draining() {
-                    return Poll::Ready(Next::Close);
                 }
                 let Some(stream) = io.stream.as_mut() else { return Poll::Ready(Next::Close) };
                 match io.reader.poll_fill(cx, stream, None) {
                     Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(Next::Close),
                     Poll::Ready(Ok(_)) => {}
                     Poll::Pending => {
+                        // Not before the read: a request that is here already is answered.
+                        if io.reader.buf.is_empty() && worker.is_draining() {
+                            return Poll::Ready(Next::Close);
+                        }
                         ready!(self.reading.poll_expired(cx));
                         return Poll::Ready(if io.reader.buf.is_empty() {
                             Next::Close
@@ -205,6 +213,7 @@ impl Conn {
             let mut io = self.io.borrow_mut();
             io.decoder = Decoder::of_message(framing, &parts.headers);
             io.expects_continue = expects_continue;
+            io.answers_half_closed = self.settings.half_close == HalfClose::Allow || !keep_alive;
             io.waits_for_body = false;
             io.is_responding = false;
             match framing {
@@ -244,13 +253,19 @@ impl Conn {
 
     fn poll_client_gone(&self, cx: &mut Context<'_>) -> Poll<()> {
         let io = &mut *self.io.borrow_mut();
-        // While a body is under way its reader sees the end of the stream.
-        if !io.decoder.is_done() {
+        // While a body is under way its reader sees the end of the stream. After a half-close a
+        // reader has nothing more to see: if the client is gone after all, a write tells.
+        if !io.decoder.is_done() || io.is_half_closed {
             return Poll::Pending;
         }
         while io.reader.buf.len() < PIPELINE_BYTES_MAX {
             let Some(stream) = io.stream.as_mut() else { return Poll::Ready(()) };
             match ready!(io.reader.poll_fill(cx, stream, None)) {
+                Ok(0) if io.answers_half_closed => {
+                    io.is_half_closed = true;
+                    io.reader.release();
+                    break;
+                }
                 Ok(0) | Err(_) => return Poll::Ready(()),
                 Ok(_) => {}
             }
@@ -272,12 +287,15 @@ impl Conn {
         }
         let keep = {
             let io = self.io.borrow();
+            // A half-closed client may have sent further requests before.
+            let was_last = io.is_half_closed && io.reader.buf.is_empty();
             // A client that still waits for 100 may or may not send its body: no telling where
             // the next request would begin.
             asked.keep_alive
                 // What follows a CONNECT was meant for the tunnel (RFC 9931).
                 && asked.method != Method::CONNECT
                 && !io.is_broken
+                && !was_last
                 && !io.expects_continue
                 && !worker.is_draining()
                 && !closes(&response)
