@@ -20,8 +20,11 @@ use super::Shared;
 use super::router::host_of;
 use crate::plan::AccessLogFormat;
 
-/// Bytes of a client's text that go into one field of a log line.
-const FIELD_BYTES_MAX: usize = 2048;
+/// Bytes of one field of a log line that holds a client's text: four of them, with what is ours,
+/// stay below [`LINE_BYTES_MAX`].
+const FIELD_BYTES_MAX: usize = 1536;
+/// Bytes of a method in a log line; the longest registered one has 17.
+const METHOD_BYTES_MAX: usize = 32;
 
 const LIMIT: HeaderName = HeaderName::from_static("x-ratelimit-limit");
 const REMAINING: HeaderName = HeaderName::from_static("x-ratelimit-remaining");
@@ -62,6 +65,8 @@ struct Record {
     node: Option<Arc<str>>,
     status: StatusCode,
     error: Option<Code>,
+    /// The sentence of the error, for a log that tells it.
+    reason: Option<Box<str>>,
 }
 
 /// What the log tells of the request; taken only when there is a log.
@@ -110,6 +115,7 @@ impl Exchange {
             node: None,
             status: StatusCode::OK,
             error: None,
+            reason: None,
         };
         Self {
             client_ip: None,
@@ -145,6 +151,7 @@ impl Exchange {
         record.node = response.body().node().cloned();
         if let Some(error) = error {
             record.say(error);
+            record.reason = record.logs_json().then(|| cut(error.sentence()).into());
         }
         response.body_mut().on_end(record);
     }
@@ -171,9 +178,12 @@ impl Drop for Exchange {
 
 impl Asked {
     fn of(request: &Request) -> Self {
-        let target = match request.uri().path_and_query() {
-            Some(target) => target.as_str(),
-            None => request.uri().path(),
+        let uri = request.uri();
+        let target = match (uri.path_and_query(), uri.authority()) {
+            (Some(target), _) => target.as_str(),
+            // CONNECT: the host and port of the tunnel (RFC 9112 §3.2.3).
+            (None, Some(authority)) => authority.as_str(),
+            (None, None) => uri.path(),
         };
         Self {
             method: request.method().clone(),
@@ -183,6 +193,11 @@ impl Asked {
             referer: request.headers().get(REFERER).cloned(),
             user_agent: request.headers().get(USER_AGENT).cloned(),
         }
+    }
+
+    fn method(&self) -> &str {
+        let method = self.method.as_str();
+        method.get(..METHOD_BYTES_MAX).unwrap_or(method)
     }
 }
 
@@ -204,6 +219,10 @@ impl OnEnd for Record {
 }
 
 impl Record {
+    fn logs_json(&self) -> bool {
+        matches!(self.shared.log, Some((_, AccessLogFormat::Json)))
+    }
+
     /// The error log: what a human needs to mend it.
     fn say(&self, error: &Error) {
         let cause = std::error::Error::source(error).map(ToString::to_string);
@@ -230,8 +249,9 @@ impl Record {
         let _ = write!(out, "{}] ", jiff::Zoned::now().strftime("%d/%b/%Y:%H:%M:%S %z"));
         match &self.asked {
             Some(asked) => {
-                let line = format!("{} {} {:?}", asked.method, asked.target, asked.version);
-                json::push_str(out, line.as_bytes());
+                let method = asked.method();
+                let line = format!("{method} {} {:?}", asked.target, asked.version);
+                json::push_str_within(out, line.as_bytes(), FIELD_BYTES_MAX + METHOD_BYTES_MAX);
             }
             None => out.extend_from_slice(b"\"-\""),
         }
@@ -241,7 +261,7 @@ impl Record {
             [asked.and_then(|a| a.referer.as_ref()), asked.and_then(|a| a.user_agent.as_ref())]
         {
             let text = field.map_or(&b"-"[..], HeaderValue::as_bytes);
-            json::push_str(out, text.get(..FIELD_BYTES_MAX).unwrap_or(text));
+            json::push_str_within(out, text, FIELD_BYTES_MAX);
             out.push(b' ');
         }
         out.pop();
@@ -259,15 +279,14 @@ impl Record {
             None => write!(out, ",\"client\":\"{}\"", self.remote),
         };
         if let Some(asked) = &self.asked {
-            let _ = write!(out, ",\"method\":\"{}\",\"host\":", asked.method);
-            json::push_str(out, asked.host.as_bytes());
+            let _ = write!(out, ",\"method\":\"{}\",\"host\":", asked.method());
+            json::push_str_within(out, asked.host.as_bytes(), FIELD_BYTES_MAX);
             out.extend_from_slice(b",\"path\":");
-            json::push_str(out, asked.target.as_bytes());
+            json::push_str_within(out, asked.target.as_bytes(), FIELD_BYTES_MAX);
             let _ = write!(out, ",\"protocol\":\"{:?}\",\"tls\":{}", asked.version, self.tls);
             if let Some(agent) = &asked.user_agent {
                 out.extend_from_slice(b",\"user_agent\":");
-                let agent = agent.as_bytes();
-                json::push_str(out, agent.get(..FIELD_BYTES_MAX).unwrap_or(agent));
+                json::push_str_within(out, agent.as_bytes(), FIELD_BYTES_MAX);
             }
         }
         let _ = write!(out, ",\"status\":{},\"bytes\":{bytes}", self.status.as_u16());
@@ -282,6 +301,10 @@ impl Record {
         }
         if let Some(error) = error {
             let _ = write!(out, ",\"error\":\"{error}\"");
+        }
+        if let Some(reason) = &self.reason {
+            out.extend_from_slice(b",\"reason\":");
+            json::push_str_within(out, reason.as_bytes(), FIELD_BYTES_MAX);
         }
         out.push(b'}');
         debug_assert!(out.len() - from <= 2 * LINE_BYTES_MAX);
@@ -308,3 +331,6 @@ fn tell_limit(response: &mut Response, decision: Decision) {
 }
 
 const ZERO: HeaderValue = HeaderValue::from_static("0");
+
+#[cfg(test)]
+mod tests;

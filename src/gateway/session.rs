@@ -4,8 +4,9 @@ use std::io::Write as _;
 use std::rc::Rc;
 use std::sync::Arc;
 
+use gwproxy_core::telemetry::access_log::LINE_BYTES_MAX;
 use gwproxy_core::telemetry::json;
-use gwproxy_tcp::Session;
+use gwproxy_tcp::{Ending, Session};
 
 use super::Shared;
 use crate::plan::AccessLogFormat;
@@ -75,6 +76,10 @@ impl Recorder {
         }
         if let Some(code) = session.ending.code() {
             let _ = write!(out, ",\"error\":\"{code}\"");
+        }
+        if let Ending::Refused(error) = &session.ending {
+            out.extend_from_slice(b",\"reason\":");
+            json::push_str_within(out, error.sentence().as_bytes(), LINE_BYTES_MAX / 4);
         }
         out.push(b'}');
     }

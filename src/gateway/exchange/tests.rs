@@ -1,0 +1,81 @@
+use std::net::Ipv4Addr;
+
+use gwproxy_core::telemetry::Metrics;
+use proptest::prelude::*;
+
+use super::*;
+
+fn record(asked: Option<Asked>, reason: &str) -> Record {
+    let metrics = Metrics::new(1, vec!["-".into()]);
+    let shared = Shared { metrics: metrics.cells(0), log: None, trusted: [].into() };
+    Record {
+        shared: Rc::new(shared),
+        started: Instant::now(),
+        remote: PeerAddr::Unix,
+        client_ip: Some(Ipv4Addr::LOCALHOST.into()),
+        listener: "http".into(),
+        tls: false,
+        asked,
+        route: Some("r".into()),
+        service: 0,
+        service_id: Some("s".into()),
+        node: Some("http://127.0.0.1:9000".into()),
+        status: StatusCode::OK,
+        error: Some(Code::DestinationDenied),
+        reason: Some(cut(reason).into()),
+    }
+}
+
+/// Bytes of every kind, up to a few KiB; long runs of what grows most when it is escaped.
+fn hostile() -> impl Strategy<Value = Vec<u8>> {
+    prop_oneof![
+        proptest::collection::vec(any::<u8>(), 0..64),
+        any::<String>().prop_map(String::into_bytes),
+        (any::<u8>(), 0_usize..4096).prop_map(|(byte, count)| vec![byte; count]),
+        (any::<char>(), 0_usize..2048).prop_map(|(char, n)| char.to_string().repeat(n).into()),
+    ]
+}
+
+fn field(bytes: &[u8]) -> Option<HeaderValue> {
+    HeaderValue::from_bytes(bytes).ok()
+}
+
+proptest! {
+    /// Whatever a client sent, its request is one valid line of bounded length, in both formats.
+    #[test]
+    fn any_bytes_are_one_valid_line(
+        method in "[!#$%&*+.^_`|~0-9A-Za-z-]{1,200}",
+        host in hostile(),
+        target in hostile(),
+        agent in hostile(),
+        reason in hostile(),
+    ) {
+        let text = |bytes: &[u8]| cut(&String::from_utf8_lossy(bytes)).to_owned();
+        let asked = Asked {
+            method: Method::from_bytes(method.as_bytes()).unwrap(),
+            host: text(&host),
+            target: text(&target),
+            version: Version::HTTP_11,
+            referer: field(&agent),
+            user_agent: field(&agent),
+        };
+        let record = record(Some(asked), &text(&reason));
+        let mut json = Vec::new();
+        record.write_json(&mut json, u64::MAX, record.error, Duration::MAX);
+        let line = String::from_utf8(json).unwrap();
+        prop_assert!(line.len() <= LINE_BYTES_MAX, "{} bytes", line.len());
+        prop_assert!(!line.contains(char::is_control), "{line:?}");
+        let value: serde_json::Value = serde_json::from_str(&line).unwrap();
+        prop_assert_eq!(&value["error"], "destination_denied");
+        prop_assert_eq!(&value["service"], "s");
+
+        let mut combined = Vec::new();
+        record.write_combined(&mut combined, u64::MAX);
+        let line = String::from_utf8(combined).unwrap();
+        prop_assert!(line.len() <= LINE_BYTES_MAX, "{} bytes", line.len());
+        prop_assert!(!line.contains(char::is_control), "{line:?}");
+        let mut quotes = line.replace("\\\\", "").replace("\\\"", "");
+        quotes.retain(|char| char == '"');
+        prop_assert_eq!(quotes.len(), 6, "{}", line);
+    }
+}
