@@ -4,7 +4,6 @@
 
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
 
 use gwproxy_core::net::ListenAddr;
@@ -36,13 +35,8 @@ pub struct Admin {
 /// One sentence, when the address cannot be used.
 pub fn start(addr: &ListenAddr, admin: Admin) -> Result<(Workers, ListenAddr), String> {
     let mut bound = bind(addr, 1)?;
-    let listener = Arc::new(Listener {
-        name: "admin".to_owned(),
-        tls: None,
-        handshake_timeout: Duration::ZERO,
-        max_connections: CONNECTIONS_MAX,
-        connections: AtomicUsize::new(0),
-    });
+    let listener =
+        Arc::new(Listener::new("admin".to_owned(), None, Duration::ZERO, CONNECTIONS_MAX));
     let socket = std::sync::Mutex::new(bound.sockets.pop());
     let workers = Workers::start("admin", 1, move |worker| {
         let Some(socket) = socket.lock().ok().and_then(|mut socket| socket.take()) else { return };

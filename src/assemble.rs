@@ -5,7 +5,6 @@ pub(crate) mod tls;
 
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::AtomicUsize;
 
 use arc_swap::ArcSwap;
 use gwproxy_core::limit::LimitSettings;
@@ -104,13 +103,12 @@ pub async fn start(plan: &Plan) -> Result<Running, String> {
         sockets.push(bound);
         parts.push(Part {
             plan: listener.clone(),
-            listener: Arc::new(Listener {
-                name: listener.name.to_string(),
+            listener: Arc::new(Listener::new(
+                listener.name.to_string(),
                 tls,
-                handshake_timeout: listener.timeouts.handshake,
-                max_connections: listener.max_connections,
-                connections: AtomicUsize::new(0),
-            }),
+                listener.timeouts.handshake,
+                listener.max_connections,
+            )),
             limit: limit(listener.limiter.as_ref())?,
             tcp: tcp_target(listener, &services),
             users: match &listener.action {

@@ -15,7 +15,8 @@ use crate::plan::{Action, Plan, Protocol};
 /// How often a draining process looks whether the last connection is gone.
 const LOOK: Duration = Duration::from_millis(20);
 
-/// Runs the plan until a signal ends it. 0 after an orderly end, 1 when it cannot start.
+/// Runs the plan until a signal ends it. 0 after an orderly end, also one that a second signal
+/// hurried on; 1 when it cannot start, or when the end of the grace period cut something off.
 pub fn run(plan: &Plan) -> ExitCode {
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
@@ -36,11 +37,21 @@ async fn live(plan: &Plan) -> Result<(), String> {
     let running = assemble::start(plan).await?;
     announce(&running);
     let name = signals.next().await;
-    drain(running, plan.grace, name, &mut signals).await;
-    Ok(())
+    match drain(running, plan.grace, name, &mut signals).await {
+        0 => Ok(()),
+        cut => {
+            let grace = plan.grace;
+            Err(format!("the grace period is over: {cut} connections cut off after {grace:?}"))
+        }
+    }
 }
 
-async fn drain(running: Running, grace: Duration, name: &str, signals: &mut Signals) {
+/// Lets what is open finish; gives how many connections the end of the grace period cut off.
+///
+/// A tunnel or TCP connection lives until its ends close it or the grace period is over, whether
+/// bytes move or not, as with nginx, HAProxy and Envoy: a silent one may be a query or a long
+/// poll that the grace period is meant for, and nothing tells it from an idle one.
+async fn drain(running: Running, grace: Duration, name: &str, signals: &mut Signals) -> usize {
     running.drain();
     let open = running.workers.connections();
     if open > 0 {
@@ -48,8 +59,9 @@ async fn drain(running: Running, grace: Duration, name: &str, signals: &mut Sign
             "{name}: {open} connections finish within {grace:?}; a second signal stops at once"
         );
     }
+    let mut cut = 0;
     let deadline = Instant::now() + grace;
-    while running.workers.connections() > 0 {
+    while !running.workers.are_done() {
         tokio::select! {
             () = sleep(LOOK) => {}
             name = signals.next() => {
@@ -58,12 +70,12 @@ async fn drain(running: Running, grace: Duration, name: &str, signals: &mut Sign
             }
         }
         if Instant::now() >= deadline {
-            let open = running.workers.connections();
-            tracing::warn!("the grace period is over: closing {open} connections");
+            cut = running.workers.connections();
             break;
         }
     }
     running.stop();
+    cut
 }
 
 /// One line for each listener: what, where, and how to use it.

@@ -46,6 +46,8 @@ pub struct Worker {
 #[derive(Debug)]
 pub(crate) struct Shared {
     pub(crate) connections: Box<[Load]>,
+    /// Listening sockets, over all workers, from which clients may still be accepted.
+    accepting: AtomicUsize,
     pub(crate) inboxes: Box<[mpsc::Sender<Handover>]>,
 }
 
@@ -68,6 +70,10 @@ pub struct Tracked {
     shared: Arc<Shared>,
     index: usize,
 }
+
+/// Counts one listening socket for as long as it is open.
+#[derive(Debug)]
+pub(crate) struct Accepting(Arc<Shared>);
 
 thread_local! {
     static STOPPING: Cell<bool> = const { Cell::new(false) };
@@ -105,10 +111,27 @@ impl Worker {
 
     /// Counts a connection of this worker until the guard is dropped.
     pub fn track(&self) -> Tracked {
-        if let Some(load) = self.shared.connections.get(self.index) {
+        self.track_on(self.index)
+    }
+
+    /// Counts a connection as that of another worker, which it is handed to.
+    pub(crate) fn track_on(&self, index: usize) -> Tracked {
+        if let Some(load) = self.shared.connections.get(index) {
             load.0.fetch_add(1, Ordering::Relaxed);
         }
-        Tracked { shared: Arc::clone(&self.shared), index: self.index }
+        Tracked { shared: Arc::clone(&self.shared), index }
+    }
+
+    /// Counts a listening socket until the guard is dropped.
+    pub(crate) fn accepting(&self) -> Accepting {
+        self.shared.accepting.fetch_add(1, Ordering::Relaxed);
+        Accepting(Arc::clone(&self.shared))
+    }
+
+    /// Whether any worker still accepts clients.
+    #[cfg(test)]
+    pub(crate) fn is_accepting(&self) -> bool {
+        self.shared.accepting.load(Ordering::Acquire) > 0
     }
 
     pub(crate) fn shared(&self) -> &Shared {
@@ -135,13 +158,17 @@ impl Worker {
     }
 }
 
-#[cfg(feature = "testing")]
+#[cfg(any(test, feature = "testing"))]
 impl Worker {
     /// A worker on the current thread, so that a test may pause time, and the phase it follows.
     /// It lives as long as [`Worker::run_for_test`] is polled.
     pub fn for_test() -> (Rc<Self>, watch::Sender<Phase>) {
         let (phase, phases) = watch::channel(Phase::Running);
-        let shared = Shared { connections: Box::new([Load::default()]), inboxes: Box::new([]) };
+        let shared = Shared {
+            connections: Box::new([Load::default()]),
+            accepting: AtomicUsize::new(0),
+            inboxes: Box::new([]),
+        };
         let worker = Self {
             index: 0,
             timer: Timer::new(),
@@ -179,6 +206,7 @@ impl Workers {
         let (senders, receivers): (Vec<_>, Vec<_>) = (0..count).map(|_| mpsc::channel(256)).unzip();
         let shared = Arc::new(Shared {
             connections: (0..count).map(|_| Load::default()).collect(),
+            accepting: AtomicUsize::new(0),
             inboxes: senders.into(),
         });
         let setup = Arc::new(setup);
@@ -205,6 +233,13 @@ impl Workers {
         self.shared.connections.iter().map(|load| load.0.load(Ordering::Relaxed)).sum()
     }
 
+    /// Whether every listening socket is closed and every connection is over. Only a process that
+    /// drains gets there.
+    pub fn are_done(&self) -> bool {
+        // In this order: what was accepted is counted before its listening socket is closed.
+        self.shared.accepting.load(Ordering::Acquire) == 0 && self.connections() == 0
+    }
+
     /// A receiver of the process phase.
     pub fn phases(&self) -> watch::Receiver<Phase> {
         self.phase.subscribe()
@@ -216,6 +251,12 @@ impl Workers {
         for thread in self.threads {
             let _ = thread.join();
         }
+    }
+}
+
+impl Drop for Accepting {
+    fn drop(&mut self) {
+        self.0.accepting.fetch_sub(1, Ordering::Release);
     }
 }
 

@@ -43,7 +43,8 @@ pub(super) struct ProcessFlags {
     /// Where the admin API listens [default: nowhere]
     #[arg(long, value_name = "ADDR", env = "GWPROXY_ADMIN", hide_env = true)]
     admin: Option<ListenAddr>,
-    /// How long open requests may finish after the first SIGTERM [default: 30s]
+    /// How long what is open may finish after the first SIGTERM, silent tunnels and TCP connections
+    /// too; if something is cut off then, the exit code is 1 [default: 30s]
     #[arg(long, value_name = "TIME", env = "GWPROXY_GRACE", hide_env = true)]
     grace: Option<Span>,
     /// Networks whose X-Forwarded-* and Forwarded are believed (repeat or separate by commas)

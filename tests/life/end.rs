@@ -187,8 +187,9 @@ fn the_grace_period_is_the_longest_it_takes() {
     busy.send(slow("/busy"));
     origin.wait_for("/busy");
     proxy.signal(Signal::TERM);
-    assert_eq!(proxy.wait(), Some(0));
-    assert!(proxy.stderr().contains("the grace period is over"), "{}", proxy.stderr());
+    assert_eq!(proxy.wait(), Some(1));
+    let said = "gwproxy: the grace period is over: 1 connections cut off after 200ms";
+    assert!(proxy.stderr().contains(said), "{}", proxy.stderr());
     assert_eq!(busy.rest(), b"");
 }
 

@@ -1,5 +1,7 @@
 //! What the process survives: no descriptors left, broken certificates, and clients of every kind.
 
+use std::io::Read as _;
+
 use rustix::process::{Pid, Resource, Rlimit, prlimit};
 
 use crate::support::tls::Tls;
@@ -33,6 +35,38 @@ fn t30_running_out_of_descriptors_passes() {
         (answer.status() == 200).then_some(())
     });
     eventually("every descriptor is back", || (proxy.descriptors() <= before + 4).then_some(()));
+}
+
+/// With `--max-connections`, as many are served at once over all workers, and no more: the next
+/// waits in the kernel's queue until one leaves.
+#[test]
+fn the_maximum_of_connections_is_kept() {
+    let origin = Origin::start(|peer| {
+        peer.send("!");
+        peer.wait_end();
+    });
+    let to = origin.addr().to_string();
+    let proxy = Proxy::start(&[
+        "tcp",
+        "--listen",
+        "127.0.0.1:0",
+        "--to",
+        &to,
+        "--workers",
+        "2",
+        "--max-connections",
+        "3",
+    ]);
+    let enter = || Conn::open(proxy.addr(0));
+    let let_in = |conn: &mut Conn| conn.stream.read_exact(&mut [0]).expect("it is let in");
+    let mut inside: Vec<Conn> = (0..3).map(|_| enter()).collect();
+    inside.iter_mut().for_each(let_in);
+    let mut next = enter();
+    proxy.wait_stderr("the listener is full; new connections wait");
+    assert!(!next.is_ready());
+    assert_eq!(origin.connections(), 3);
+    drop(inside.pop());
+    let_in(&mut next);
 }
 
 /// Row 0.4: certificates are taken into use when their files change; connections live on, and a

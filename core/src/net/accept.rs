@@ -1,25 +1,41 @@
 //! Accepting: permits, hand-over between workers, and what happens when descriptors run out.
+//!
+//! A permit is taken before a client is accepted and given back in the same poll when none waits:
+//! never more connections than the maximum are open, and no idle worker sits on a permit that
+//! another one's client could have.
+//!
+//! When the process drains, what the kernel has queued is still accepted, since those clients were
+//! told that they are connected; then the socket is closed, and new clients are refused or go to
+//! another process on the port. Those the kernel completes between the last accept and the close
+//! are reset: the window cannot be closed from user space (`net.ipv4.tcp_migrate_req` moves them
+//! to another process's socket).
 
 use std::cell::RefCell;
+use std::future::poll_fn;
 use std::io;
+use std::net::SocketAddr;
+use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
-use tokio::net::{TcpListener, TcpStream, UnixListener};
+use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
+use tokio::sync::Notify;
+use tokio::task::coop::consume_budget;
 use tokio::time::Instant;
 
-use super::listen::BoundSocket;
+use super::listen::{BACKLOG, BoundSocket};
 use super::{Peer, PeerAddr, Socket, Stream};
 use crate::tls::ServerTls;
-use crate::worker::{LocalFuture, Tracked, Worker};
+use crate::worker::{Accepting, LocalFuture, Tracked, Worker};
 
 /// A pause after `accept` failed for want of descriptors or memory, so that the loop does not
 /// spin; connections wait in the kernel's queue meanwhile.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
-/// How often a worker says so while accepting keeps failing.
+/// How often a worker says so while accepting keeps failing or the listener is full.
 const SAY_AGAIN: Duration = Duration::from_secs(5);
 
 /// What a listener does with a connection, once TLS is done.
@@ -39,18 +55,21 @@ pub struct Listener {
     /// How long a client may take for the TLS handshake.
     pub handshake_timeout: Duration,
     /// Connections at a time over all workers; more wait in the kernel's queue.
-    pub max_connections: usize,
+    max_connections: usize,
     /// Live connections over all workers.
-    pub connections: AtomicUsize,
+    connections: AtomicUsize,
+    /// Wakes a worker that waits for a permit.
+    freed: Notify,
 }
 
-/// A fresh socket on its way to a less loaded worker.
+/// A fresh socket on its way to a less loaded worker. It counts as that one's from the start, so
+/// that a drain waits for it.
 #[derive(Debug)]
 pub(crate) struct Handover {
     listener: usize,
     socket: std::net::TcpStream,
     remote: PeerAddr,
-    permit: Permit,
+    held: Held,
 }
 
 /// The listeners of a worker, by the order in which they were added: the same on every worker.
@@ -93,19 +112,11 @@ impl Worker {
             listeners.push((Arc::clone(&listener), Rc::clone(&serve)));
             listeners.len() - 1
         };
-        let worker = Rc::clone(self);
-        match socket {
-            BoundSocket::Tcp(tcp) => {
-                let tcp = TcpListener::from_std(tcp)?;
-                self.spawn(
-                    async move { accept_tcp(&worker, number, &tcp, &listener, &serve).await },
-                );
-            }
-            BoundSocket::Unix(unix) => {
-                let unix = UnixListener::from_std(unix)?;
-                self.spawn(async move { accept_unix(&worker, &unix, &listener, &serve).await });
-            }
-        }
+        let gate = Gate::open(socket)?;
+        let acceptor =
+            Acceptor { worker: Rc::clone(self), number, listener, serve, said: Said::default() };
+        let accepting = self.accepting();
+        self.spawn(async move { acceptor.run(gate, accepting).await });
         Ok(())
     }
 
@@ -136,126 +147,151 @@ impl Inbox {
         let Some((listener, serve)) = found else { return };
         match TcpStream::from_std(handover.socket) {
             Ok(tcp) => {
-                let tracked = worker.track();
-                let held = Held { _permit: handover.permit, _tracked: tracked };
-                start(worker, Socket::Tcp(tcp), handover.remote, held, &listener, &serve);
+                let (socket, remote) = (Socket::Tcp(tcp), handover.remote);
+                start(worker, socket, remote, handover.held, &listener, &serve);
             }
             Err(error) => tracing::warn!(%error, "a socket handed over could not be registered"),
         }
     }
 }
 
-async fn accept_tcp(
-    worker: &Rc<Worker>,
+impl Listener {
+    /// A listener for `max_connections` connections at a time over all workers; more wait in the
+    /// kernel's queue. A client may take `handshake_timeout` for the TLS handshake, if there is
+    /// one.
+    pub fn new(
+        name: String,
+        tls: Option<Arc<ServerTls>>,
+        handshake_timeout: Duration,
+        max_connections: usize,
+    ) -> Self {
+        let (connections, freed) = (AtomicUsize::new(0), Notify::new());
+        Self { name, tls, handshake_timeout, max_connections, connections, freed }
+    }
+
+    fn try_permit(self: &Arc<Self>) -> Option<Permit> {
+        let below = |count| (count < self.max_connections).then_some(count + 1);
+        self.connections.fetch_update(Ordering::Relaxed, Ordering::Relaxed, below).ok()?;
+        Some(Permit { listener: Arc::clone(self) })
+    }
+}
+
+/// One worker's half of a listener, while it accepts.
+struct Acceptor {
+    worker: Rc<Worker>,
     number: usize,
-    tcp: &TcpListener,
-    listener: &Arc<Listener>,
-    serve: &Rc<dyn Serve>,
-) {
-    let mut pauses = Pauses::default();
-    loop {
-        let accepted = tokio::select! {
-            biased;
-            accepted = tcp.accept() => accepted,
-            // Biased order takes what the kernel has queued before the listener closes.
-            () = worker.draining() => return,
-        };
-        match accepted {
-            Ok((socket, remote)) => {
-                // Not asked of the socket: that fails when the client has reset it already, and
-                // whoever counts by address must know this one too.
-                let remote = PeerAddr::from_socket(remote);
-                let _ = socket.set_nodelay(true);
-                // After the accept: a worker that waits for a connection must not sit on a permit
-                // that another one's waiting client could have.
-                let Some(permit) = permit(worker, listener).await else { return };
-                if let Some(other) = worker.less_loaded().filter(|_| !worker.is_draining())
-                    && let Some(inbox) = worker.shared().inboxes.get(other)
-                    && let Ok(slot) = inbox.try_reserve()
-                {
-                    match socket.into_std() {
-                        Ok(socket) => {
-                            slot.send(Handover { listener: number, socket, remote, permit });
-                        }
-                        Err(error) => tracing::warn!(%error, "a socket could not be handed over"),
+    listener: Arc<Listener>,
+    serve: Rc<dyn Serve>,
+    said: Said,
+}
+
+impl Acceptor {
+    async fn run(mut self, gate: Gate, accepting: Accepting) {
+        let worker = Rc::clone(&self.worker);
+        let mut draining = pin!(worker.draining());
+        loop {
+            // Biased, so that no flood of clients puts off the drain.
+            let (socket, remote, permit) = tokio::select! {
+                biased;
+                () = &mut draining => break,
+                next = self.next(&gate) => next,
+            };
+            self.admit(socket, remote, permit);
+        }
+        // Not through the runtime, which knows of a client only some time after the kernel does.
+        match gate.leave() {
+            Ok(socket) => self.empty(&socket).await,
+            Err(error) => tracing::warn!(%error, "waiting clients could not be accepted"),
+        }
+        drop(accepting);
+    }
+
+    /// The next client, and a permit for it. Cancelled, it loses neither.
+    async fn next(&mut self, gate: &Gate) -> (Socket, PeerAddr, Permit) {
+        let mut waited = false;
+        loop {
+            let accepted = poll_fn(|cx| {
+                let Some(permit) = self.listener.try_permit() else { return Poll::Ready(None) };
+                gate.poll_accept(cx).map(|accepted| Some((accepted, permit)))
+            });
+            match accepted.await {
+                Some((Ok((socket, remote)), permit)) => {
+                    if waited {
+                        // Places that came free together may have been told of only once.
+                        self.listener.freed.notify_one();
                     }
-                    continue;
+                    return (socket, remote, permit);
                 }
-                let held = Held { _permit: permit, _tracked: worker.track() };
-                start(worker, Socket::Tcp(socket), remote, held, listener, serve);
+                Some((Err(error), permit)) => {
+                    drop(permit);
+                    if !is_passing(&error) {
+                        self.pause_after(&error).await;
+                    }
+                }
+                None => {
+                    self.say_full();
+                    waited = true;
+                    // It remembers a place that came free since the look above.
+                    self.listener.freed.notified().await;
+                }
             }
-            Err(error) => pauses.pause_after(&error, listener).await,
         }
     }
-}
 
-async fn accept_unix(
-    worker: &Rc<Worker>,
-    unix: &UnixListener,
-    listener: &Arc<Listener>,
-    serve: &Rc<dyn Serve>,
-) {
-    let mut pauses = Pauses::default();
-    loop {
-        let accepted = tokio::select! {
-            biased;
-            accepted = unix.accept() => accepted,
-            () = worker.draining() => return,
+    /// Takes what the kernel has queued for this socket, at most what fits in its queue. Beyond
+    /// the maximum they are refused, as whoever comes later is.
+    async fn empty(&self, socket: &BoundSocket) {
+        for _ in 0..BACKLOG {
+            let Some(permit) = self.listener.try_permit() else { return };
+            match socket.accept() {
+                Ok((socket, remote)) => self.admit(socket, remote, permit),
+                Err(error) if is_passing(&error) => {}
+                Err(_) => return,
+            }
+            consume_budget().await;
+        }
+    }
+
+    fn admit(&self, socket: Socket, remote: PeerAddr, permit: Permit) {
+        let Self { worker, number, listener, serve, .. } = self;
+        let inboxes = &worker.shared().inboxes;
+        let slot = worker
+            .less_loaded()
+            .filter(|_| !worker.is_draining())
+            .and_then(|other| Some((other, inboxes.get(other)?.try_reserve().ok()?)));
+        let socket = match (socket, slot) {
+            (Socket::Tcp(socket), Some((other, slot))) => {
+                match socket.into_std() {
+                    Ok(socket) => {
+                        let held = Held { _permit: permit, _tracked: worker.track_on(other) };
+                        slot.send(Handover { listener: *number, socket, remote, held });
+                    }
+                    Err(error) => tracing::warn!(%error, "a socket could not be handed over"),
+                }
+                return;
+            }
+            // The workers share the queue of a Unix socket: who has time takes from it.
+            (socket, _) => socket,
         };
-        match accepted {
-            Ok((socket, _)) => {
-                let Some(permit) = permit(worker, listener).await else { return };
-                let held = Held { _permit: permit, _tracked: worker.track() };
-                start(worker, Socket::Unix(socket), PeerAddr::Unix, held, listener, serve);
-            }
-            Err(error) => pauses.pause_after(&error, listener).await,
-        }
+        let held = Held { _permit: permit, _tracked: worker.track() };
+        start(worker, socket, remote, held, listener, serve);
     }
-}
 
-/// Waits until the listener is below its maximum; `None` when the process drains.
-async fn permit(worker: &Rc<Worker>, listener: &Arc<Listener>) -> Option<Permit> {
-    let mut said = false;
-    loop {
-        let taken = listener.connections.fetch_add(1, Ordering::Relaxed);
-        let permit = Permit { listener: Arc::clone(listener) };
-        if taken < listener.max_connections {
-            return Some(permit);
-        }
-        drop(permit);
-        if !said {
+    fn say_full(&mut self) {
+        if self.said.again() {
             tracing::warn!(
-                listener = listener.name,
-                max_connections = listener.max_connections,
+                listener = self.listener.name,
+                max_connections = self.listener.max_connections,
                 "the listener is full; new connections wait"
             );
-            said = true;
-        }
-        tokio::select! {
-            () = tokio::time::sleep(ACCEPT_PAUSE) => {}
-            () = worker.draining() => return None,
         }
     }
-}
 
-/// What an accept loop does about errors.
-#[derive(Debug, Default)]
-struct Pauses {
-    said: Option<Instant>,
-}
-
-impl Pauses {
-    /// A client that went away before it was accepted is nobody's problem; want of descriptors or
-    /// memory passes, and the loop must survive it. So must the log.
-    async fn pause_after(&mut self, error: &io::Error, listener: &Listener) {
-        use io::ErrorKind::{ConnectionAborted, ConnectionReset, Interrupted};
-        if matches!(error.kind(), ConnectionAborted | ConnectionReset | Interrupted) {
-            return;
-        }
-        if self.said.is_none_or(|said| said.elapsed() >= SAY_AGAIN) {
-            self.said = Some(Instant::now());
+    /// Descriptors and memory come back, and the loop must survive their want. So must the log.
+    async fn pause_after(&mut self, error: &io::Error) {
+        if self.said.again() {
             tracing::warn!(
-                listener = listener.name,
+                listener = self.listener.name,
                 %error,
                 "accept failed; trying every {} ms",
                 ACCEPT_PAUSE.as_millis()
@@ -263,6 +299,82 @@ impl Pauses {
         }
         tokio::time::sleep(ACCEPT_PAUSE).await;
     }
+}
+
+/// A client that went away before it was accepted is nobody's problem.
+fn is_passing(error: &io::Error) -> bool {
+    use io::ErrorKind::{ConnectionAborted, ConnectionReset, Interrupted};
+    matches!(error.kind(), ConnectionAborted | ConnectionReset | Interrupted)
+}
+
+/// Keeps a trouble that lasts from filling the log.
+#[derive(Debug, Default)]
+struct Said(Option<Instant>);
+
+impl Said {
+    fn again(&mut self) -> bool {
+        let is_due = self.0.is_none_or(|said| said.elapsed() >= SAY_AGAIN);
+        if is_due {
+            self.0 = Some(Instant::now());
+        }
+        is_due
+    }
+}
+
+/// A listening socket that is registered with the worker's runtime.
+enum Gate {
+    Tcp(TcpListener),
+    Unix(UnixListener),
+}
+
+impl Gate {
+    fn open(socket: BoundSocket) -> io::Result<Self> {
+        Ok(match socket {
+            BoundSocket::Tcp(tcp) => Self::Tcp(TcpListener::from_std(tcp)?),
+            BoundSocket::Unix(unix) => Self::Unix(UnixListener::from_std(unix)?),
+        })
+    }
+
+    fn leave(self) -> io::Result<BoundSocket> {
+        Ok(match self {
+            Self::Tcp(tcp) => BoundSocket::Tcp(tcp.into_std()?),
+            Self::Unix(unix) => BoundSocket::Unix(unix.into_std()?),
+        })
+    }
+
+    fn poll_accept(&self, cx: &mut Context<'_>) -> Poll<io::Result<(Socket, PeerAddr)>> {
+        match self {
+            Self::Tcp(tcp) => tcp.poll_accept(cx).map_ok(|(tcp, remote)| accepted(tcp, remote)),
+            Self::Unix(unix) => {
+                unix.poll_accept(cx).map_ok(|(unix, _)| (Socket::Unix(unix), PeerAddr::Unix))
+            }
+        }
+    }
+}
+
+impl BoundSocket {
+    /// Accepts a client that waits already, if there is one.
+    fn accept(&self) -> io::Result<(Socket, PeerAddr)> {
+        match self {
+            Self::Tcp(listener) => {
+                let (tcp, remote) = listener.accept()?;
+                tcp.set_nonblocking(true)?;
+                Ok(accepted(TcpStream::from_std(tcp)?, remote))
+            }
+            Self::Unix(listener) => {
+                let (unix, _) = listener.accept()?;
+                unix.set_nonblocking(true)?;
+                Ok((Socket::Unix(UnixStream::from_std(unix)?), PeerAddr::Unix))
+            }
+        }
+    }
+}
+
+/// The address is not asked of the socket: that fails when the client has reset it already, and
+/// whoever counts by address must know this one too.
+fn accepted(tcp: TcpStream, remote: SocketAddr) -> (Socket, PeerAddr) {
+    let _ = tcp.set_nodelay(true);
+    (Socket::Tcp(tcp), PeerAddr::from_socket(remote))
 }
 
 fn start(
@@ -304,5 +416,9 @@ fn start(
 impl Drop for Permit {
     fn drop(&mut self) {
         self.listener.connections.fetch_sub(1, Ordering::Relaxed);
+        self.listener.freed.notify_one();
     }
 }
+
+#[cfg(test)]
+mod tests;

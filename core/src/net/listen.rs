@@ -11,7 +11,7 @@ use super::ListenAddr;
 
 /// Connections the kernel queues per worker before it refuses. The kernel caps it at
 /// `net.core.somaxconn`.
-const BACKLOG: i32 = 4096;
+pub(super) const BACKLOG: i32 = 4096;
 
 /// A bound address: one socket for each worker.
 #[derive(Debug)]

@@ -29,6 +29,15 @@ thread_local! {
     static SPARE: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
 }
 
+/// Bytes carried each way until now. What is cut off has these to tell at least.
+#[derive(Debug, Default)]
+pub struct Carried {
+    /// From the client to the node.
+    pub client_to_upstream: Cell<u64>,
+    /// From the node to the client.
+    pub upstream_to_client: Cell<u64>,
+}
+
 /// How a relay ended, with the bytes carried each way.
 #[derive(Debug)]
 pub struct Relayed {
@@ -69,30 +78,46 @@ where
     C: AsyncRead + AsyncWrite + Unpin,
     U: AsyncRead + AsyncWrite + Unpin,
 {
+    relay_counted(client, upstream, early, idle, timer, &Carried::default()).await
+}
+
+/// [`relay`] that counts into `carried` as it goes.
+pub async fn relay_counted<C, U>(
+    client: &mut C,
+    upstream: &mut U,
+    early: Bytes,
+    idle: Duration,
+    timer: &Timer,
+    carried: &Carried,
+) -> Relayed
+where
+    C: AsyncRead + AsyncWrite + Unpin,
+    U: AsyncRead + AsyncWrite + Unpin,
+{
     let idle = (!idle.is_zero()).then(|| (timer.deadline(), idle));
-    let mut up = Direction::new(early);
-    let mut down = Direction::new(Bytes::new());
+    let mut up = Direction::new(early, &carried.client_to_upstream);
+    let mut down = Direction::new(Bytes::new(), &carried.upstream_to_client);
     if let Some((deadline, idle)) = &idle {
         deadline.arm(*idle);
     }
     let end =
         poll_fn(|cx| poll_both(cx, client, upstream, &mut up, &mut down, idle.as_ref())).await;
-    Relayed { client_to_upstream: up.carried, upstream_to_client: down.carried, end }
+    Relayed { client_to_upstream: up.carried.get(), upstream_to_client: down.carried.get(), end }
 }
 
 fn poll_both<C, U>(
     cx: &mut Context<'_>,
     client: &mut C,
     upstream: &mut U,
-    up: &mut Direction,
-    down: &mut Direction,
+    up: &mut Direction<'_>,
+    down: &mut Direction<'_>,
     idle: Option<&(Deadline, Duration)>,
 ) -> Poll<End>
 where
     C: AsyncRead + AsyncWrite + Unpin,
     U: AsyncRead + AsyncWrite + Unpin,
 {
-    let before = up.carried + down.carried;
+    let before = up.carried.get() + down.carried.get();
     let sent = up.poll(cx, client, upstream, down.unwritable.is_none());
     let received = down.poll(cx, upstream, client, up.unwritable.is_none());
     match (sent, received) {
@@ -109,7 +134,7 @@ where
         _ => {}
     }
     let Some((deadline, idle)) = idle else { return Poll::Pending };
-    if up.carried + down.carried != before {
+    if up.carried.get() + down.carried.get() != before {
         deadline.arm(*idle);
     }
     deadline.poll_expired(cx).map(|()| End::Idle)
@@ -124,7 +149,7 @@ enum Outcome {
 }
 
 /// One direction of a relay.
-struct Direction {
+struct Direction<'a> {
     early: Bytes,
     /// What was read and not written yet, from `written` on; without capacity while there is
     /// nothing.
@@ -134,7 +159,7 @@ struct Direction {
     /// Why the writer takes no more. The other direction still brings what that side sent before
     /// it failed.
     unwritable: Option<io::Error>,
-    carried: u64,
+    carried: &'a Cell<u64>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -144,15 +169,15 @@ enum State {
     Done,
 }
 
-impl Direction {
-    fn new(early: Bytes) -> Self {
+impl<'a> Direction<'a> {
+    fn new(early: Bytes, carried: &'a Cell<u64>) -> Self {
         Self {
             early,
             buffer: Vec::new(),
             written: 0,
             state: State::Carrying,
             unwritable: None,
-            carried: 0,
+            carried,
         }
     }
 
@@ -238,7 +263,7 @@ impl Direction {
     }
 
     fn note_written(&mut self, n: usize) -> io::Result<()> {
-        self.carried += n as u64;
+        self.carried.set(self.carried.get() + n as u64);
         if n == 0 { Err(io::ErrorKind::WriteZero.into()) } else { Ok(()) }
     }
 

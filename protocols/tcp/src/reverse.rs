@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use gwproxy_core::error::Blame;
 use gwproxy_core::net::accept::{Held, Serve};
-use gwproxy_core::net::relay::{End, Relayed, relay};
+use gwproxy_core::net::relay::{Carried, End, Relayed, relay_counted};
 use gwproxy_core::net::{Peer, Stream};
 use gwproxy_core::upstream::connect::{Resolver, connect};
 use gwproxy_core::upstream::{Cluster, Lease, Outcome, Tried};
@@ -63,21 +63,22 @@ impl Reverse {
     }
 
     /// A connection from beginning to end. Both streams are closed when this returns.
-    async fn carry(&self, mut client: Stream, peer: Peer) -> Session {
-        let started = Instant::now();
-        let mut attempts = 0;
-        let taken = match self.admit.as_ref().map_or(Ok(()), |admit| admit(&peer, started)) {
-            Ok(()) => self.open(&peer, started, &mut attempts).await,
+    async fn carry(&self, mut client: Stream, draft: &mut Draft) {
+        let Draft { session, started, carried, .. } = draft;
+        let taken = match self.admit.as_ref().map_or(Ok(()), |admit| admit(&session.peer, *started))
+        {
+            Ok(()) => self.open(&session.peer, *started, &mut session.attempts).await,
             Err(error) => Err(error),
         };
-        let connect = started.elapsed();
+        session.connect = started.elapsed();
         let (mut upstream, mut lease) = match taken {
             Ok(taken) => taken,
             Err(error) => {
                 // An orderly close would look like a service with nothing to say.
                 client.abort_on_close();
-                self.say(&peer, &error);
-                return Session::refused(peer, error, attempts, connect);
+                self.say(&session.peer, &error);
+                session.ending = Ending::Refused(error);
+                return;
             }
         };
         let idle = self.settings.idle.get();
@@ -85,23 +86,14 @@ impl Reverse {
             client.keep_alive(KEEP_ALIVE);
             upstream.keep_alive(KEEP_ALIVE);
         }
-        let node = Some(Arc::clone(&lease.endpoint().name));
+        session.node = Some(Arc::clone(&lease.endpoint().name));
+        let timer = self.worker.timer();
         let relayed =
-            relay(&mut client, &mut upstream, Bytes::new(), idle, self.worker.timer()).await;
+            relay_counted(&mut client, &mut upstream, Bytes::new(), idle, timer, carried).await;
         pass_on(&relayed, &client, &upstream);
         lease.settle(outcome_of(&relayed.end), Instant::now());
-        let session = Session {
-            peer,
-            node,
-            attempts,
-            client_to_upstream: relayed.client_to_upstream,
-            upstream_to_client: relayed.upstream_to_client,
-            connect,
-            took: started.elapsed(),
-            ending: relayed.end.into(),
-        };
-        self.say_ending(&session);
-        session
+        session.ending = relayed.end.into();
+        self.say_ending(session);
     }
 
     /// A connection to a node: another node is tried only while no byte was exchanged, which
@@ -179,10 +171,10 @@ impl Reverse {
 impl Serve for Reverse {
     fn serve(self: Rc<Self>, stream: Stream, peer: Peer, held: Held) -> LocalFuture<()> {
         Box::pin(async move {
-            let session = self.carry(stream, peer).await;
-            if let Some(report) = &self.report {
-                report(&session);
-            }
+            let held = held;
+            let mut draft = Draft::new(peer, self.report.clone());
+            self.carry(stream, &mut draft).await;
+            drop(draft);
             drop(held);
         })
     }
@@ -194,6 +186,34 @@ impl std::fmt::Debug for Reverse {
             .field("service", self.cluster.name())
             .field("settings", &self.settings)
             .finish_non_exhaustive()
+    }
+}
+
+/// The report of a connection, made when this goes out of scope: a connection that the proxy cuts
+/// off, at the end of the grace period, has one as well.
+struct Draft {
+    session: Session,
+    started: Instant,
+    carried: Carried,
+    report: Option<Report>,
+}
+
+impl Draft {
+    fn new(peer: Peer, report: Option<Report>) -> Self {
+        let carried = Carried::default();
+        Self { session: Session::cut_off(peer), started: Instant::now(), carried, report }
+    }
+}
+
+impl Drop for Draft {
+    fn drop(&mut self) {
+        let Self { session, started, carried, report } = self;
+        session.took = started.elapsed();
+        session.client_to_upstream = carried.client_to_upstream.get();
+        session.upstream_to_client = carried.upstream_to_client.get();
+        if let Some(report) = report {
+            report(session);
+        }
     }
 }
 

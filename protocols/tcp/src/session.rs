@@ -36,6 +36,8 @@ pub enum Ending {
     Client(std::io::Error),
     /// Both sides closed in order.
     Closed,
+    /// The proxy stopped before the connection was over.
+    CutOff,
     /// No byte moved for the idle time.
     Idle,
     /// No node was ever spoken to: a limit said no, or every node refused.
@@ -45,17 +47,17 @@ pub enum Ending {
 }
 
 impl Session {
-    /// The session of a client that no node was found for.
-    pub(crate) fn refused(peer: Peer, error: Error, attempts: u32, took: Duration) -> Self {
+    /// A session that has not got anywhere yet: what it is if nothing else becomes of it.
+    pub(crate) fn cut_off(peer: Peer) -> Self {
         Self {
             peer,
             node: None,
-            attempts,
+            attempts: 0,
             client_to_upstream: 0,
             upstream_to_client: 0,
-            connect: took,
-            took,
-            ending: Ending::Refused(error),
+            connect: Duration::ZERO,
+            took: Duration::ZERO,
+            ending: Ending::CutOff,
         }
     }
 }
@@ -65,6 +67,7 @@ impl Ending {
     pub fn code(&self) -> Option<Code> {
         match self {
             Self::Client(_) => Some(Code::ClientClosed),
+            Self::CutOff => Some(Code::Draining),
             // Nobody failed: a connection that was left alone has its end like any other.
             Self::Closed | Self::Idle => None,
             Self::Refused(error) => Some(error.code()),
@@ -77,6 +80,7 @@ impl Ending {
         match self {
             Self::Client(_) => "client_reset",
             Self::Closed => "closed",
+            Self::CutOff => "cut_off",
             Self::Idle => "idle",
             Self::Refused(_) => "refused",
             Self::Upstream(_) => "upstream_reset",

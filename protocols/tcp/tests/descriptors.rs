@@ -7,7 +7,6 @@
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::rc::Rc;
-use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Mutex, mpsc};
 use std::time::Duration;
 
@@ -101,13 +100,7 @@ fn start(node: SocketAddr) -> (SocketAddr, mpsc::Receiver<&'static str>) {
     let cluster = Cluster::new(ClusterSettings::new("service"), vec![endpoint]);
     let bound = listen::bind(&"127.0.0.1:0".parse().unwrap(), 1).unwrap();
     let ListenAddr::Tcp(addr) = bound.addr else { unreachable!("it was asked for") };
-    let listener = Arc::new(Listener {
-        name: "tcp".into(),
-        tls: None,
-        handshake_timeout: PATIENCE,
-        max_connections: 2 * CONNECTIONS,
-        connections: AtomicUsize::new(0),
-    });
+    let listener = Arc::new(Listener::new("tcp".into(), None, PATIENCE, 2 * CONNECTIONS));
     let sockets = Mutex::new(bound.sockets);
     let (tell, endings) = mpsc::channel();
     let workers = Workers::start("worker", 1, move |worker| {

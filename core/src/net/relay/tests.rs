@@ -108,8 +108,9 @@ async fn a_client_that_says_its_last_and_goes_is_still_heard() {
 async fn only_a_direction_whose_writer_is_slow_holds_a_buffer() {
     let (mut from, mut from_end) = duplex(64);
     let (mut to, mut to_end) = duplex(4);
-    let mut direction = Direction::new(Bytes::new());
-    let mut poll = async |direction: &mut Direction| {
+    let carried = Cell::new(0);
+    let mut direction = Direction::new(Bytes::new(), &carried);
+    let mut poll = async |direction: &mut Direction<'_>| {
         poll_fn(|cx| Poll::Ready(direction.poll(cx, &mut from_end, &mut to_end, true).is_ready()))
             .await
     };

@@ -1,7 +1,6 @@
 //! The whole way over real sockets: a client, a `ws` listener on a worker, a node.
 
 use std::net::SocketAddr;
-use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
@@ -70,13 +69,7 @@ fn listener(node: SocketAddr) -> Proxy {
     let endpoint = Endpoint::new("node", "ws", NodeAddr::Tcp(node), None, 1);
     let cluster = Cluster::new(ClusterSettings::new("echo"), vec![endpoint]);
     let left = Arc::downgrade(&cluster);
-    let listener = Arc::new(Listener {
-        name: "ws".into(),
-        tls: None,
-        handshake_timeout: Duration::from_secs(5),
-        max_connections: 100,
-        connections: AtomicUsize::new(0),
-    });
+    let listener = Arc::new(Listener::new("ws".into(), None, Duration::from_secs(5), 100));
     let workers = Workers::start("worker", 1, move |worker| {
         let upgrade = Rc::new(WebSocket::default());
         let upstream = Upstream::new(Rc::clone(&worker));

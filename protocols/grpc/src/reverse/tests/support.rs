@@ -3,7 +3,6 @@
 use std::future::Future;
 use std::net::SocketAddr;
 use std::rc::Rc;
-use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -79,13 +78,7 @@ impl Proxy {
     ) -> Self {
         let bound = listen::bind(&"127.0.0.1:0".parse().unwrap(), 1).unwrap();
         let ListenAddr::Tcp(addr) = bound.addr else { unreachable!("it was asked for") };
-        let listener = Arc::new(Listener {
-            name: "grpc".into(),
-            tls,
-            handshake_timeout: PATIENCE,
-            max_connections: 1024,
-            connections: AtomicUsize::new(0),
-        });
+        let listener = Arc::new(Listener::new("grpc".into(), tls, PATIENCE, 1024));
         let sockets = Mutex::new(bound.sockets);
         let workers = Workers::start("worker", 1, move |worker| {
             let upstream = Upstream::new(Rc::clone(&worker));

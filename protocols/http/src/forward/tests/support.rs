@@ -3,7 +3,6 @@
 use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::rc::Rc;
-use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -83,13 +82,7 @@ impl Proxy {
         let bound = bind(&"127.0.0.1:0".parse().unwrap(), 1).unwrap();
         let ListenAddr::Tcp(at) = bound.addr else { panic!("{bound:?}") };
         let socket = Mutex::new(bound.sockets.into_iter().next());
-        let listener = Arc::new(Listener {
-            name: "forward".into(),
-            tls: None,
-            handshake_timeout: Duration::from_secs(5),
-            max_connections: 100,
-            connections: AtomicUsize::new(0),
-        });
+        let listener = Arc::new(Listener::new("forward".into(), None, Duration::from_secs(5), 100));
         let settings = Arc::new(config.settings);
         let workers = Workers::start("forward", 1, move |worker| {
             let upstream = Upstream::new(Rc::clone(&worker));

@@ -2,7 +2,6 @@
 
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
 use std::rc::Rc;
-use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Mutex, mpsc};
 use std::time::Duration;
 
@@ -59,13 +58,7 @@ impl Proxy {
     ) -> Self {
         let bound = listen::bind(&"127.0.0.1:0".parse().unwrap(), 1).unwrap();
         let ListenAddr::Tcp(addr) = bound.addr else { unreachable!("it was asked for") };
-        let listener = Arc::new(Listener {
-            name: "tcp".into(),
-            tls,
-            handshake_timeout: PATIENCE,
-            max_connections: 1024,
-            connections: AtomicUsize::new(0),
-        });
+        let listener = Arc::new(Listener::new("tcp".into(), tls, PATIENCE, 1024));
         let sockets = Mutex::new(bound.sockets);
         let (tell, ended) = mpsc::channel();
         let workers = Workers::start("worker", 1, move |worker| {

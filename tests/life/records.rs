@@ -1,0 +1,150 @@
+//! What is left of connections in the access log.
+
+use std::io::{Read as _, Write as _};
+use std::net::TcpListener;
+
+use serde_json::Value;
+
+use crate::support::{Conn, Origin, Peer, Proxy, Signal, eventually};
+
+fn parsed(line: &str) -> Value {
+    serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"))
+}
+
+fn tcp(to: &str, flags: &[&str]) -> Proxy {
+    let arguments = ["tcp", "--listen", "127.0.0.1:0", "--to", to];
+    Proxy::start(&[&arguments[..], flags].concat())
+}
+
+/// Takes five bytes, says seven, and waits for the end.
+fn five_for_seven() -> Origin {
+    Origin::start(|peer: &mut Peer| {
+        if peer.read_exact(&mut [0; 5]).is_ok() {
+            peer.send("goodbye");
+            peer.wait_end();
+        }
+    })
+}
+
+fn exchange(conn: &mut Conn) {
+    conn.send("hello");
+    let mut answer = [0; 7];
+    conn.stream.read_exact(&mut answer).expect("an answer");
+    assert_eq!(&answer, b"goodbye");
+}
+
+/// A tunnel's line says where it led, and what the client was sent through it.
+#[test]
+fn a_connects_line_has_host_port_and_bytes() {
+    let origin = five_for_seven();
+    let port = origin.addr().port().to_string();
+    for format in ["json", "combined"] {
+        let proxy = Proxy::start(&[
+            "http",
+            "--listen",
+            "127.0.0.1:0",
+            "--forward",
+            "--allow-private",
+            "--allow-port",
+            &port,
+            "--access-log-format",
+            format,
+        ]);
+        let at = format!("127.0.0.1:{port}");
+        let mut conn = Conn::open(proxy.addr(0));
+        conn.send(format!("CONNECT {at} HTTP/1.1\r\nHost: {at}\r\n\r\n"));
+        assert_eq!(conn.head().status(), 200);
+        exchange(&mut conn);
+        assert_eq!(proxy.stdout(), "", "it is not over");
+        conn.finish().assert_ends();
+        let line = proxy.wait_lines(1).remove(0);
+        if format == "combined" {
+            assert!(line.contains(&format!("\"CONNECT {at} HTTP/1.1\" 200 7 ")), "{line}");
+            continue;
+        }
+        let line = parsed(&line);
+        assert_eq!((&line["method"], &line["path"]), (&"CONNECT".into(), &at.into()), "{line}");
+        assert_eq!((&line["status"], &line["bytes"]), (&200.into(), &7.into()), "{line}");
+        assert!(line["duration_ms"].is_number() && line["error"].is_null(), "{line}");
+    }
+}
+
+/// A destination that is refused: the code, and a sentence with the address that is the reason.
+#[test]
+fn a_refused_destination_says_why() {
+    let proxy = Proxy::start(&["http", "--listen", "127.0.0.1:0", "--forward"]);
+    let ask = |request: &str| Conn::open(proxy.addr(0)).ask(request).status();
+    assert_eq!(ask("CONNECT localhost:443 HTTP/1.1\r\nHost: localhost:443\r\n\r\n"), 403);
+    assert_eq!(ask("GET http://10.1.2.3/ HTTP/1.1\r\nHost: 10.1.2.3\r\n\r\n"), 403);
+    assert_eq!(ask("CONNECT a.test:22 HTTP/1.1\r\nHost: a.test:22\r\n\r\n"), 403);
+    let lines = proxy.wait_lines(3);
+    for why in ["127.0.0.1:443, a private", "10.1.2.3:80, a private", "port 22 of `a.test`"] {
+        let has = |line: &&String| parsed(line)["reason"].as_str().is_some_and(|r| r.contains(why));
+        let line = lines.iter().find(has).unwrap_or_else(|| panic!("no {why}: {lines:?}"));
+        assert_eq!(parsed(line)["error"], "destination_denied");
+    }
+}
+
+/// Every TCP connection is one line: how long, how much each way, which node, how it ended.
+#[test]
+fn every_tcp_connection_is_one_line() {
+    let origin = five_for_seven();
+    let proxy = tcp(&origin.addr().to_string(), &[]);
+    let mut conn = Conn::open(proxy.addr(0));
+    exchange(&mut conn);
+    conn.finish().assert_ends();
+    let line = parsed(&proxy.wait_lines(1)[0]);
+    assert_eq!((&line["bytes_received"], &line["bytes"]), (&5.into(), &7.into()), "{line}");
+    assert_eq!((&line["ending"], &line["protocol"]), (&"closed".into(), &"TCP".into()), "{line}");
+    assert!(line["node"].as_str().is_some_and(|node| node.contains(&origin.addr().to_string())));
+    assert!(line["duration_ms"].is_number() && line["error"].is_null(), "{line}");
+    let mut conn = Conn::open(proxy.addr(0));
+    exchange(&mut conn);
+    conn.reset();
+    let line = parsed(&proxy.wait_lines(2)[1]);
+    assert_eq!((&line["ending"], &line["bytes"]), (&"client_reset".into(), &7.into()), "{line}");
+    assert_eq!(line["error"], "client_closed");
+
+    let closed = TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("bound");
+    let proxy = tcp(&closed.to_string(), &[]);
+    Conn::open(proxy.addr(0)).assert_ends();
+    let line = parsed(&proxy.wait_lines(1)[0]);
+    assert_eq!((&line["ending"], &line["bytes"]), (&"refused".into(), &0.into()), "{line}");
+    assert_eq!(line["error"], "upstream_refused");
+    assert!(line["reason"].as_str().is_some_and(|reason| reason.contains(&closed.to_string())));
+}
+
+/// Tunnels and TCP connections may use the whole grace period. What its end cuts off is counted,
+/// is in the log, and makes the exit code 1.
+#[test]
+fn what_the_grace_period_cuts_off_is_told() {
+    let origin = five_for_seven();
+    let mut proxy = tcp(&origin.addr().to_string(), &["--grace", "300ms"]);
+    let mut conns = [Conn::open(proxy.addr(0)), Conn::open(proxy.addr(0))];
+    conns.iter_mut().for_each(exchange);
+    proxy.signal(Signal::TERM);
+    assert_eq!(proxy.wait(), Some(1));
+    let said = proxy.stderr();
+    assert!(said.contains("the grace period is over: 2 connections cut off after 300ms"), "{said}");
+    for line in proxy.wait_lines(2) {
+        let line = parsed(&line);
+        assert_eq!((&line["ending"], &line["error"]), (&"cut_off".into(), &"draining".into()));
+        assert_eq!((&line["bytes_received"], &line["bytes"]), (&5.into(), &7.into()), "{line}");
+    }
+}
+
+/// A TCP connection that ends within the grace period ends in order.
+#[test]
+fn a_tcp_connection_may_finish_within_the_grace_period() {
+    let origin = five_for_seven();
+    let mut proxy = tcp(&origin.addr().to_string(), &["--grace", "1h"]);
+    let mut conn = Conn::open(proxy.addr(0));
+    exchange(&mut conn);
+    proxy.signal(Signal::TERM);
+    proxy.wait_stderr("a second signal stops at once");
+    eventually("new connections are refused", || std::net::TcpStream::connect(proxy.addr(0)).err());
+    conn.stream.write_all(b"more").expect("it is open");
+    conn.finish().assert_ends();
+    assert_eq!(proxy.wait(), Some(0));
+    assert_eq!(parsed(&proxy.wait_lines(1)[0])["bytes_received"], 9);
+}
