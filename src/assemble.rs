@@ -29,7 +29,7 @@ use crate::gateway::limit::Limit;
 use crate::gateway::recorded::Recorded;
 use crate::gateway::router::Router;
 use crate::gateway::session::Recorder;
-use crate::gateway::{Gateway, Only, Service, Shared, Table, Target};
+use crate::gateway::{Gateway, Only, Service, Shared, Table, Target, first_byte};
 use crate::plan::{self, AccessLogFormat, AccessLogSink, Action, Plan, Protocol};
 
 /// A process at work.
@@ -258,7 +258,7 @@ impl Part {
                 ports: forward.ports.clone(),
             },
             connect_timeout: forward.timeouts.connect,
-            first_byte: forward.timeouts.response,
+            first_byte: first_byte(forward.timeouts.response, false),
             tunnel_idle: self.plan.timeouts.idle,
             websocket_only: self.plan.protocol == Protocol::Ws,
             ..forward::Settings::default()

@@ -39,6 +39,7 @@ macro_rules! string_conversions {
 use string_conversions;
 
 pub use forward::{Forward, ForwardParseError, PasswordHash, User};
+pub use gwproxy_grpc::deadline::Settings as GrpcSettings;
 pub use gwproxy_http::forward::{Destination, Ports};
 pub use route::{HostPattern, Method, PathPrefix, Route, RouteParseError, in_order};
 pub use service::{

@@ -15,8 +15,8 @@ use super::target;
 use super::{EXIT_USAGE, Invocation, Output, Wrong};
 use crate::config;
 use crate::plan::{
-    AccessLog, Action, GRACE, Listener, ListenerTimeouts, LogLevel, Plan, Protocol, Service,
-    ServiceId, WebSocket, default_workers,
+    AccessLog, Action, GRACE, GrpcSettings, Listener, ListenerTimeouts, LogLevel, Plan, Protocol,
+    Service, ServiceId, WebSocket, default_workers,
 };
 
 /// Proxy HTTP: HTTP/1.1 and HTTP/2, with WebSocket and gRPC passing through
@@ -311,6 +311,7 @@ impl SharedArgs {
             breaker: self.nodes.breaker.clone(),
             limiter: None,
             timeouts: self.timeouts.timeouts(),
+            grpc: GrpcSettings::default(),
             tls: self.nodes.tls()?,
             upstream_host: self.nodes.upstream_host.clone().unwrap_or_default(),
             max_attempts: Service::MAX_ATTEMPTS,

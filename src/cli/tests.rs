@@ -306,7 +306,7 @@ fn flags_reach_the_plan() {
     assert_eq!(service.nodes[1].target.to_string(), "wss://b:2");
     assert_eq!(service.nodes[1].weight.get(), 4);
     assert_eq!(service.timeouts.connect.as_secs(), 1);
-    assert_eq!(service.timeouts.response.as_secs(), 3);
+    assert_eq!(service.timeouts.response, Some(std::time::Duration::from_secs(3)));
     assert_eq!((plan.workers, plan.grace.as_secs(), plan.log.as_str()), (2, 4, "debug"));
     assert_eq!(plan.admin.unwrap().to_string(), "127.0.0.1:1");
 }

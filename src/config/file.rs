@@ -22,8 +22,8 @@ use serde::{Deserialize, Serialize};
 use super::de::Spanned;
 use super::short::Short;
 use crate::plan::{
-    AccessLogFormat, AccessLogSink, Destination, HostPattern, HostPolicy, LogLevel, Method,
-    PathPrefix, Protocol, User,
+    AccessLogFormat, AccessLogSink, Destination, GrpcSettings, HostPattern, HostPolicy, LogLevel,
+    Method, PathPrefix, Protocol, User,
 };
 
 pub(super) use leaves::Name;
@@ -216,6 +216,8 @@ pub(super) struct ServiceFile {
     pub(super) limiter: Option<LimitSettings>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) timeouts: Option<UpstreamTimeoutsFile>,
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub(super) grpc: GrpcSettings,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) tls: Option<Spanned<ClientSettings>>,
     #[serde(default, skip_serializing_if = "Option::is_none")]

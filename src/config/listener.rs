@@ -155,7 +155,7 @@ fn forward_of(file: &ForwardFile) -> Forward {
     let mut timeouts = UpstreamTimeouts::default();
     if let Some(file) = &file.timeouts {
         timeouts.connect = file.connect.map_or(timeouts.connect, Duration::from);
-        timeouts.response = file.response.map_or(timeouts.response, Duration::from);
+        timeouts.response = file.response.map(Duration::from);
         timeouts.keep_alive = file.keep_alive.map_or(timeouts.keep_alive, Duration::from);
     }
     Forward {

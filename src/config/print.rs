@@ -160,7 +160,7 @@ fn upstream_timeouts(one: &UpstreamTimeouts) -> Result<Option<UpstreamTimeoutsFi
     }
     Ok(Some(UpstreamTimeoutsFile {
         connect: time(one.connect, usual.connect)?,
-        response: time(one.response, usual.response)?,
+        response: one.response.map(span).transpose()?,
         keep_alive: time(one.keep_alive, usual.keep_alive)?,
     }))
 }
@@ -195,6 +195,7 @@ fn service(one: &Service) -> Result<ServiceFile, String> {
         breaker: one.breaker.clone(),
         limiter: one.limiter.clone(),
         timeouts: upstream_timeouts(&one.timeouts)?,
+        grpc: one.grpc,
         tls: different(one.tls.clone(), &ClientSettings::default()).map(Spanned::from),
         upstream_host: different(one.upstream_host.clone(), &HostPolicy::default()),
         retry: different(one.max_attempts, &Service::MAX_ATTEMPTS)

@@ -16,6 +16,7 @@ use gwproxy_core::telemetry::Lines;
 use gwproxy_core::telemetry::metrics::Cells;
 use gwproxy_core::upstream::Cluster;
 use gwproxy_core::{Code, Error};
+use gwproxy_grpc::deadline;
 use gwproxy_grpc::reverse::Grpc;
 use gwproxy_http::h1::head::Reject;
 use gwproxy_http::rescue::{Problem, Rescue, rejected};
@@ -49,8 +50,10 @@ pub struct Service {
     pub cluster: Arc<Cluster>,
     /// Its own limit, whatever the route.
     pub limit: Option<Arc<Limit>>,
-    /// Time to the first byte of a response.
-    pub response_timeout: Duration,
+    /// Time to the first byte of a response; none: [`first_byte`]'s default.
+    pub response_timeout: Option<Duration>,
+    /// The deadlines of its calls, if they are gRPC.
+    pub grpc: deadline::Settings,
     /// What nodes see as `Host`.
     pub host: Host,
     /// What its balancer hashes by, if it does.
@@ -124,7 +127,7 @@ impl Gateway {
     ) -> Result<Response, Error> {
         // One load: the request keeps the table it began with.
         let table = Arc::clone(self.table.borrow_mut().load());
-        let now = Instant::now();
+        let now = exchange.started;
         if self.only == Only::WebSocket
             && let Some(refusal) = gwproxy_ws::upgrade::refusal(&request)
         {
@@ -154,11 +157,13 @@ impl Gateway {
             // Hash balancers must agree over processes and restarts.
             source.key(&request, exchange.client_ip, gwproxy_core::key::stable)
         });
-        let first_byte = exchange.timeout.unwrap_or(service.response_timeout);
+        let is_grpc = exchange.is_grpc || self.only == Only::Grpc;
+        let first_byte = first_byte(exchange.timeout.or(service.response_timeout), is_grpc);
         let terms = Terms { first_byte, key, host: service.host.clone(), ..Terms::default() };
         let reverse = &self.reverse;
-        if exchange.is_grpc || self.only == Only::Grpc {
-            Grpc::new(reverse).forward(request, client, &service.cluster, &terms).await
+        if is_grpc {
+            let grpc = Grpc::new(reverse).obeying(service.grpc).since(now);
+            grpc.forward(request, client, &service.cluster, &terms).await
         } else {
             reverse.forward(request, client, &service.cluster, &terms).await
         }
@@ -195,6 +200,17 @@ impl Handle for Gateway {
     }
 }
 
+/// How long a node has for the head of its response. Zero is no limit, and so is nothing at all
+/// for gRPC calls: theirs is `grpc-timeout`, and a watch without one answers with its first event.
+pub fn first_byte(set: Option<Duration>, is_grpc: bool) -> Duration {
+    match set {
+        Some(Duration::ZERO) => Terms::NO_LIMIT,
+        Some(set) => set,
+        None if is_grpc => Terms::NO_LIMIT,
+        None => Terms::default().first_byte,
+    }
+}
+
 fn check(
     limit: Option<&Arc<Limit>>,
     request: &Request,
@@ -204,5 +220,22 @@ fn check(
     match limit {
         Some(limit) => limit.check(request, exchange, now),
         None => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// D07, and gRPC without it.
+    #[test]
+    fn calls_wait_by_their_own_deadline_unless_told() {
+        let secs = Duration::from_secs;
+        assert_eq!(first_byte(None, false), secs(15));
+        assert_eq!(first_byte(None, true), Terms::NO_LIMIT);
+        for is_grpc in [false, true] {
+            assert_eq!(first_byte(Some(secs(3)), is_grpc), secs(3));
+            assert_eq!(first_byte(Some(Duration::ZERO), is_grpc), Terms::NO_LIMIT);
+        }
     }
 }

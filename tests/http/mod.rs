@@ -1,6 +1,7 @@
 //! HTTP through the built binary: what a client and an upstream see on the wire.
 
 mod abuse;
+mod calls;
 mod downgrade;
 mod failure;
 mod fields;

@@ -29,7 +29,8 @@ pub struct Upstream {
 /// How long one request may take, and what it is balanced by.
 #[derive(Debug, Clone)]
 pub struct Terms {
-    /// From the end of the request to the head of the response. Default 15 s.
+    /// From the end of the request to the head of the response. Default 15 s (D07);
+    /// [`Terms::NO_LIMIT`] waits for as long as the node is there.
     pub first_byte: Duration,
     /// Silence within a body, either way. Default 300 s: event streams are silent for long.
     pub body: Duration,
@@ -81,6 +82,11 @@ impl Default for Terms {
             prior_knowledge: false,
         }
     }
+}
+
+impl Terms {
+    /// For [`Terms::first_byte`].
+    pub const NO_LIMIT: Duration = Duration::MAX;
 }
 
 impl Upstream {
