@@ -221,7 +221,7 @@ impl Part {
         }
         let target = match &self.plan.action {
             Action::Serve(service) => Target::Serve(service.index()),
-            Action::Route => Target::Route,
+            Action::Route => Target::Route(self.plan.encoded_slash),
             Action::Forward(forward) => return self.serve_forward(forward, shared, upstream),
         };
         let upgrade = Rc::new(WebSocket::new(self.websocket()));

@@ -41,6 +41,7 @@ use string_conversions;
 pub use forward::{Forward, ForwardParseError, PasswordHash, User};
 pub use gwproxy_grpc::deadline::Settings as GrpcSettings;
 pub use gwproxy_http::forward::{Destination, Ports};
+pub use gwproxy_http::wire::path::EncodedSlash;
 pub use route::{HostPattern, Method, PathPrefix, Route, RouteParseError, in_order};
 pub use service::{
     EchoKind, HostPolicy, Node, Scheme, Service, ServiceId, ServiceParseError, Target,
@@ -94,6 +95,9 @@ pub struct Listener {
     pub limiter: Option<LimitSettings>,
     /// Timeouts of the client's side.
     pub timeouts: ListenerTimeouts,
+    /// What becomes of `%2F` in the paths of requests that go by [`Plan::routes`]. Default: they
+    /// are refused (D23).
+    pub encoded_slash: EncodedSlash,
     /// WebSocket behaviour, for `ws` listeners and for upgrades through `http` listeners.
     pub websocket: WebSocket,
 }

@@ -15,8 +15,8 @@ use super::target;
 use super::{EXIT_USAGE, Invocation, Output, Wrong};
 use crate::config;
 use crate::plan::{
-    AccessLog, Action, GRACE, GrpcSettings, Listener, ListenerTimeouts, LogLevel, Plan, Protocol,
-    Service, ServiceId, WebSocket, default_workers,
+    AccessLog, Action, EncodedSlash, GRACE, GrpcSettings, Listener, ListenerTimeouts, LogLevel,
+    Plan, Protocol, Service, ServiceId, WebSocket, default_workers,
 };
 
 /// Proxy HTTP: HTTP/1.1 and HTTP/2, with WebSocket and gRPC passing through
@@ -242,6 +242,7 @@ impl SharedArgs {
                 idle: front.idle_timeout.map_or(usual.idle, Duration::from),
                 ..usual
             },
+            encoded_slash: EncodedSlash::default(),
             websocket,
         };
         let mut plan = Plan {

@@ -22,8 +22,8 @@ use serde::{Deserialize, Serialize};
 use super::de::Spanned;
 use super::short::Short;
 use crate::plan::{
-    AccessLogFormat, AccessLogSink, Destination, GrpcSettings, HostPattern, HostPolicy, LogLevel,
-    Method, PathPrefix, Protocol, User,
+    AccessLogFormat, AccessLogSink, Destination, EncodedSlash, GrpcSettings, HostPattern,
+    HostPolicy, LogLevel, Method, PathPrefix, Protocol, User,
 };
 
 pub(super) use leaves::Name;
@@ -94,6 +94,8 @@ pub(super) struct ListenerFile {
     pub(super) limiter: Option<LimitSettings>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) timeouts: Option<ListenerTimeoutsFile>,
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub(super) encoded_slash: EncodedSlash,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) websocket: Option<WebSocketFile>,
 }

@@ -40,6 +40,7 @@ impl Check<'_> {
                 .map_or(Listener::MAX_CONNECTIONS, std::num::NonZero::get),
             limiter: file.limiter,
             timeouts: listener_timeouts(&file.timeouts.unwrap_or_default()),
+            encoded_slash: file.encoded_slash,
             websocket: websocket(&file.websocket.unwrap_or_default()),
         })
     }

@@ -96,6 +96,7 @@ fn listener(one: &Listener, plan: &Plan) -> Result<ListenerFile, String> {
         timeouts: different(&one.timeouts, &&ListenerTimeouts::default())
             .map(listener_timeouts)
             .transpose()?,
+        encoded_slash: one.encoded_slash,
         websocket: different(&one.websocket, &&WebSocket::default()).map(websocket).transpose()?,
     })
 }

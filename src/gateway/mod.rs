@@ -23,6 +23,7 @@ use gwproxy_http::rescue::{Problem, Rescue, rejected};
 use gwproxy_http::reverse::Reverse;
 use gwproxy_http::upstream::{Host, Terms};
 use gwproxy_http::wire::forwarded;
+use gwproxy_http::wire::path::EncodedSlash;
 use gwproxy_http::{Client, Handle, Request, Response};
 use ipnet::IpNet;
 
@@ -63,9 +64,10 @@ pub struct Service {
 /// What a listener does with its requests.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Target {
-    /// By the routes.
-    Route,
-    /// All to the service of this number.
+    /// By the routes, with the one path ([`gwproxy_http::wire::path`]).
+    Route(EncodedSlash),
+    /// All to the service of this number, with the path as it came: there is no rule that a path
+    /// could get around, and what the node makes of it is its own.
     Serve(usize),
 }
 
@@ -136,7 +138,8 @@ impl Gateway {
         check(self.limit.as_ref(), &request, exchange, now)?;
         let service = match self.target {
             Target::Serve(service) => service,
-            Target::Route => {
+            Target::Route(slash) => {
+                router::canonicalize(&mut request, slash, exchange.is_grpc)?;
                 let Taken { route, limit, path } = table.router.route(&request)?;
                 check(limit, &request, exchange, now)?;
                 exchange.route = Some(Arc::clone(&route.id));

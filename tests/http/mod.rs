@@ -8,6 +8,7 @@ mod fields;
 mod framing;
 mod gateway;
 mod load;
+mod paths;
 mod peers;
 mod reverse;
 mod streaming;
