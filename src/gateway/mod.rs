@@ -162,7 +162,13 @@ impl Gateway {
         });
         let is_grpc = exchange.is_grpc || self.only == Only::Grpc;
         let first_byte = first_byte(exchange.timeout.or(service.response_timeout), is_grpc);
-        let terms = Terms { first_byte, key, host: service.host.clone(), ..Terms::default() };
+        let terms = Terms {
+            first_byte,
+            key,
+            host: service.host.clone(),
+            interim: client.interim(),
+            ..Terms::default()
+        };
         let reverse = &self.reverse;
         if is_grpc {
             let grpc = Grpc::new(reverse).obeying(service.grpc).since(now);

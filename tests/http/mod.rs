@@ -7,6 +7,7 @@ mod failure;
 mod fields;
 mod framing;
 mod gateway;
+mod interim;
 mod load;
 mod paths;
 mod peers;

@@ -15,6 +15,7 @@ use http::{Method, StatusCode};
 
 use crate::body::Body;
 use crate::h1::client::{Connection, Limit, SendError};
+use crate::interim::Interim;
 use crate::pool::{Home, Pool, StreamSlot};
 use crate::{Request, Response, h1, h2};
 
@@ -38,6 +39,8 @@ pub struct Terms {
     pub key: Option<u64>,
     /// What the node sees as `Host`.
     pub host: Host,
+    /// Where interim responses go. Default none: they end here.
+    pub interim: Option<Rc<dyn Interim>>,
     /// Speak HTTP/2 from the first byte to `http` nodes as well (RFC 9113 §3.3). Default no.
     pub prior_knowledge: bool,
 }
@@ -79,6 +82,7 @@ impl Default for Terms {
             body: Duration::from_mins(5),
             key: None,
             host: Host::Preserve,
+            interim: None,
             prior_knowledge: false,
         }
     }
@@ -302,7 +306,8 @@ async fn on_connection(
     let limit = Limit { first_byte: terms.first_byte, body: terms.body };
     let was_idle = conn.served > 0;
     let is_bodiless = body.is_empty();
-    match h1::client::exchange(conn, &parts, body, limit, Some(Rc::clone(home))).await {
+    let interim = terms.interim.as_deref();
+    match h1::client::exchange(conn, &parts, body, limit, interim, Rc::clone(home)).await {
         Ok(response) => Ok(response),
         Err(SendError { error, was_silent }) => Err(Failed {
             error,

@@ -33,7 +33,7 @@ use crate::rescue::{self, Problem, Rescue};
 use crate::reverse::{self, head_of};
 use crate::serve::{Client, Handle};
 use crate::tunnel::{Tunnel, Upgrade, Upgraded, UpgradedIo, carry_raw};
-use crate::upstream::{Host, Terms, Upstream};
+use crate::upstream::{Terms, Upstream};
 use crate::wire::hop;
 use crate::{Request, Response};
 
@@ -203,7 +203,7 @@ impl Forward {
         reverse::add_via(request.headers_mut(), version);
         let connect_timeout = self.settings.connect_timeout;
         let cluster = self.nodes.of(&at, &addrs, connect_timeout, Instant::now());
-        let mut response = self.upstream.send(&cluster, request, &self.terms()).await?;
+        let mut response = self.upstream.send(&cluster, request, &self.terms(client)).await?;
         let version = response.version();
         if response.status() == StatusCode::SWITCHING_PROTOCOLS {
             let worker = self.upstream.worker();
@@ -267,9 +267,9 @@ impl Forward {
         }
     }
 
-    fn terms(&self) -> Terms {
+    fn terms(&self, client: &Client) -> Terms {
         let Settings { first_byte, body, .. } = *self.settings;
-        Terms { first_byte, body, key: None, host: Host::Preserve, ..Terms::default() }
+        Terms { first_byte, body, interim: client.interim(), ..Terms::default() }
     }
 }
 

@@ -21,12 +21,10 @@ use super::read::Reader;
 use super::write::Writer;
 use crate::Response;
 use crate::body::Body;
+use crate::interim::{INTERIM_MAX, Interim};
 use crate::pool::Home;
 use crate::tunnel::{Upgraded, UpgradedIo};
 use crate::wire::hop;
-
-/// Interim responses taken for one request (RFC 9110 §15.2); more is an attack.
-const INTERIM_MAX: u32 = 10;
 
 /// How long an upload waits for `100 Continue` before it starts anyway (RFC 9110 §10.1.1).
 const CONTINUE_WAIT: Duration = Duration::from_secs(1);
@@ -160,7 +158,8 @@ pub(crate) async fn exchange(
     parts: &request::Parts,
     body: Body,
     limit: Limit,
-    home: Option<Rc<Home>>,
+    interim: Option<&dyn Interim>,
+    home: Rc<Home>,
 ) -> Result<Response, SendError> {
     let is_upgrade = parts.headers.contains_key(UPGRADE);
     let framing = match body.length() {
@@ -175,33 +174,39 @@ pub(crate) async fn exchange(
         UploadState::WaitsForContinue => CONTINUE_WAIT,
         _ => limit.first_byte,
     });
-    let mut awaited =
-        Awaited { scan: Scan::default(), interim: 0, frames: Frames::default(), limit };
+    let mut awaited = Awaited {
+        scan: Scan::default(),
+        interim_count: 0,
+        interim,
+        frames: Frames::default(),
+        limit,
+    };
     let head = poll_fn(|cx| awaited.poll(cx, &mut conn, &mut upload, &parts.method)).await;
     let head = match head {
         Ok(head) => head,
         Err(error) => {
             let was_silent = error.code() == Code::UpstreamReset
-                && awaited.interim == 0
+                && awaited.interim_count == 0
                 && conn.reader.buf.is_empty();
             return Err(SendError { error, was_silent });
         }
     };
     conn.deadline.disarm();
-    finish_head(conn, head, upload, parts, limit, home)
+    finish_head(conn, head, upload, parts, limit, Some(home))
         .map_err(|error| SendError { error, was_silent: false })
 }
 
 /// The head of a response, until it is there.
-struct Awaited {
+struct Awaited<'a> {
     scan: Scan,
     /// Interim responses so far.
-    interim: u32,
+    interim_count: u32,
+    interim: Option<&'a dyn Interim>,
     frames: Frames,
     limit: Limit,
 }
 
-impl Awaited {
+impl Awaited<'_> {
     fn poll(
         &mut self,
         cx: &mut Context<'_>,
@@ -213,8 +218,8 @@ impl Awaited {
             ready_error(upload.poll(cx, conn))?;
             match conn.poll_head(cx, &mut self.scan, asked) {
                 Poll::Ready(Ok(head)) if is_interim(head.parts.status) => {
-                    self.interim += 1;
-                    if self.interim > INTERIM_MAX {
+                    self.interim_count += 1;
+                    if self.interim_count > INTERIM_MAX {
                         return Poll::Ready(Err(Error::new(
                             Code::UpstreamMalformed,
                             "the node sent more than ten interim responses",
@@ -223,6 +228,10 @@ impl Awaited {
                     if head.parts.status == StatusCode::CONTINUE {
                         upload.go_on();
                         conn.deadline.arm(self.limit.first_byte);
+                    } else if let Some(client) = self.interim {
+                        let mut headers = head.parts.headers;
+                        hop::strip_response(&mut headers);
+                        client.send(head.parts.status, &headers);
                     }
                 }
                 Poll::Ready(Ok(head)) => {

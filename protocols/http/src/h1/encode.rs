@@ -49,12 +49,7 @@ pub fn response_head(
     connection: Option<&'static str>,
     date: &[u8],
 ) {
-    out.reserve(512);
-    out.extend_from_slice(b"HTTP/1.1 ");
-    out.extend_from_slice(status.as_str().as_bytes());
-    out.extend_from_slice(b" ");
-    out.extend_from_slice(status.canonical_reason().unwrap_or("Unknown").as_bytes());
-    out.extend_from_slice(b"\r\n");
+    status_line(out, status);
     // RFC 9110 §8.6: a 1xx or 204 has no Content-Length.
     let keep_length = framing == ResponseFraming::AsGiven
         && !status.is_informational()
@@ -75,6 +70,13 @@ pub fn response_head(
         out.extend_from_slice(date);
         out.extend_from_slice(b"\r\n");
     }
+    out.extend_from_slice(b"\r\n");
+}
+
+/// Writes an interim response; it has no content (RFC 9110 §15.2), so nothing that frames some.
+pub fn interim_head(out: &mut BytesMut, status: StatusCode, headers: &HeaderMap) {
+    status_line(out, status);
+    fields(out, headers, is_framing);
     out.extend_from_slice(b"\r\n");
 }
 
@@ -128,6 +130,15 @@ pub fn last_chunk(out: &mut BytesMut, trailers: Option<&HeaderMap>) {
     if let Some(trailers) = trailers {
         fields(out, trailers, is_framing);
     }
+    out.extend_from_slice(b"\r\n");
+}
+
+fn status_line(out: &mut BytesMut, status: StatusCode) {
+    out.reserve(512);
+    out.extend_from_slice(b"HTTP/1.1 ");
+    out.extend_from_slice(status.as_str().as_bytes());
+    out.extend_from_slice(b" ");
+    out.extend_from_slice(status.canonical_reason().unwrap_or("Unknown").as_bytes());
     out.extend_from_slice(b"\r\n");
 }
 
