@@ -168,7 +168,7 @@ pub(super) struct NodeFlags {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Nodes")]
 pub(super) struct TimeoutFlags {
-    /// Wait so long for the first byte of a response; 0: no limit [default: 15s; gRPC: no limit]
+    /// Wait so long for the first byte of a response; 0s: no limit [default: 15s; gRPC: no limit]
     #[arg(long, value_name = "TIME", env = "GWPROXY_TIMEOUT", hide_env = true)]
     timeout: Option<Span>,
     /// Wait so long for a connection, TLS included [default: 2s]

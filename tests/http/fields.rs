@@ -57,9 +57,17 @@ fn p01_hop_by_hop_fields_of_a_response_stay_on_their_hop() {
     let answer = answered(
         "HTTP/1.1 200 OK\r\nConnection: X-One\r\nConnection: x-two\r\nX-One: 1\r\nX-Two: 2\r\n\
          X-Three: 3\r\nKeep-Alive: timeout=5\r\nProxy-Authenticate: Basic realm=\"x\"\r\n\
+         Proxy-Authentication-Info: nextnonce=\"x\"\r\n\
          Content-Length: 0\r\n\r\n",
     );
-    for gone in ["connection", "x-one", "x-two", "keep-alive", "proxy-authenticate"] {
+    for gone in [
+        "connection",
+        "x-one",
+        "x-two",
+        "keep-alive",
+        "proxy-authenticate",
+        "proxy-authentication-info",
+    ] {
         assert!(answer.fields.all(gone).is_empty(), "{gone}: {answer:?}");
     }
     assert_eq!(answer.fields.get("x-three"), Some("3"));
@@ -194,6 +202,30 @@ fn p25_options_for_the_server_stays_that() {
     assert_eq!(seen.start, "OPTIONS * HTTP/1.1");
     let seen = received("OPTIONS /x HTTP/1.1\r\nHost: a\r\n\r\n", &[]);
     assert_eq!(seen.start, "OPTIONS /x HTTP/1.1");
+    let seen = received("OPTIONS http://b.test:81 HTTP/1.1\r\nHost: a\r\n\r\n", &[]);
+    assert_eq!(seen.start, "OPTIONS * HTTP/1.1");
+    assert_eq!(seen.fields.get("host"), Some("b.test:81"));
+    let seen = received("OPTIONS http://b.test:81/ HTTP/1.1\r\nHost: a\r\n\r\n", &[]);
+    assert_eq!(seen.start, "OPTIONS / HTTP/1.1");
+}
+
+/// P04, RFC 9110 §7.6.2: a forward is counted, and none left is answered by the proxy itself.
+#[test]
+fn p04_max_forwards_ends_at_zero() {
+    let asked = |fields: &str| format!("OPTIONS / HTTP/1.1\r\nHost: a\r\n{fields}\r\n");
+    assert_eq!(received(&asked("Max-Forwards: 1\r\n"), &[]).fields.get("max-forwards"), Some("0"));
+    assert_eq!(received(&asked(""), &[]).fields.get("max-forwards"), None);
+    let origin = Origin::answering(OK);
+    let proxy = Proxy::http(&origin.url(), &QUIET);
+    let mut conn = Conn::open(proxy.addr(0));
+    let answer = conn.ask(asked("Max-Forwards: 0\r\n"));
+    assert_eq!((answer.status(), answer.fields.get("content-length")), (200, Some("0")));
+    let answer = conn
+        .ask("TRACE /x HTTP/1.1\r\nHost: a\r\nMax-Forwards: 0\r\nCookie: s=1\r\nX-A: 1\r\n\r\n");
+    assert_eq!(answer.fields.get("content-type"), Some("message/http"));
+    assert!(answer.text().starts_with("TRACE /x HTTP/1.1\r\n"), "{}", answer.text());
+    assert!(answer.text().contains("x-a: 1\r\n") && !answer.text().contains("s=1"));
+    assert_eq!(origin.connections(), 0);
 }
 
 /// T10: an upgrade to h2c would take the connection past every check.

@@ -6,6 +6,7 @@ pub mod forward;
 pub mod h1;
 pub mod h2;
 pub mod interim;
+mod max_forwards;
 pub mod pool;
 pub mod probe;
 pub mod rescue;

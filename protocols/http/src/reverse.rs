@@ -16,7 +16,7 @@ use crate::serve::Client;
 use crate::tunnel::{Tunnel, Upgrade};
 use crate::upstream::{Terms, Upstream};
 use crate::wire::{forwarded, hop};
-use crate::{Request, Response};
+use crate::{Request, Response, max_forwards};
 
 /// The name in `Via` and `Proxy-Status`.
 pub const PSEUDONYM: &str = "gwproxy";
@@ -67,6 +67,9 @@ impl Reverse {
             if let Err(refusal) = self.upgrade.check_request(&head) {
                 return Ok(*refusal);
             }
+        }
+        if let Some(answer) = max_forwards::take_one(&mut request) {
+            return Ok(answer);
         }
         prepare(&mut request, client, &self.trusted)?;
         let asked = wants_upgrade.then(|| {

@@ -35,7 +35,7 @@ use crate::serve::{Client, Handle};
 use crate::tunnel::{Tunnel, Upgrade, Upgraded, UpgradedIo, carry_raw};
 use crate::upstream::{Terms, Upstream};
 use crate::wire::hop;
-use crate::{Request, Response};
+use crate::{Request, Response, max_forwards};
 
 pub use authenticate::Credentials;
 pub use destination::{Destination, DestinationError, Form, Ports};
@@ -192,6 +192,9 @@ impl Forward {
         let addrs = self.admit(Form::Absolute, &at, request.headers(), client).await?;
         if wants_upgrade && let Err(refusal) = self.upgrade.check_request(&head_of(&request)) {
             return Ok(*refusal);
+        }
+        if let Some(answer) = max_forwards::take_one(&mut request) {
+            return Ok(answer);
         }
         let version = request.version();
         hop::strip(request.headers_mut());

@@ -11,6 +11,7 @@ use gwproxy_core::net::Stream;
 use gwproxy_core::timer::{Deadline, Timer};
 use gwproxy_core::{Code, Error};
 use http::header::UPGRADE;
+use http::uri::PathAndQuery;
 use http::{Method, StatusCode, request};
 use http_body::{Body as _, Frame};
 
@@ -526,14 +527,7 @@ fn expects_continue(parts: &request::Parts) -> bool {
 
 fn queue_head(out: &mut BytesMut, parts: &request::Parts, framing: Framing, is_upgrade: bool) {
     let uri = &parts.uri;
-    let target = match (uri.path_and_query(), &parts.method) {
-        (Some(target), &Method::OPTIONS) if target.as_str() == "/" && uri.authority().is_some() => {
-            // RFC 9112 §3.2.4: the asterisk-form travels as an empty path.
-            if uri.path().is_empty() { "*" } else { target.as_str() }
-        }
-        (Some(target), _) => target.as_str(),
-        (None, _) => "/",
-    };
+    let target = uri.path_and_query().map_or("/", PathAndQuery::as_str);
     let host = parts.headers.get(http::header::HOST).map(http::HeaderValue::as_bytes);
     let authority = || uri.authority().map_or("", http::uri::Authority::as_str).as_bytes();
     let host = host.unwrap_or_else(authority);

@@ -2,6 +2,7 @@
 
 use bytes::{Buf, Bytes, BytesMut};
 use http::header::{CONNECTION, CONTENT_LENGTH, EXPECT, HOST, TRANSFER_ENCODING, UPGRADE};
+use http::uri::{Authority, PathAndQuery};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, Version};
 use httparse::Status;
 
@@ -275,6 +276,10 @@ fn parse_method(method: &str) -> Result<Method, Reject> {
 /// The four forms of a request target (RFC 9112 §3.2).
 fn parse_target(head: &Bytes, method: &Method, target: &str) -> Result<Uri, Reject> {
     let bad = Reject::bad("the request target is not valid (RFC 9112 §3.2)");
+    if target.contains('#') {
+        // `Uri` would leave it out, and the next reader might not.
+        return Err(Reject::bad("the request target has a fragment (RFC 9112 §3.2)"));
+    }
     let uri = Uri::from_maybe_shared(head.slice_ref(target.as_bytes())).map_err(|_| bad)?;
     let is_authority_form = uri.scheme().is_none() && uri.authority().is_some();
     let fits = match *method {
@@ -283,7 +288,19 @@ fn parse_target(head: &Bytes, method: &Method, target: &str) -> Result<Uri, Reje
         _ => target.starts_with('/') || (uri.scheme().is_some() && uri.authority().is_some()),
     };
     let is_host = uri.authority().is_none_or(|host| is_authority(host.as_str().as_bytes()));
-    if fits && is_host { Ok(uri) } else { Err(bad) }
+    if !fits || !is_host {
+        return Err(bad);
+    }
+    let bytes_of =
+        |scheme: &str, host: &Authority| scheme.len() + "://".len() + host.as_str().len();
+    let bare = uri.scheme_str().zip(uri.authority()).map(|(scheme, host)| bytes_of(scheme, host));
+    if *method == Method::OPTIONS && bare == Some(target.len()) {
+        // RFC 9112 §3.2.4: an empty path means the server, which `Uri` would read as `/`.
+        let mut parts = uri.into_parts();
+        parts.path_and_query = Some(PathAndQuery::from_static("*"));
+        return Uri::from_parts(parts).map_err(|_| bad);
+    }
+    Ok(uri)
 }
 
 fn check_host(headers: &HeaderMap, version: Version) -> Result<(), Reject> {
