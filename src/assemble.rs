@@ -29,7 +29,7 @@ use crate::gateway::limit::Limit;
 use crate::gateway::recorded::Recorded;
 use crate::gateway::router::Router;
 use crate::gateway::session::Recorder;
-use crate::gateway::{Gateway, Only, Service, Shared, Table, Target, first_byte};
+use crate::gateway::{Frontend, Gateway, Only, Service, Shared, Table, Target, first_byte};
 use crate::plan::{self, AccessLogFormat, AccessLogSink, Action, Plan, Protocol};
 
 /// A process at work.
@@ -232,15 +232,15 @@ impl Part {
             Protocol::Ws => Only::WebSocket,
             Protocol::Http | Protocol::Tcp => Only::Any,
         };
-        let gateway = Gateway::new(
-            Arc::clone(&blueprint.table),
-            Rc::clone(shared),
-            Rc::new(reverse),
-            Arc::clone(&self.plan.name),
+        let frontend = Frontend {
+            listener: Arc::clone(&self.plan.name),
             target,
             only,
-            self.limit.clone(),
-        );
+            limit: self.limit.clone(),
+            underscores: self.plan.underscores,
+        };
+        let (table, shared) = (Arc::clone(&blueprint.table), Rc::clone(shared));
+        let gateway = Gateway::new(table, shared, Rc::new(reverse), frontend);
         Rc::new(Server::new(gateway, Rc::clone(upstream.worker()), self.settings()))
     }
 

@@ -41,7 +41,7 @@ use string_conversions;
 pub use forward::{Forward, ForwardParseError, PasswordHash, User};
 pub use gwproxy_grpc::deadline::Settings as GrpcSettings;
 pub use gwproxy_http::forward::{Destination, Ports};
-pub use gwproxy_http::wire::path::EncodedSlash;
+pub use gwproxy_http::wire::Ambiguous;
 pub use route::{HostPattern, Method, PathPrefix, Route, RouteParseError, in_order};
 pub use service::{
     EchoKind, HostPolicy, Node, Scheme, Service, ServiceId, ServiceParseError, Target,
@@ -97,7 +97,10 @@ pub struct Listener {
     pub timeouts: ListenerTimeouts,
     /// What becomes of `%2F` in the paths of requests that go by [`Plan::routes`]. Default: they
     /// are refused (D23).
-    pub encoded_slash: EncodedSlash,
+    pub encoded_slash: Ambiguous,
+    /// What becomes of requests with a `_` in the name of a field, which CGI takes for a `-`.
+    /// Default: they are refused (D24); gRPC calls and forward proxies pass them on always.
+    pub underscores: Ambiguous,
     /// WebSocket behaviour, for `ws` listeners and for upgrades through `http` listeners.
     pub websocket: WebSocket,
 }

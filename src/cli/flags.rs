@@ -21,7 +21,8 @@ use gwproxy_core::units::Span;
 use super::Wrong;
 use crate::config::{Network, Workers};
 use crate::plan::{
-    AccessLogFormat, AccessLogSink, HostPolicy, LogLevel, Plan, TlsFront, UpstreamTimeouts,
+    AccessLogFormat, AccessLogSink, Ambiguous, HostPolicy, LogLevel, Plan, TlsFront,
+    UpstreamTimeouts,
 };
 
 /// The process as a whole; also overrides what a file says.
@@ -180,6 +181,13 @@ fn format_parser() -> impl TypedValueParser<Value = AccessLogFormat> {
     PossibleValuesParser::new(["json", "combined"]).map(|name| match name.as_str() {
         "combined" => AccessLogFormat::Combined,
         _ => AccessLogFormat::Json,
+    })
+}
+
+pub(super) fn ambiguous_parser() -> impl TypedValueParser<Value = Ambiguous> {
+    PossibleValuesParser::new(["keep", "refuse"]).map(|name| match name.as_str() {
+        "keep" => Ambiguous::Keep,
+        _ => Ambiguous::Refuse,
     })
 }
 

@@ -22,8 +22,8 @@ use serde::{Deserialize, Serialize};
 use super::de::Spanned;
 use super::short::Short;
 use crate::plan::{
-    AccessLogFormat, AccessLogSink, Destination, EncodedSlash, GrpcSettings, HostPattern,
-    HostPolicy, LogLevel, Method, PathPrefix, Protocol, User,
+    AccessLogFormat, AccessLogSink, Ambiguous, Destination, GrpcSettings, HostPattern, HostPolicy,
+    LogLevel, Method, PathPrefix, Protocol, User,
 };
 
 pub(super) use leaves::Name;
@@ -95,7 +95,9 @@ pub(super) struct ListenerFile {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) timeouts: Option<ListenerTimeoutsFile>,
     #[serde(default, skip_serializing_if = "is_default")]
-    pub(super) encoded_slash: EncodedSlash,
+    pub(super) encoded_slash: Ambiguous,
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub(super) underscores: Ambiguous,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) websocket: Option<WebSocketFile>,
 }

@@ -41,6 +41,7 @@ impl Check<'_> {
             limiter: file.limiter,
             timeouts: listener_timeouts(&file.timeouts.unwrap_or_default()),
             encoded_slash: file.encoded_slash,
+            underscores: file.underscores,
             websocket: websocket(&file.websocket.unwrap_or_default()),
         })
     }

@@ -97,6 +97,7 @@ fn listener(one: &Listener, plan: &Plan) -> Result<ListenerFile, String> {
             .map(listener_timeouts)
             .transpose()?,
         encoded_slash: one.encoded_slash,
+        underscores: one.underscores,
         websocket: different(&one.websocket, &&WebSocket::default()).map(websocket).transpose()?,
     })
 }

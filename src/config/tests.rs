@@ -7,7 +7,7 @@ use std::time::Duration;
 use proptest::prelude::*;
 
 use super::*;
-use crate::plan::{Action, EncodedSlash, HostPolicy, Protocol};
+use crate::plan::{Action, Ambiguous, HostPolicy, Protocol};
 
 fn env(name: &str) -> Option<String> {
     match name {
@@ -119,7 +119,7 @@ fn every_key_reaches_the_plan() {
     let [web, proxy, raw] = &plan.listeners[..] else { panic!("{:?}", plan.listeners) };
     assert_eq!((web.protocol, &web.action), (Protocol::Http, &Action::Route));
     assert_eq!(web.max_connections, 500);
-    assert_eq!(web.encoded_slash, EncodedSlash::Keep);
+    assert_eq!((web.encoded_slash, web.underscores), (Ambiguous::Keep, Ambiguous::Keep));
     assert_eq!(web.timeouts.header, Duration::from_secs(7));
     assert_eq!(web.websocket.ping, Some(Duration::from_secs(20)));
     assert_eq!(web.tls.as_ref().unwrap().settings.certificates.len(), 1);

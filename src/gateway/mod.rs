@@ -22,8 +22,7 @@ use gwproxy_http::h1::head::Reject;
 use gwproxy_http::rescue::{Problem, Rescue, rejected};
 use gwproxy_http::reverse::Reverse;
 use gwproxy_http::upstream::{Host, Terms};
-use gwproxy_http::wire::forwarded;
-use gwproxy_http::wire::path::EncodedSlash;
+use gwproxy_http::wire::{Ambiguous, forwarded, hop};
 use gwproxy_http::{Client, Handle, Request, Response};
 use ipnet::IpNet;
 
@@ -65,7 +64,7 @@ pub struct Service {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Target {
     /// By the routes, with the one path ([`gwproxy_http::wire::path`]).
-    Route(EncodedSlash),
+    Route(Ambiguous),
     /// All to the service of this number, with the path as it came: there is no rule that a path
     /// could get around, and what the node makes of it is its own.
     Serve(usize),
@@ -93,31 +92,41 @@ pub struct Shared {
     pub trusted: Arc<[IpNet]>,
 }
 
+/// What a listener lets in, and where to.
+#[derive(Debug)]
+pub struct Frontend {
+    /// Its name.
+    pub listener: Arc<str>,
+    /// Where its requests go.
+    pub target: Target,
+    /// Which of them it takes.
+    pub only: Only,
+    /// How many of them.
+    pub limit: Option<Arc<Limit>>,
+    /// What becomes of names with `_` (D24). gRPC calls are never refused for them: their metadata
+    /// may have such names, and no CGI reads it.
+    pub underscores: Ambiguous,
+}
+
 /// One HTTP listener on one worker.
 #[derive(Debug)]
 pub struct Gateway {
     table: RefCell<Cache<Arc<ArcSwap<Table>>, Arc<Table>>>,
     shared: Rc<Shared>,
     reverse: Rc<Reverse>,
-    listener: Arc<str>,
-    target: Target,
-    only: Only,
-    limit: Option<Arc<Limit>>,
+    frontend: Frontend,
 }
 
 impl Gateway {
-    /// A gateway for the listener called `listener`.
+    /// A gateway behind a listener.
     pub fn new(
         table: Arc<ArcSwap<Table>>,
         shared: Rc<Shared>,
         reverse: Rc<Reverse>,
-        listener: Arc<str>,
-        target: Target,
-        only: Only,
-        limit: Option<Arc<Limit>>,
+        frontend: Frontend,
     ) -> Rc<Self> {
         let table = RefCell::new(Cache::new(table));
-        Rc::new(Self { table, shared, reverse, listener, target, only, limit })
+        Rc::new(Self { table, shared, reverse, frontend })
     }
 
     /// The way of a request: limits, route, service, and back.
@@ -130,13 +139,22 @@ impl Gateway {
         // One load: the request keeps the table it began with.
         let table = Arc::clone(self.table.borrow_mut().load());
         let now = exchange.started;
-        if self.only == Only::WebSocket
+        let Frontend { only, target, .. } = self.frontend;
+        let is_grpc = exchange.is_grpc || only == Only::Grpc;
+        if only == Only::WebSocket
             && let Some(refusal) = gwproxy_ws::upgrade::refusal(&request)
         {
             return Ok(refusal);
         }
-        check(self.limit.as_ref(), &request, exchange, now)?;
-        let service = match self.target {
+        check(self.frontend.limit.as_ref(), &request, exchange, now)?;
+        if self.frontend.underscores == Ambiguous::Refuse
+            && !is_grpc
+            && hop::has_underscore(request.headers())
+        {
+            let sentence = "a field name has an underscore (`underscores: keep` lets it pass)";
+            return Err(Error::new(Code::ClientMalformed, sentence).unsent());
+        }
+        let service = match target {
             Target::Serve(service) => service,
             Target::Route(slash) => {
                 router::canonicalize(&mut request, slash, exchange.is_grpc)?;
@@ -160,7 +178,6 @@ impl Gateway {
             // Hash balancers must agree over processes and restarts.
             source.key(&request, exchange.client_ip, gwproxy_core::key::stable)
         });
-        let is_grpc = exchange.is_grpc || self.only == Only::Grpc;
         let first_byte = first_byte(exchange.timeout.or(service.response_timeout), is_grpc);
         let terms = Terms {
             first_byte,
@@ -183,8 +200,13 @@ impl Handle for Gateway {
     async fn handle(self: Rc<Self>, request: Request, client: Rc<Client>) -> Response {
         let client_ip =
             forwarded::client_ip(request.headers(), client.peer.remote, &self.shared.trusted);
-        let mut exchange =
-            Exchange::begin(&request, &client, client_ip, Arc::clone(&self.listener), &self.shared);
+        let mut exchange = Exchange::begin(
+            &request,
+            &client,
+            client_ip,
+            Arc::clone(&self.frontend.listener),
+            &self.shared,
+        );
         let rescue = gwproxy_grpc::rescue_for(request.headers());
         let (mut response, error) = match self.run(request, &client, &mut exchange).await {
             Ok(response) => (response, None),
@@ -203,7 +225,7 @@ impl Handle for Gateway {
     fn reject(&self, reject: &Reject, client: &Client) -> Response {
         let mut response = rejected(reject);
         let error = Error::new(Code::ClientMalformed, reject.reason);
-        Exchange::of_rejected(client, Arc::clone(&self.listener), &self.shared)
+        Exchange::of_rejected(client, Arc::clone(&self.frontend.listener), &self.shared)
             .finish_on(&mut response, Some(&error));
         response
     }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use gwproxy_core::{Code, Error};
 use gwproxy_http::Request;
-use gwproxy_http::wire::path::{self, EncodedSlash};
+use gwproxy_http::wire::{Ambiguous, path};
 use http::Uri;
 use http::header::HOST;
 use http::uri::PathAndQuery;
@@ -100,7 +100,7 @@ pub fn host_of(request: &Request) -> &str {
 /// [`Code::ClientMalformed`] for a path that has more than one meaning, and
 /// [`Code::RouteNotFound`] for a gRPC call whose path is not in its one spelling: it names a
 /// method, and no client spells those in two ways (T48).
-pub fn canonicalize(request: &mut Request, slash: EncodedSlash, grpc: bool) -> Result<(), Error> {
+pub fn canonicalize(request: &mut Request, slash: Ambiguous, grpc: bool) -> Result<(), Error> {
     let target = request.uri();
     // The asterisk-form has no path (RFC 9112 §3.2.4).
     if target.path() == "*" {
@@ -221,7 +221,7 @@ mod tests {
         let router = router(&routes);
         let way = |target: &str| {
             let mut request = request("GET", "a", target);
-            canonicalize(&mut request, EncodedSlash::Refuse, false).ok()?;
+            canonicalize(&mut request, Ambiguous::Refuse, false).ok()?;
             let taken = router.route(&request).ok()?;
             let id = taken.route.id.to_string();
             if let Some(path) = taken.path {
@@ -247,7 +247,7 @@ mod tests {
             assert_eq!(way(target), None, "{target}");
         }
         let mut call = request("POST", "a", "//svc/M");
-        assert!(canonicalize(&mut call, EncodedSlash::Refuse, true).is_err());
+        assert!(canonicalize(&mut call, Ambiguous::Refuse, true).is_err());
     }
 
     /// T14: the target's authority counts, not the field; case, port and final dot do not.

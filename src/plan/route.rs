@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use gwproxy_core::limit::LimitSettings;
-use gwproxy_http::wire::path::{self, EncodedSlash};
+use gwproxy_http::wire::{Ambiguous, path};
 use serde::{Deserialize, Serialize};
 
 use super::ServiceId;
@@ -218,7 +218,7 @@ impl FromStr for PathPrefix {
         }
         // An encoded slash may be kept; whether it ever comes here is the listener's to say.
         let path = format!("/{path}");
-        let path = path::canonical(&path, EncodedSlash::Keep).map_err(bad)?;
+        let path = path::canonical(&path, Ambiguous::Keep).map_err(bad)?;
         Ok(Self((&*path).into()))
     }
 }

@@ -209,6 +209,18 @@ fn p25_options_for_the_server_stays_that() {
     assert_eq!(seen.start, "OPTIONS / HTTP/1.1");
 }
 
+/// D24, T35: CGI reads `X_Real_IP` as the `X-Real-IP` that only a proxy may set.
+#[test]
+fn t35_names_with_underscores_are_refused_unless_wanted() {
+    let request = "GET / HTTP/1.1\r\nHost: a\r\nX_Real_IP: 6.6.6.6\r\n\r\n";
+    let origin = Origin::answering(OK);
+    let proxy = Proxy::http(&origin.url(), &QUIET);
+    let answer = Conn::open(proxy.addr(0)).ask(request);
+    assert_eq!((answer.status(), origin.connections()), (400, 0));
+    let seen = received(request, &["--underscores", "keep"]);
+    assert_eq!(seen.fields.get("x_real_ip"), Some("6.6.6.6"));
+}
+
 /// P04, RFC 9110 §7.6.2: a forward is counted, and none left is answered by the proxy itself.
 #[test]
 fn p04_max_forwards_ends_at_zero() {

@@ -328,7 +328,7 @@ pub(crate) fn is_authority(host: &[u8]) -> bool {
     if host.contains(&b'@') {
         return false;
     }
-    http::uri::Authority::try_from(host).is_ok_and(|authority| {
+    Authority::try_from(host).is_ok_and(|authority| {
         // `Authority` takes any text after the colon; a port is a number.
         let text = authority.as_str();
         let after = text.rsplit_once(']').map_or(text, |(_, rest)| rest);

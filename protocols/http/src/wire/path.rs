@@ -15,7 +15,7 @@
 //! | a segment `.` or `..` | resolved (§5.2.4) |
 //! | `..` above the root | refused |
 //! | `.` or `..` in disguise: percent-encoded, or with parameters (`..;x`) | refused |
-//! | `%2F` | refused, or kept as it is ([`EncodedSlash`]) |
+//! | `%2F` | refused, or kept as it is ([`Ambiguous`]) |
 //! | `\`, `%5C` | refused: some servers take it for `/` |
 //! | a control character (`%00`, `%0A`) | refused |
 //! | a `%` that begins no percent-encoding | refused |
@@ -27,26 +27,15 @@
 
 use std::borrow::Cow;
 
-use serde::{Deserialize, Serialize};
+use super::Ambiguous;
 
-/// What becomes of `%2F` in a path. It is part of a name (RFC 3986 §2.2), but many servers decode
-/// it before they look for slashes.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum EncodedSlash {
-    /// It goes on as `%2F`, for services whose names have slashes (GitLab, `RabbitMQ`). Never
-    /// beside a `.` or `..`.
-    Keep,
-    /// The request is refused with 400.
-    #[default]
-    Refuse,
-}
-
-/// The one spelling of `path`, which begins with `/`; borrowed if it is that already.
+/// The one spelling of `path`, which begins with `/`; borrowed if it is that already. `slash` is
+/// for `%2F`: part of a name (RFC 3986 §2.2), but many servers decode it before they look for
+/// slashes. Kept, it is never beside a `.` or `..`.
 ///
 /// # Errors
 /// Why the path is refused, as the rest of a sentence.
-pub fn canonical(path: &str, slash: EncodedSlash) -> Result<Cow<'_, str>, &'static str> {
+pub fn canonical(path: &str, slash: Ambiguous) -> Result<Cow<'_, str>, &'static str> {
     if is_canonical(path) {
         return Ok(Cow::Borrowed(path));
     }
@@ -91,7 +80,7 @@ fn is_canonical(path: &str) -> bool {
 }
 
 /// Appends a segment in its one spelling.
-fn push_segment(out: &mut String, raw: &str, slash: EncodedSlash) -> Result<(), &'static str> {
+fn push_segment(out: &mut String, raw: &str, slash: Ambiguous) -> Result<(), &'static str> {
     let mut rest = raw.as_bytes();
     while let Some((&byte, after)) = rest.split_first() {
         rest = after;
@@ -120,9 +109,9 @@ fn push_segment(out: &mut String, raw: &str, slash: EncodedSlash) -> Result<(), 
 }
 
 /// Refuses bytes that other readers act on, encoded or not.
-fn check_code(code: u8, slash: EncodedSlash) -> Result<(), &'static str> {
+fn check_code(code: u8, slash: Ambiguous) -> Result<(), &'static str> {
     match code {
-        b'/' if slash == EncodedSlash::Refuse => Err("it has an encoded slash"),
+        b'/' if slash == Ambiguous::Refuse => Err("it has an encoded slash"),
         b'\\' => Err("it has a backslash"),
         0..0x20 | 0x7f => Err("it has a control character"),
         _ => Ok(()),
@@ -189,7 +178,7 @@ mod tests {
     use super::*;
 
     fn one(path: &str) -> Result<String, &'static str> {
-        canonical(path, EncodedSlash::Refuse).map(Cow::into_owned)
+        canonical(path, Ambiguous::Refuse).map(Cow::into_owned)
     }
 
     /// T47, RFC 3986 §6.2.2.
@@ -261,7 +250,7 @@ mod tests {
 
     #[test]
     fn an_encoded_slash_is_kept_only_where_it_leads_nowhere() {
-        let kept = |path| canonical(path, EncodedSlash::Keep).map(Cow::into_owned);
+        let kept = |path| canonical(path, Ambiguous::Keep).map(Cow::into_owned);
         assert_eq!(kept("/projects/a%2fb").as_deref(), Ok("/projects/a%2Fb"));
         for path in ["/a/..%2fb", "/a/x%2f..", "/a/x%2f.%2Fb", "/a/x%2f..;y", "/a%252fb", "/a%5c"] {
             assert!(kept(path).is_err(), "{path}");
@@ -271,10 +260,7 @@ mod tests {
     #[test]
     fn the_usual_path_is_not_copied() {
         for path in ["/", "/api/v1/users/42", "/a.b/c..d/e"] {
-            assert!(
-                matches!(canonical(path, EncodedSlash::Refuse), Ok(Cow::Borrowed(_))),
-                "{path}"
-            );
+            assert!(matches!(canonical(path, Ambiguous::Refuse), Ok(Cow::Borrowed(_))), "{path}");
         }
     }
 
@@ -333,7 +319,7 @@ mod tests {
         /// A path that was brought into its spelling is in it.
         #[test]
         fn t47_it_is_idempotent(path in hostile(), keep in any::<bool>()) {
-            let slash = if keep { EncodedSlash::Keep } else { EncodedSlash::Refuse };
+            let slash = if keep { Ambiguous::Keep } else { Ambiguous::Refuse };
             if let Ok(once) = canonical(&path, slash) {
                 let twice = canonical(&once, slash);
                 prop_assert_eq!(twice.as_deref(), Ok(&*once));
@@ -344,7 +330,7 @@ mod tests {
         /// prefix is taken off or put before it.
         #[test]
         fn t47_it_never_escapes(path in hostile(), keep in any::<bool>()) {
-            let slash = if keep { EncodedSlash::Keep } else { EncodedSlash::Refuse };
+            let slash = if keep { Ambiguous::Keep } else { Ambiguous::Refuse };
             if let Ok(one) = canonical(&path, slash) {
                 let once = decoded(&one);
                 let twice = decoded(&String::from_utf8_lossy(&once));
@@ -363,7 +349,7 @@ mod tests {
         /// It means what the path meant: once decoded, both lead to the same place.
         #[test]
         fn t47_it_decodes_nothing_twice(path in hostile()) {
-            if let Ok(one) = canonical(&path, EncodedSlash::Refuse) {
+            if let Ok(one) = canonical(&path, Ambiguous::Refuse) {
                 let (given, ours) = (decoded(&path), decoded(&one));
                 prop_assert_eq!(leads_to(&given), leads_to(&ours));
             }
