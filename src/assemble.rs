@@ -30,7 +30,7 @@ use crate::gateway::recorded::Recorded;
 use crate::gateway::router::Router;
 use crate::gateway::session::Recorder;
 use crate::gateway::{Frontend, Gateway, Only, Service, Shared, Table, Target, first_byte};
-use crate::plan::{self, AccessLogFormat, AccessLogSink, Action, Plan, Protocol};
+use crate::plan::{self, AccessLogFormat, AccessLogSink, Action, Plan, Protocol, Trusted};
 
 /// A process at work.
 #[derive(Debug)]
@@ -64,7 +64,7 @@ struct Blueprint {
     table: Arc<ArcSwap<Table>>,
     listeners: Vec<Part>,
     metrics: Arc<Metrics>,
-    trusted: Arc<[ipnet::IpNet]>,
+    trusted: Arc<Trusted>,
     log_format: AccessLogFormat,
 }
 

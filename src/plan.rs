@@ -17,7 +17,6 @@ use std::time::Duration;
 use gwproxy_core::limit::LimitSettings;
 use gwproxy_core::net::ListenAddr;
 use gwproxy_core::units::Size;
-use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 /// Text in and out through `FromStr` and `Display`, for serde's `try_from` and `into`.
@@ -42,6 +41,7 @@ pub use forward::{Forward, ForwardParseError, PasswordHash, User};
 pub use gwproxy_grpc::deadline::Settings as GrpcSettings;
 pub use gwproxy_http::forward::{Destination, Ports};
 pub use gwproxy_http::wire::Ambiguous;
+pub use gwproxy_http::wire::forwarded::Trusted;
 pub use route::{HostPattern, Method, PathPrefix, Route, RouteParseError, in_order};
 pub use service::{
     EchoKind, HostPolicy, Node, Scheme, Service, ServiceId, ServiceParseError, Target,
@@ -71,8 +71,8 @@ pub struct Plan {
     pub log: LogLevel,
     /// How long open exchanges may take after the first SIGTERM or SIGINT.
     pub grace: Duration,
-    /// Peers whose `X-Forwarded-*` and `Forwarded` are believed. Empty: nobody's.
-    pub trusted_proxies: Vec<IpNet>,
+    /// Proxies whose `X-Forwarded-*` and `Forwarded` are believed. Default: nobody's.
+    pub trusted_proxies: Trusted,
 }
 
 /// One address that is listened on.

@@ -56,6 +56,9 @@ pub(super) struct ProcessFlags {
         value_delimiter = ','
     )]
     trusted_proxies: Vec<Network>,
+    /// As many proxies in front are believed, whatever their addresses [default: 0]
+    #[arg(long, value_name = "N", env = "GWPROXY_TRUSTED_HOPS", hide_env = true)]
+    trusted_hops: Option<u8>,
     /// Print the file that means the same, and stop
     #[arg(long, env = "GWPROXY_PRINT_CONFIG", hide_env = true,
         value_parser = BoolishValueParser::new())]
@@ -218,9 +221,11 @@ impl ProcessFlags {
         put(&mut plan.access_log.format, self.access_log_format);
         put(&mut plan.log, self.log.level);
         put(&mut plan.admin, self.admin.map(Some));
+        put(&mut plan.trusted_proxies.hops, self.trusted_hops);
         put(&mut plan.grace, self.grace.map(Duration::from));
         if !self.trusted_proxies.is_empty() {
-            plan.trusted_proxies = self.trusted_proxies.into_iter().map(|net| net.0).collect();
+            plan.trusted_proxies.networks =
+                self.trusted_proxies.into_iter().map(|net| net.0).collect();
         }
     }
 }

@@ -16,7 +16,7 @@ use super::{EXIT_USAGE, Invocation, Output, Wrong};
 use crate::config;
 use crate::plan::{
     AccessLog, Action, Ambiguous, GRACE, GrpcSettings, Listener, ListenerTimeouts, LogLevel, Plan,
-    Protocol, Service, ServiceId, WebSocket, default_workers,
+    Protocol, Service, ServiceId, Trusted, WebSocket, default_workers,
 };
 
 /// Proxy HTTP: HTTP/1.1 and HTTP/2, with WebSocket and gRPC passing through
@@ -269,7 +269,7 @@ impl SharedArgs {
             access_log: AccessLog::default(),
             log: LogLevel::default(),
             grace: GRACE,
-            trusted_proxies: Vec::new(),
+            trusted_proxies: Trusted::default(),
         };
         self.process.apply(&mut plan);
         Ok(plan)

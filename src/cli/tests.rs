@@ -66,7 +66,7 @@ const ONE_LINERS: &[&str] = &[
     "http --to http://a:1 --access-log off",
     "http --to http://a:1 --access-log /var/log/a.log --access-log-format combined",
     "http --to http://a:1 --access-log-format combined",
-    "http --to http://a:1 --trusted-proxy 10.0.0.0/8 --trusted-proxy 192.0.2.1,fd00::/8",
+    "http --to http://a:1 --trusted-proxy 10.0.0.0/8 --trusted-proxy 192.0.2.1,fd00::/8 --trusted-hops 2",
     "http --to http://a:1 --underscores keep",
     "http --forward",
     "http --forward --allow *.example.com,10.0.0.0/8 --allow [::1]:80 --deny a.example.com:443",

@@ -48,6 +48,8 @@ pub(super) struct File {
     pub(super) grace: Option<Span>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(super) trusted_proxies: Vec<Network>,
+    #[serde(skip_serializing_if = "is_default")]
+    pub(super) trusted_hops: u8,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) admin: Option<Spanned<Short<AdminFile>>>,
     pub(super) listeners: Vec<Spanned<ListenerFile>>,

@@ -115,7 +115,7 @@ fn every_key_reaches_the_plan() {
     let plan = read_at(&path).unwrap_or_else(|report| panic!("{report}"));
     assert_eq!((plan.workers, plan.grace), (3, Duration::from_secs(10)));
     assert_eq!(plan.admin.as_ref().unwrap().to_string(), "127.0.0.1:9090");
-    assert_eq!(plan.trusted_proxies.len(), 2);
+    assert_eq!((plan.trusted_proxies.networks.len(), plan.trusted_proxies.hops), (2, 1));
     let [web, proxy, raw] = &plan.listeners[..] else { panic!("{:?}", plan.listeners) };
     assert_eq!((web.protocol, &web.action), (Protocol::Http, &Action::Route));
     assert_eq!(web.max_connections, 500);

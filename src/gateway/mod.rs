@@ -22,9 +22,9 @@ use gwproxy_http::h1::head::Reject;
 use gwproxy_http::rescue::{Problem, Rescue, rejected};
 use gwproxy_http::reverse::Reverse;
 use gwproxy_http::upstream::{Host, Terms};
-use gwproxy_http::wire::{Ambiguous, forwarded, hop};
+use gwproxy_http::wire::forwarded::{self, Trusted};
+use gwproxy_http::wire::{Ambiguous, hop};
 use gwproxy_http::{Client, Handle, Request, Response};
-use ipnet::IpNet;
 
 use exchange::Exchange;
 use limit::{Limit, Source};
@@ -89,7 +89,7 @@ pub struct Shared {
     /// The access log, if any.
     pub log: Option<(Rc<Lines>, AccessLogFormat)>,
     /// Whose forwarding fields are believed.
-    pub trusted: Arc<[IpNet]>,
+    pub trusted: Arc<Trusted>,
 }
 
 /// What a listener lets in, and where to.

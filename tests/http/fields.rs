@@ -165,6 +165,14 @@ fn a_trusted_proxys_forwarding_fields_are_extended() {
     assert!(forwarded.starts_with("for=6.6.6.6, for=127.0.0.1;proto=http;"), "{forwarded}");
 }
 
+/// P60: the number of proxies in front, instead of where they are.
+#[test]
+fn p60_hops_in_front_are_believed() {
+    let seen = received(CLAIMS, &["--trusted-hops", "1"]);
+    assert_eq!(seen.fields.get("x-forwarded-for"), Some("6.6.6.6, 127.0.0.1"));
+    assert_eq!(seen.fields.get("x-forwarded-proto"), Some("https"));
+}
+
 #[test]
 fn host_is_kept_unless_told() {
     let origin = Origin::answering(OK);
