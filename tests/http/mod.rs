@@ -2,6 +2,7 @@
 
 mod abuse;
 mod calls;
+mod conformance;
 mod downgrade;
 mod failure;
 mod fields;
