@@ -17,6 +17,7 @@ use gwproxy_core::units::Span;
 use gwproxy_core::upstream::Cluster;
 use gwproxy_core::worker::{Phase, Workers};
 use gwproxy_http::forward;
+use gwproxy_http::h1::head::Limits;
 use gwproxy_http::reverse::Reverse;
 use gwproxy_http::serve::{Server, Settings, Timeouts};
 use gwproxy_http::upstream::Upstream;
@@ -275,12 +276,12 @@ impl Part {
     fn settings(&self) -> Settings {
         let timeouts = &self.plan.timeouts;
         Settings {
+            limits: Limits { preserve_case: self.plan.preserve_case, ..Limits::default() },
             timeouts: Timeouts {
                 head: timeouts.header,
                 body: timeouts.body,
                 keep_alive: timeouts.keep_alive,
             },
-            ..Settings::default()
         }
     }
 

@@ -95,6 +95,9 @@ pub struct Listener {
     pub limiter: Option<LimitSettings>,
     /// Timeouts of the client's side.
     pub timeouts: ListenerTimeouts,
+    /// Field names leave as they were written, in their order, where both sides speak HTTP/1.
+    /// Default false: in small letters.
+    pub preserve_case: bool,
     /// What becomes of `%2F` in the paths of requests that go by [`Plan::routes`]. Default: they
     /// are refused (D23).
     pub encoded_slash: Ambiguous,

@@ -6,6 +6,7 @@
 use std::time::Duration;
 
 use clap::Args;
+use clap::builder::BoolishValueParser;
 use gwproxy_core::balance::Algorithm;
 use gwproxy_core::units::{Size, Span};
 
@@ -63,6 +64,10 @@ pub(super) struct HttpArgs {
     #[arg(long, value_name = "WHAT", env = "GWPROXY_UNDERSCORES", hide_env = true,
         value_parser = ambiguous_parser(), help_heading = "Listener")]
     underscores: Option<Ambiguous>,
+    /// Let field names leave as they were written, between HTTP/1 and HTTP/1
+    #[arg(long, env = "GWPROXY_PRESERVE_CASE", hide_env = true,
+        value_parser = BoolishValueParser::new(), help_heading = "Listener")]
+    preserve_case: bool,
 }
 
 /// Proxy WebSocket only; anything else gets 426
@@ -186,11 +191,16 @@ struct SharedArgs {
 struct Own {
     websocket: WebSocket,
     underscores: Ambiguous,
+    preserve_case: bool,
 }
 
 impl HttpArgs {
     pub(super) fn invocation(self) -> Result<Invocation, Wrong> {
-        let own = Own { underscores: self.underscores.unwrap_or_default(), ..Own::default() };
+        let own = Own {
+            underscores: self.underscores.unwrap_or_default(),
+            preserve_case: self.preserve_case,
+            ..Own::default()
+        };
         self.shared.invocation(Protocol::Http, &self.to, Some(&self.forward), own)
     }
 }
@@ -256,6 +266,7 @@ impl SharedArgs {
                 idle: front.idle_timeout.map_or(usual.idle, Duration::from),
                 ..usual
             },
+            preserve_case: own.preserve_case,
             encoded_slash: Ambiguous::default(),
             underscores: own.underscores,
             websocket: own.websocket,

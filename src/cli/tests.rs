@@ -67,7 +67,7 @@ const ONE_LINERS: &[&str] = &[
     "http --to http://a:1 --access-log /var/log/a.log --access-log-format combined",
     "http --to http://a:1 --access-log-format combined",
     "http --to http://a:1 --trusted-proxy 10.0.0.0/8 --trusted-proxy 192.0.2.1,fd00::/8 --trusted-hops 2",
-    "http --to http://a:1 --underscores keep",
+    "http --to http://a:1 --underscores keep --preserve-case",
     "http --forward",
     "http --forward --allow *.example.com,10.0.0.0/8 --allow [::1]:80 --deny a.example.com:443",
     "http --forward --allow-private --allow-port 443,8443 --timeout 1s --connect-timeout 1s",

@@ -40,6 +40,7 @@ impl Check<'_> {
                 .map_or(Listener::MAX_CONNECTIONS, std::num::NonZero::get),
             limiter: file.limiter,
             timeouts: listener_timeouts(&file.timeouts.unwrap_or_default()),
+            preserve_case: file.preserve_case,
             encoded_slash: file.encoded_slash,
             underscores: file.underscores,
             websocket: websocket(&file.websocket.unwrap_or_default()),

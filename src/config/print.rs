@@ -97,6 +97,7 @@ fn listener(one: &Listener, plan: &Plan) -> Result<ListenerFile, String> {
         timeouts: different(&one.timeouts, &&ListenerTimeouts::default())
             .map(listener_timeouts)
             .transpose()?,
+        preserve_case: one.preserve_case,
         encoded_slash: one.encoded_slash,
         underscores: one.underscores,
         websocket: different(&one.websocket, &&WebSocket::default()).map(websocket).transpose()?,

@@ -119,6 +119,7 @@ fn every_key_reaches_the_plan() {
     let [web, proxy, raw] = &plan.listeners[..] else { panic!("{:?}", plan.listeners) };
     assert_eq!((web.protocol, &web.action), (Protocol::Http, &Action::Route));
     assert_eq!(web.max_connections, 500);
+    assert!(web.preserve_case);
     assert_eq!((web.encoded_slash, web.underscores), (Ambiguous::Keep, Ambiguous::Keep));
     assert_eq!(web.timeouts.header, Duration::from_secs(7));
     assert_eq!(web.websocket.ping, Some(Duration::from_secs(20)));

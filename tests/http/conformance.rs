@@ -67,7 +67,7 @@ fn p18_conditions_cross_untouched() {
         ("if-range", "\"x\""),
         ("range", "bytes=0-1, 5-"),
     ];
-    let lines: String = fields.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
+    let lines = fields.map(|(name, value)| format!("{name}: {value}\r\n")).concat();
     let seen = received(&format!("GET / HTTP/1.1\r\nHost: a\r\n{lines}\r\n"));
     for (name, value) in fields {
         assert_eq!(seen.fields.get(name), Some(value));
@@ -162,9 +162,7 @@ fn p35_a_close_lingers_so_that_the_answer_is_read() {
         let mut conn = Conn::open(proxy.addr(0));
         conn.send("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 800000\r\n\r\n");
         // The client sends on, and looks for an answer only then.
-        for _ in 0..8 {
-            conn.send([b'y'; 100_000]);
-        }
+        conn.send("y".repeat(800_000));
         let got = conn.response();
         assert_eq!((got.status(), got.text().len()), (413, 100_000));
     }

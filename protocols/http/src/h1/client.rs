@@ -10,7 +10,7 @@ use bytes::{Bytes, BytesMut};
 use gwproxy_core::net::Stream;
 use gwproxy_core::timer::{Deadline, Timer};
 use gwproxy_core::{Code, Error};
-use http::header::UPGRADE;
+use http::header::{CONNECTION, UPGRADE};
 use http::uri::PathAndQuery;
 use http::{Method, StatusCode, request};
 use http_body::{Body as _, Frame};
@@ -19,6 +19,7 @@ use super::body::{Decoder, Part};
 use super::encode;
 use super::head::{self, Framing, Limits, ResponseHead, Scan};
 use super::read::Reader;
+use super::spelling::{Spelling, put_name};
 use super::write::Writer;
 use crate::Response;
 use crate::body::Body;
@@ -31,8 +32,13 @@ use crate::wire::hop;
 const CONTINUE_WAIT: Duration = Duration::from_secs(1);
 
 /// Bounds of a node's response head: a node may set larger cookies than a client may send.
-const RESPONSE_LIMITS: Limits =
-    Limits { head_bytes: 64 * 1024, fields: 128, field_bytes: 32 * 1024, target_bytes: 8 * 1024 };
+const RESPONSE_LIMITS: Limits = Limits {
+    head_bytes: 64 * 1024,
+    fields: 128,
+    field_bytes: 32 * 1024,
+    target_bytes: 8 * 1024,
+    preserve_case: false,
+};
 
 /// A connection to a node, between exchanges or in one.
 #[derive(Debug)]
@@ -118,10 +124,11 @@ impl Connection {
         &mut self,
         cx: &mut Context<'_>,
         scan: &mut Scan,
+        limits: &Limits,
         asked: &Method,
     ) -> Poll<Result<ResponseHead, Error>> {
         loop {
-            match head::parse_response(&mut self.reader.buf, scan, &RESPONSE_LIMITS, asked) {
+            match head::parse_response(&mut self.reader.buf, scan, limits, asked) {
                 Ok(Some(head)) => return Poll::Ready(Ok(head)),
                 Ok(None) => {}
                 Err(reject) => {
@@ -177,6 +184,11 @@ pub(crate) async fn exchange(
     });
     let mut awaited = Awaited {
         scan: Scan::default(),
+        // A client that wrote names its way gets the node's way of writing them.
+        limits: Limits {
+            preserve_case: parts.extensions.get::<Spelling>().is_some(),
+            ..RESPONSE_LIMITS
+        },
         interim_count: 0,
         interim,
         frames: Frames::default(),
@@ -200,6 +212,7 @@ pub(crate) async fn exchange(
 /// The head of a response, until it is there.
 struct Awaited<'a> {
     scan: Scan,
+    limits: Limits,
     /// Interim responses so far.
     interim_count: u32,
     interim: Option<&'a dyn Interim>,
@@ -217,7 +230,7 @@ impl Awaited<'_> {
     ) -> Poll<Result<ResponseHead, Error>> {
         loop {
             ready_error(upload.poll(cx, conn))?;
-            match conn.poll_head(cx, &mut self.scan, asked) {
+            match conn.poll_head(cx, &mut self.scan, &self.limits, asked) {
                 Poll::Ready(Ok(head)) if is_interim(head.parts.status) => {
                     self.interim_count += 1;
                     if self.interim_count > INTERIM_MAX {
@@ -531,9 +544,12 @@ fn queue_head(out: &mut BytesMut, parts: &request::Parts, framing: Framing, is_u
     let host = parts.headers.get(http::header::HOST).map(http::HeaderValue::as_bytes);
     let authority = || uri.authority().map_or("", http::uri::Authority::as_str).as_bytes();
     let host = host.unwrap_or_else(authority);
-    encode::request_head(out, &parts.method, target.as_bytes(), host, &parts.headers, framing);
+    let spelling = parts.extensions.get();
+    let target = target.as_bytes();
+    encode::request_head(out, &parts.method, target, host, &parts.headers, framing, spelling);
     if is_upgrade {
         out.truncate(out.len() - 2);
-        out.extend_from_slice(b"connection: upgrade\r\n\r\n");
+        put_name(out, &CONNECTION, spelling);
+        out.extend_from_slice(b"upgrade\r\n\r\n");
     }
 }

@@ -6,6 +6,7 @@ use http::uri::{Authority, PathAndQuery};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, Version};
 use httparse::Status;
 
+use super::spelling::Spelling;
 use crate::wire::hop;
 
 /// The most fields a head may have, whatever the configured limit: the parser's array is on the
@@ -26,6 +27,9 @@ pub struct Limits {
     pub field_bytes: usize,
     /// Bytes of the request target. Default 8 KiB; above: 414.
     pub target_bytes: usize,
+    /// Remember how field names were written, and their order, so that they leave as they came
+    /// where both sides speak HTTP/1. Default false: names are written in small letters.
+    pub preserve_case: bool,
 }
 
 /// How the end of a body is found (RFC 9112 §6.3).
@@ -86,7 +90,13 @@ pub struct Scan {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { head_bytes: 16 * 1024, fields: 100, field_bytes: 8 * 1024, target_bytes: 8 * 1024 }
+        Self {
+            head_bytes: 16 * 1024,
+            fields: 100,
+            field_bytes: 8 * 1024,
+            target_bytes: 8 * 1024,
+            preserve_case: false,
+        }
     }
 }
 
@@ -186,6 +196,9 @@ pub fn parse_request(
     parts.uri = uri;
     parts.version = version;
     parts.headers = headers;
+    if limits.preserve_case {
+        parts.extensions.insert(Spelling::of_head(&head));
+    }
     let expects_continue = expects_continue && !matches!(framing, Framing::None);
     Ok(Some(RequestHead { parts, framing, keep_alive, expects_continue }))
 }
@@ -227,6 +240,9 @@ pub fn parse_response(
     parts.status = status;
     parts.version = version;
     parts.headers = headers;
+    if limits.preserve_case {
+        parts.extensions.insert(Spelling::of_head(&head));
+    }
     Ok(Some(ResponseHead { parts, framing, keep_alive }))
 }
 

@@ -330,7 +330,8 @@ impl Conn {
         let out = &mut io.writer.gathered;
         date::with_now(|date| {
             let (status, headers) = (response.status(), response.headers());
-            encode::response_head(out, status, headers, framing, connection, date);
+            let spelling = response.extensions().get();
+            encode::response_head(out, status, headers, framing, connection, date, spelling);
         });
     }
 
