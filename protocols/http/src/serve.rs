@@ -7,7 +7,7 @@ use std::rc::{Rc, Weak};
 use std::task::{Poll, ready};
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
+use bytes::BytesMut;
 use gwproxy_core::net::accept::{Held, Serve};
 use gwproxy_core::net::{Peer, Stream};
 use gwproxy_core::worker::{LocalFuture, Worker};
@@ -15,11 +15,9 @@ use http::uri::Scheme;
 use tokio_util::io::poll_read_buf;
 
 use crate::h1::head::{Limits, Reject};
+use crate::h2::PREFACE;
 use crate::interim::Interim;
 use crate::{Request, Response, h1, h2, rescue};
-
-/// The first bytes of an HTTP/2 connection (RFC 9113 §3.4).
-const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 /// Answers requests. `Rc<Self>` and `'static` because an HTTP/2 connection runs several at once.
 pub trait Handle: 'static {
@@ -143,7 +141,6 @@ impl<H: Handle> Serve for Server<H> {
                     h1::server::serve(stream, early, client, handler, worker, settings).await;
                 }
                 Wire::H2 => {
-                    let early: Bytes = early.freeze();
                     h2::server::serve(stream, early, client, handler, worker, settings).await;
                 }
             }

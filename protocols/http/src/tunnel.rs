@@ -11,8 +11,9 @@ use gwproxy_core::Error;
 use gwproxy_core::net::Stream;
 use gwproxy_core::net::relay::{Relayed, relay};
 use gwproxy_core::worker::{LocalFuture, Worker};
-use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+use crate::h2;
 
 /// One end of a connection that left HTTP, with the bytes that were read too far.
 #[derive(Debug)]
@@ -29,7 +30,7 @@ pub enum UpgradedIo {
     /// HTTP/1.1: the whole connection.
     Stream(Box<Stream>),
     /// HTTP/2: one stream of a connection (RFC 9113 §8.5).
-    H2(TokioIo<hyper::upgrade::Upgraded>),
+    H2(h2::StreamIo),
 }
 
 /// The body of a response that ends HTTP on this connection: what to do with the client's end. It

@@ -75,6 +75,19 @@ struct Failed {
     is_stale: bool,
 }
 
+impl Failed {
+    /// The request, to be sent once more to the same node: the node closed the connection while
+    /// it idled, and the request crossed that on its way. That is no second try.
+    fn on_a_fresh_connection(self) -> Result<Request, Self> {
+        match self.request {
+            Some(again) if self.is_stale && (self.error.is_unsent() || is_replayable(&again)) => {
+                Ok(again)
+            }
+            request => Err(Self { request, ..self }),
+        }
+    }
+}
+
 impl Default for Terms {
     fn default() -> Self {
         Self {
@@ -135,9 +148,8 @@ impl Upstream {
             let is_last = tried.len() >= cluster.settings().max_attempts as usize;
             let endpoint = Arc::clone(lease.endpoint());
             let connect_limit = cluster.settings().connect_timeout;
-            let may_copy = replayable && !is_last && tried.len() < cluster.endpoints().len();
             let Failed { error, request, .. } =
-                match self.attempt(&endpoint, next, terms, connect_limit, may_copy).await {
+                match self.attempt(&endpoint, next, terms, connect_limit).await {
                     Ok(mut response) => {
                         let outcome = outcome_of_status(response.status());
                         response.body_mut().hold(lease, outcome);
@@ -172,7 +184,7 @@ impl Upstream {
         terms: &Terms,
         connect_limit: Duration,
     ) -> Result<Response, Error> {
-        self.attempt(endpoint, request, terms, connect_limit, false)
+        self.attempt(endpoint, request, terms, connect_limit)
             .await
             .map_err(|failed| failed.error)
     }
@@ -183,7 +195,6 @@ impl Upstream {
         mut request: Request,
         terms: &Terms,
         connect_limit: Duration,
-        may_copy: bool,
     ) -> Result<Response, Failed> {
         match &terms.host {
             Host::Preserve => {}
@@ -203,29 +214,24 @@ impl Upstream {
         if speaks != Speaks::H1
             && let Some(slot) = home.take_h2()
         {
-            return self.on_stream(slot, &home, endpoint, request, terms, may_copy).await;
+            match self.on_stream(slot, &home, endpoint, request, terms).await {
+                Err(failed) => request = failed.on_a_fresh_connection()?,
+                done => return done,
+            }
         }
         if speaks != Speaks::H2
             && !is_upgrade
             && let Some(conn) = home.take_h1()
         {
             match on_connection(conn, request, terms, &home).await {
-                // The node closed the connection while it idled, and the request crossed that on
-                // its way: a fresh connection to the same node is no second try.
-                Err(Failed { request: Some(again), is_stale: true, .. })
-                    if is_replayable(&again) =>
-                {
-                    request = again;
-                }
+                Err(failed) => request = failed.on_a_fresh_connection()?,
                 done => return done,
             }
         }
         // Boxed: a fresh connection is rare, and its future is larger than all the rest.
         match Box::pin(self.open(endpoint, &home, speaks, connect_limit)).await {
             Ok(Opened::H1(conn)) => on_connection(conn, request, terms, &home).await,
-            Ok(Opened::H2(slot)) => {
-                self.on_stream(slot, &home, endpoint, request, terms, may_copy).await
-            }
+            Ok(Opened::H2(slot)) => self.on_stream(slot, &home, endpoint, request, terms).await,
             Err(error) => Err(Failed { error, request: Some(request), is_stale: false }),
         }
     }
@@ -262,7 +268,7 @@ impl Upstream {
             }
         };
         if is_h2 {
-            return Ok(Opened::H2(home.add_h2(h2::client::open(stream).await?)));
+            return Ok(Opened::H2(home.add_h2(h2::client::open(stream, timer))));
         }
         Ok(Opened::H1(Box::new(Connection::new(stream, timer))))
     }
@@ -274,15 +280,19 @@ impl Upstream {
         endpoint: &Endpoint,
         request: Request,
         terms: &Terms,
-        may_copy: bool,
     ) -> Result<Response, Failed> {
-        // The engine keeps what it sent; only a service with another node has use for a copy.
-        let copy = may_copy.then(|| head_of(&request));
         let scheme = if endpoint.tls.is_some() { Scheme::HTTPS } else { Scheme::HTTP };
-        let timer = self.worker.timer();
-        h2::client::exchange(slot, home, request, scheme, terms.first_byte, timer).await.map_err(
-            |(error, request)| Failed { error, request: request.or(copy), is_stale: false },
-        )
+        let limit = Limit { first_byte: terms.first_byte, body: terms.body };
+        let (was_used, conn) = (slot.is_used(), Rc::clone(slot.conn()));
+        let done = h2::client::exchange(slot, request, &scheme, limit, self.worker.timer()).await;
+        done.map_err(|h2::client::Refused { error, request, is_over }| {
+            if is_over {
+                // A node that opens no more streams on this connection may on another one.
+                home.forget_h2(&conn);
+            }
+            let is_stale = is_over && was_used && error.code() == Code::UpstreamReset;
+            Failed { error, request, is_stale }
+        })
     }
 }
 
@@ -358,16 +368,6 @@ fn is_replayable(request: &Request) -> bool {
         Method::GET | Method::HEAD | Method::OPTIONS | Method::TRACE | Method::PUT | Method::DELETE
     );
     idempotent && request.body().is_empty() && !request.headers().contains_key(UPGRADE)
-}
-
-/// A request without a body, again.
-fn head_of(request: &Request) -> Request {
-    let mut again = Request::new(Body::empty());
-    request.method().clone_into(again.method_mut());
-    request.uri().clone_into(again.uri_mut());
-    *again.version_mut() = request.version();
-    request.headers().clone_into(again.headers_mut());
-    again
 }
 
 fn set_host(request: &mut Request, endpoint: &Endpoint) {
