@@ -29,6 +29,7 @@ use tokio::net::TcpStream;
 
 use crate::body::Body;
 use crate::h1::head::Reject;
+use crate::interim::Interim;
 use crate::rescue::{self, Problem, Rescue};
 use crate::reverse::{self, head_of};
 use crate::serve::{Client, Handle};
@@ -272,7 +273,8 @@ impl Forward {
 
     fn terms(&self, client: &Client) -> Terms {
         let Settings { first_byte, body, .. } = *self.settings;
-        Terms { first_byte, body, interim: client.interim(), ..Terms::default() }
+        let interim = client.interim().map(|to| Rc::new(Signed(to)) as Rc<dyn Interim>);
+        Terms { first_byte, body, interim, ..Terms::default() }
     }
 }
 
@@ -283,6 +285,19 @@ impl Handle for Forward {
             tracing::debug!(client = %client.peer.remote, code = %error.code(), %error);
         }
         response
+    }
+}
+
+/// Interim responses with our name on them, as final ones have it (RFC 9110 §7.6.3).
+#[derive(Debug)]
+struct Signed(Rc<dyn Interim>);
+
+impl Interim for Signed {
+    fn send(&self, status: StatusCode, headers: &HeaderMap) {
+        let mut headers = headers.clone();
+        // The only version in which nodes are asked through this way.
+        reverse::add_via(&mut headers, Version::HTTP_11);
+        self.0.send(status, &headers);
     }
 }
 

@@ -179,13 +179,17 @@ pub fn parse_request(
     if target.len() > limits.target_bytes {
         return Err(Reject::new(StatusCode::URI_TOO_LONG, "the request target is too long"));
     }
-    let headers = header_map(&head, parsed.headers, limits)?;
+    let mut headers = header_map(&head, parsed.headers, limits)?;
     let version = if minor == 0 { Version::HTTP_10 } else { Version::HTTP_11 };
     let method = parse_method(method)?;
     let uri = parse_target(&head, &method, target)?;
     check_host(&headers, version)?;
     let framing = request_framing(&headers, version)?;
     let expects_continue = check_expect(&headers, version)?;
+    if !expects_continue {
+        // RFC 9110 §10.1.1: one of HTTP/1.0 is ignored, by those behind us as well.
+        headers.remove(EXPECT);
+    }
     hop::check_connection(&headers).map_err(Reject::bad)?;
     if headers.contains_key(UPGRADE) && !matches!(framing, Framing::None | Framing::Length(0)) {
         return Err(Reject::bad("a request with Upgrade must not have a body"));

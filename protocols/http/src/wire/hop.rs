@@ -68,7 +68,7 @@ pub fn check_connection(headers: &HeaderMap) -> Result<(), &'static str> {
 /// Whether a name has a `_`, which CGI and its kin take for a `-`: `X_Real_IP` would be read as the
 /// `X-Real-IP` that only a proxy may set (D24).
 pub fn has_underscore(headers: &HeaderMap) -> bool {
-    headers.keys().any(|name| name.as_str().contains('_'))
+    headers.keys().any(|name| name.as_str().as_bytes().contains(&b'_'))
 }
 
 /// The fields that the `Connection` lines name, for the head and for the trailer section.
