@@ -12,7 +12,7 @@ use gwproxy_core::timer::{Deadline, Timer};
 use gwproxy_core::{Code, Error};
 use http::header::{CONNECTION, UPGRADE};
 use http::uri::PathAndQuery;
-use http::{Method, StatusCode, request};
+use http::{Method, StatusCode};
 use http_body::{Body as _, Frame};
 
 use super::body::{Decoder, Part};
@@ -21,12 +21,12 @@ use super::head::{self, Framing, Limits, ResponseHead, Scan};
 use super::read::Reader;
 use super::spelling::{Spelling, put_name};
 use super::write::Writer;
-use crate::Response;
 use crate::body::Body;
 use crate::interim::{INTERIM_MAX, Interim};
 use crate::pool::Home;
 use crate::tunnel::{Upgraded, UpgradedIo};
 use crate::wire::hop;
+use crate::{Request, Response};
 
 /// How long an upload waits for `100 Continue` before it starts anyway (RFC 9110 §10.1.1).
 const CONTINUE_WAIT: Duration = Duration::from_secs(1);
@@ -157,26 +157,26 @@ impl Connection {
 }
 
 /// Sends a request and waits for the head of the response. Hop-by-hop fields must be gone from
-/// `parts`, except that an upgrade request still has `Upgrade`.
+/// `request`, except that an upgrade request still has `Upgrade`.
 ///
 /// # Errors
 /// With the connection dropped: what went wrong. The request's body is lost.
 pub(crate) async fn exchange(
     mut conn: Box<Connection>,
-    parts: &request::Parts,
+    request: &Request,
     body: Body,
     limit: Limit,
     interim: Option<&dyn Interim>,
     home: Rc<Home>,
 ) -> Result<Response, SendError> {
-    let is_upgrade = parts.headers.contains_key(UPGRADE);
+    let is_upgrade = request.headers().contains_key(UPGRADE);
     let framing = match body.length() {
         _ if body.is_empty() => Framing::None,
         Some(length) => Framing::Length(length),
         None => Framing::Chunked,
     };
-    queue_head(&mut conn.writer.gathered, parts, framing, is_upgrade);
-    let mut upload = Upload::new(body, framing, expects_continue(parts));
+    queue_head(&mut conn.writer.gathered, request, framing, is_upgrade);
+    let mut upload = Upload::new(body, framing, expects_continue(request));
     conn.served += 1;
     conn.deadline.arm(match upload.state {
         UploadState::WaitsForContinue => CONTINUE_WAIT,
@@ -186,7 +186,7 @@ pub(crate) async fn exchange(
         scan: Scan::default(),
         // A client that wrote names its way gets the node's way of writing them.
         limits: Limits {
-            preserve_case: parts.extensions.get::<Spelling>().is_some(),
+            preserve_case: request.extensions().get::<Spelling>().is_some(),
             ..RESPONSE_LIMITS
         },
         interim_count: 0,
@@ -194,7 +194,7 @@ pub(crate) async fn exchange(
         frames: Frames::default(),
         limit,
     };
-    let head = poll_fn(|cx| awaited.poll(cx, &mut conn, &mut upload, &parts.method)).await;
+    let head = poll_fn(|cx| awaited.poll(cx, &mut conn, &mut upload, request.method())).await;
     let head = match head {
         Ok(head) => head,
         Err(error) => {
@@ -205,7 +205,7 @@ pub(crate) async fn exchange(
         }
     };
     conn.deadline.disarm();
-    finish_head(conn, head, upload, parts, limit, Some(home))
+    finish_head(conn, head, upload, request, limit, Some(home))
         .map_err(|error| SendError { error, was_silent: false })
 }
 
@@ -300,13 +300,13 @@ fn finish_head(
     mut conn: Box<Connection>,
     head: ResponseHead,
     upload: Upload,
-    request: &request::Parts,
+    request: &Request,
     limit: Limit,
     home: Option<Rc<Home>>,
 ) -> Result<Response, Error> {
     let ResponseHead { parts, framing, keep_alive } = head;
     if parts.status == StatusCode::SWITCHING_PROTOCOLS {
-        if !request.headers.contains_key(UPGRADE) {
+        if !request.headers().contains_key(UPGRADE) {
             return Err(Error::new(
                 Code::UpstreamMalformed,
                 "the node switched protocols without being asked (RFC 9110 §7.8)",
@@ -534,19 +534,18 @@ fn is_interim(status: StatusCode) -> bool {
     status.is_informational() && status != StatusCode::SWITCHING_PROTOCOLS
 }
 
-fn expects_continue(parts: &request::Parts) -> bool {
-    parts.headers.contains_key(http::header::EXPECT)
+fn expects_continue(request: &Request) -> bool {
+    request.headers().contains_key(http::header::EXPECT)
 }
 
-fn queue_head(out: &mut BytesMut, parts: &request::Parts, framing: Framing, is_upgrade: bool) {
-    let uri = &parts.uri;
-    let target = uri.path_and_query().map_or("/", PathAndQuery::as_str);
-    let host = parts.headers.get(http::header::HOST).map(http::HeaderValue::as_bytes);
+fn queue_head(out: &mut BytesMut, request: &Request, framing: Framing, is_upgrade: bool) {
+    let (uri, headers) = (request.uri(), request.headers());
+    let target = uri.path_and_query().map_or("/", PathAndQuery::as_str).as_bytes();
+    let host = headers.get(http::header::HOST).map(http::HeaderValue::as_bytes);
     let authority = || uri.authority().map_or("", http::uri::Authority::as_str).as_bytes();
     let host = host.unwrap_or_else(authority);
-    let spelling = parts.extensions.get();
-    let target = target.as_bytes();
-    encode::request_head(out, &parts.method, target, host, &parts.headers, framing, spelling);
+    let spelling = request.extensions().get();
+    encode::request_head(out, request.method(), target, host, headers, framing, spelling);
     if is_upgrade {
         out.truncate(out.len() - 2);
         put_name(out, &CONNECTION, spelling);
