@@ -21,7 +21,8 @@ use gwproxy_core::units::Span;
 use super::Wrong;
 use crate::config::{Network, Workers};
 use crate::plan::{
-    AccessLogFormat, AccessLogSink, HostPolicy, LogLevel, Plan, TlsFront, UpstreamTimeouts,
+    AccessLogFormat, AccessLogSink, Ambiguous, HostPolicy, LogLevel, Plan, TlsFront,
+    UpstreamTimeouts,
 };
 
 /// The process as a whole; also overrides what a file says.
@@ -55,6 +56,9 @@ pub(super) struct ProcessFlags {
         value_delimiter = ','
     )]
     trusted_proxies: Vec<Network>,
+    /// As many proxies in front are believed, whatever their addresses [default: 0]
+    #[arg(long, value_name = "N", env = "GWPROXY_TRUSTED_HOPS", hide_env = true)]
+    trusted_hops: Option<u8>,
     /// Print the file that means the same, and stop
     #[arg(long, env = "GWPROXY_PRINT_CONFIG", hide_env = true,
         value_parser = BoolishValueParser::new())]
@@ -168,7 +172,7 @@ pub(super) struct NodeFlags {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Nodes")]
 pub(super) struct TimeoutFlags {
-    /// Wait so long for the first byte of a response [default: 15s]
+    /// Wait so long for the first byte of a response; 0s: no limit [default: 15s; gRPC: no limit]
     #[arg(long, value_name = "TIME", env = "GWPROXY_TIMEOUT", hide_env = true)]
     timeout: Option<Span>,
     /// Wait so long for a connection, TLS included [default: 2s]
@@ -180,6 +184,13 @@ fn format_parser() -> impl TypedValueParser<Value = AccessLogFormat> {
     PossibleValuesParser::new(["json", "combined"]).map(|name| match name.as_str() {
         "combined" => AccessLogFormat::Combined,
         _ => AccessLogFormat::Json,
+    })
+}
+
+pub(super) fn ambiguous_parser() -> impl TypedValueParser<Value = Ambiguous> {
+    PossibleValuesParser::new(["keep", "refuse"]).map(|name| match name.as_str() {
+        "keep" => Ambiguous::Keep,
+        _ => Ambiguous::Refuse,
     })
 }
 
@@ -210,9 +221,11 @@ impl ProcessFlags {
         put(&mut plan.access_log.format, self.access_log_format);
         put(&mut plan.log, self.log.level);
         put(&mut plan.admin, self.admin.map(Some));
+        put(&mut plan.trusted_proxies.hops, self.trusted_hops);
         put(&mut plan.grace, self.grace.map(Duration::from));
         if !self.trusted_proxies.is_empty() {
-            plan.trusted_proxies = self.trusted_proxies.into_iter().map(|net| net.0).collect();
+            plan.trusted_proxies.networks =
+                self.trusted_proxies.into_iter().map(|net| net.0).collect();
         }
     }
 }
@@ -306,7 +319,7 @@ impl TimeoutFlags {
         let usual = UpstreamTimeouts::default();
         UpstreamTimeouts {
             connect: self.connect_timeout.map_or(usual.connect, Duration::from),
-            response: self.timeout.map_or(usual.response, Duration::from),
+            response: self.timeout.map(Duration::from),
             ..usual
         }
     }

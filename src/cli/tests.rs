@@ -66,7 +66,8 @@ const ONE_LINERS: &[&str] = &[
     "http --to http://a:1 --access-log off",
     "http --to http://a:1 --access-log /var/log/a.log --access-log-format combined",
     "http --to http://a:1 --access-log-format combined",
-    "http --to http://a:1 --trusted-proxy 10.0.0.0/8 --trusted-proxy 192.0.2.1,fd00::/8",
+    "http --to http://a:1 --trusted-proxy 10.0.0.0/8 --trusted-proxy 192.0.2.1,fd00::/8 --trusted-hops 2",
+    "http --to http://a:1 --underscores keep --preserve-case",
     "http --forward",
     "http --forward --allow *.example.com,10.0.0.0/8 --allow [::1]:80 --deny a.example.com:443",
     "http --forward --allow-private --allow-port 443,8443 --timeout 1s --connect-timeout 1s",
@@ -306,7 +307,7 @@ fn flags_reach_the_plan() {
     assert_eq!(service.nodes[1].target.to_string(), "wss://b:2");
     assert_eq!(service.nodes[1].weight.get(), 4);
     assert_eq!(service.timeouts.connect.as_secs(), 1);
-    assert_eq!(service.timeouts.response.as_secs(), 3);
+    assert_eq!(service.timeouts.response, Some(std::time::Duration::from_secs(3)));
     assert_eq!((plan.workers, plan.grace.as_secs(), plan.log.as_str()), (2, 4, "debug"));
     assert_eq!(plan.admin.unwrap().to_string(), "127.0.0.1:1");
 }
