@@ -7,6 +7,7 @@ mod file;
 mod flags;
 mod forward;
 mod hash;
+mod hints;
 mod proxy;
 mod target;
 mod tools;
@@ -64,7 +65,6 @@ pub struct Output {
     name = "gwproxy",
     version,
     propagate_version = true,
-    disable_help_subcommand = true,
     arg_required_else_help = true,
     after_help = EXAMPLES
 )]
@@ -104,16 +104,22 @@ struct Wrong(String);
 /// Reads the command line (`arguments` begin with the program's name). `stdin` is read only by
 /// commands that say so.
 pub fn parse(
-    arguments: impl IntoIterator<Item = impl Into<OsString> + Clone>,
+    arguments: impl IntoIterator<Item = impl Into<OsString>>,
     stdin: &mut dyn Read,
 ) -> Invocation {
+    let arguments: Vec<OsString> = arguments.into_iter().map(Into::into).collect();
     let mut grammar = Cli::command();
     let parsed = grammar
-        .try_get_matches_from_mut(arguments)
+        .try_get_matches_from_mut(&arguments)
         .and_then(|mut matches| Cli::from_arg_matches_mut(&mut matches));
     let command = match parsed {
         Ok(cli) => cli.command,
-        Err(error) => return Invocation::Done(Output::of_clap(&error)),
+        Err(mut error) => {
+            if error.use_stderr() {
+                hints::put_into(&mut error, &mut grammar, &arguments);
+            }
+            return Invocation::Done(Output::of_clap(&error));
+        }
     };
     let name = command.name();
     let invocation = match command {
@@ -128,7 +134,7 @@ pub fn parse(
         Command::HashPassword(args) => Ok(args.invocation(stdin)),
     };
     invocation.unwrap_or_else(|Wrong(sentence)| {
-        grammar.build();
+        let sentence = hints::behind(sentence, &mut grammar, &arguments);
         let error = match grammar.find_subcommand_mut(name) {
             Some(command) => command.error(ErrorKind::ValueValidation, sentence),
             None => grammar.error(ErrorKind::ValueValidation, sentence),
