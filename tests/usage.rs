@@ -319,3 +319,34 @@ fn help_has_an_example_for_every_command() {
     }
     assert!(gwproxy(&["--version"]).ok().text().starts_with("gwproxy "));
 }
+
+/// A refusal of what nobody typed says where it comes from; what is typed wins.
+#[test]
+fn a_value_of_the_environment_is_said_to_be_one() {
+    let to = ["http", "--to", "http://127.0.0.1:9"];
+    for (arguments, name, value, flag, why) in [
+        (&to[..], "GWPROXY_TIMEOUT", "15", "--timeout", "add a unit"),
+        (&to, "GWPROXY_TLS_DEV", "maybe", "--tls-dev", "`true` or `false`"),
+        (&to, "GWPROXY_MAX_CONNECTIONS", "0", "--max-connections", "from 1 up"),
+        (&to, "GWPROXY_LOG", "loud", "--log", "possible values: off, error"),
+        (&to, "GWPROXY_FORWARD", "1", "--forward", "exclude each other"),
+        (&to, "GWPROXY_ALLOW", "a.test", "--allow", "is for forward proxies"),
+        (&to, "GWPROXY_TLS_CERT", "a.pem", "--tls-cert", "needs its --tls-key"),
+        (&to, "GWPROXY_CLIENT_CA", "a.pem", "--client-ca", "need TLS in front"),
+        (&["http"], "GWPROXY_TO", "ftp://a:1", "--to", "`ftp://a:1` does not fit http"),
+        (&["http", "--forward"], "GWPROXY_USER", "ann:hunter2", "--user", "must be a hash"),
+        (&["run", "examples/quickstart.yaml"], "GWPROXY_WORKERS", "0", "--workers", "1 to 1024"),
+    ] {
+        let done = gwproxy_with(arguments, &[(name, value)]);
+        assert_eq!(done.code, Some(2), "{name}: {}", done.stderr);
+        let tip = format!("tip: {flag} was not typed: it is the environment's {name}");
+        assert!(done.stderr.contains(why) && done.stderr.contains(&tip), "{}", done.stderr);
+        assert!(!done.stderr.contains("hunter2"), "{}", done.stderr);
+    }
+    // `--timeout` is typed here, so the variable had no say.
+    for typed in [&["--timeout", "7"][..], &["--timeout=7"]] {
+        let done = gwproxy_with(&[&to, typed].concat(), &[("GWPROXY_TIMEOUT", "15")]);
+        assert_eq!(done.code, Some(2));
+        assert!(!done.stderr.contains("GWPROXY_TIMEOUT"), "{}", done.stderr);
+    }
+}

@@ -4,12 +4,12 @@
 // Doc comments of flags are the text of `--help`, which is no Markdown.
 #![allow(clippy::doc_markdown)]
 
-use std::num::NonZeroUsize;
+use std::num::{NonZeroU16, NonZeroUsize};
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
-use clap::builder::{BoolishValueParser, PossibleValuesParser, TypedValueParser};
+use clap::builder::{PossibleValuesParser, TypedValueParser};
 use gwproxy_core::balance::Algorithm;
 use gwproxy_core::breaker::BreakerSettings;
 use gwproxy_core::health::HealthSettings;
@@ -57,7 +57,7 @@ pub(super) struct ProcessFlags {
     trusted_proxies: Vec<Network>,
     /// Print the file that means the same, and stop
     #[arg(long, env = "GWPROXY_PRINT_CONFIG", hide_env = true,
-        value_parser = BoolishValueParser::new())]
+        value_parser = switch)]
     pub(super) print_config: bool,
 }
 
@@ -85,7 +85,8 @@ pub(super) struct ListenFlags {
         default_value = "127.0.0.1:8080"
     )]
     pub(super) listen: ListenAddr,
-    /// TLS in front: the certificate chain (PEM); repeat with --tls-key for more names
+    /// TLS in front: the certificate chain (PEM); repeat with --tls-key for more names, or use
+    /// commas
     #[arg(
         long,
         value_name = "FILE",
@@ -105,7 +106,7 @@ pub(super) struct ListenFlags {
     tls_key: Vec<PathBuf>,
     /// TLS in front with a certificate of your own development authority (`gwproxy cert dev`)
     #[arg(long, env = "GWPROXY_TLS_DEV", hide_env = true,
-        value_parser = BoolishValueParser::new())]
+        value_parser = switch)]
     tls_dev: bool,
     /// Ask clients for a certificate of one of these authorities (PEM)
     #[arg(long, value_name = "FILE", env = "GWPROXY_CLIENT_CA", hide_env = true)]
@@ -127,7 +128,8 @@ pub(super) struct FrontFlags {
     #[arg(long, value_name = "LIMIT", env = "GWPROXY_LIMIT", hide_env = true)]
     pub(super) limit: Option<LimitSettings>,
     /// Connections open at once, over all workers [default: 10000]
-    #[arg(long, value_name = "N", env = "GWPROXY_MAX_CONNECTIONS", hide_env = true)]
+    #[arg(long, value_name = "N", env = "GWPROXY_MAX_CONNECTIONS", hide_env = true,
+        value_parser = count)]
     pub(super) max_connections: Option<NonZeroUsize>,
     /// Close tunnels, WebSockets, streams and TCP connections on which nothing moved for so long
     /// [default: 5m]
@@ -160,7 +162,7 @@ pub(super) struct NodeFlags {
     upstream_server_name: Option<TlsName>,
     /// DANGER: take any certificate from nodes; whoever is in between can read and change all
     #[arg(long, env = "GWPROXY_UPSTREAM_DANGER_SKIP_VERIFY", hide_env = true,
-        value_parser = BoolishValueParser::new())]
+        value_parser = switch)]
     upstream_danger_skip_verify: bool,
 }
 
@@ -174,6 +176,32 @@ pub(super) struct TimeoutFlags {
     /// Wait so long for a connection, TLS included [default: 2s]
     #[arg(long, value_name = "TIME", env = "GWPROXY_CONNECT_TIMEOUT", hide_env = true)]
     connect_timeout: Option<Span>,
+}
+
+/// A flag without a value; in the environment it needs one.
+pub(super) fn switch(text: &str) -> Result<bool, String> {
+    match text.to_ascii_lowercase().as_str() {
+        "1" | "on" | "true" | "yes" => Ok(true),
+        "" | "0" | "false" | "no" | "off" => Ok(false),
+        _ => Err(format!("`{text}` is neither yes nor no; write `true` or `false`")),
+    }
+}
+
+/// A number of something that there must be one of.
+fn count(text: &str) -> Result<NonZeroUsize, String> {
+    text.parse().map_err(|_| {
+        format!("`{text}` is not a number from 1 up; write it in digits, for example `10000`")
+    })
+}
+
+/// A TCP port.
+pub(super) fn port(text: &str) -> Result<NonZeroU16, String> {
+    text.parse().map_err(|_| {
+        format!(
+            "`{text}` is not a port; write a number from 1 to 65535, and several with commas \
+             (`443,8443`)"
+        )
+    })
 }
 
 fn format_parser() -> impl TypedValueParser<Value = AccessLogFormat> {
@@ -237,8 +265,8 @@ impl ListenFlags {
         if !given && !self.tls_dev {
             if self.client_ca.is_some() || self.client_auth.is_some() {
                 return Err(Wrong(
-                    "client certificates need TLS in front: add --tls-cert and --tls-key, or \
-                     --tls-dev"
+                    "--client-ca and --client-auth: client certificates need TLS in front; add \
+                     --tls-cert and --tls-key, or --tls-dev"
                         .into(),
                 ));
             }

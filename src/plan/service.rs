@@ -295,6 +295,12 @@ impl Target {
             let why = "a node is scheme://host:port without a path; paths are rewritten by routes";
             return Err(bad_node(text, why, protocol));
         }
+        if let Ok(port) = host.strip_prefix(':').unwrap_or(host).parse::<u16>() {
+            // A bare number is an address to the system's resolver: 3000 is 0.0.11.184.
+            return Err(ServiceParseError::new(format!(
+                "`{text}` is a port without a host; write `localhost:{port}`"
+            )));
+        }
         match HostPort::parse(host, scheme.default_port()) {
             Ok(addr) => Ok(Self::Remote { scheme, addr: NodeAddr::Tcp(addr) }),
             Err(error) => Err(ServiceParseError::new(error.to_string())),
@@ -434,6 +440,9 @@ mod tests {
             (Protocol::Http, "http://a:0", "1 to 65535"),
             (Protocol::Http, "http://", "the host"),
             (Protocol::Http, "", "the host"),
+            (Protocol::Http, "3000", "`3000` is a port without a host; write `localhost:3000`"),
+            (Protocol::Http, "http://:3000", "write `localhost:3000`"),
+            (Protocol::Tcp, ":5432", "write `localhost:5432`"),
             (Protocol::Http, "unix:x.sock", "begins with `/`"),
             (Protocol::Http, "echo:ws", "speaks ws, this service http"),
             (Protocol::Http, "echo:udp", "no echo server"),
