@@ -3,7 +3,7 @@
 
 use serde_json::Value;
 
-use crate::support::{Conn, Origin, Proxy, echo, gwproxy, gwproxy_with};
+use crate::support::{Conn, Origin, Proxy, echo, gwproxy, gwproxy_with, home, run, wrapped};
 
 /// Runs it; wrong usage, with all of this in what it says, and nothing on standard output.
 #[track_caller]
@@ -245,6 +245,13 @@ fn b_3_print_config_is_a_file_that_runs() {
         assert_eq!(checked.code, Some(0), "{command:?}: {}", checked.text());
         let again = gwproxy(&["run", path, "--print-config"]).ok();
         assert_eq!(again.text(), printed.text(), "{command:?}");
+        for stdin in ["-", "/dev/stdin"] {
+            let home = home();
+            let mut piped = wrapped(&[], &home);
+            piped.args(["run", stdin, "--print-config"]);
+            let again = run(&mut piped, &printed.stdout).ok();
+            assert_eq!(again.text(), printed.text(), "{stdin}: {command:?}");
+        }
     }
 }
 

@@ -302,7 +302,7 @@ impl SharedArgs {
             (None, true) => Algorithm::WeightedRoundRobin,
             (None, false) => Algorithm::default(),
         };
-        Ok(Service {
+        let service = Service {
             id: "upstream".into(),
             protocol,
             nodes,
@@ -314,7 +314,11 @@ impl SharedArgs {
             tls: self.nodes.tls()?,
             upstream_host: self.nodes.upstream_host.clone().unwrap_or_default(),
             max_attempts: Service::MAX_ATTEMPTS,
-        })
+        };
+        service.check().map_err(|_| {
+            Wrong("--to: every node has the weight 0, which sends nothing; give one more".into())
+        })?;
+        Ok(service)
     }
 }
 

@@ -163,6 +163,22 @@ impl ServiceParseError {
 impl Service {
     /// Nodes tried for one request unless told otherwise (reliability D34).
     pub const MAX_ATTEMPTS: u32 = 2;
+
+    /// Refuses a service that has nodes and none that takes work: every request would fail.
+    ///
+    /// # Errors
+    /// A sentence that says how to mend it.
+    pub fn check(&self) -> Result<(), String> {
+        let works = |node: &Node| node.enabled && node.weight.get() > 0;
+        if self.nodes.is_empty() || self.nodes.iter().any(works) {
+            return Ok(());
+        }
+        Err(format!(
+            "no node of service `{}` takes work: each has the weight 0 or is not enabled; give \
+             one a weight from 1 up",
+            self.id
+        ))
+    }
 }
 
 impl ServiceId {
