@@ -324,6 +324,13 @@ fn help_has_an_example_for_every_command() {
         assert!(help.contains("Example"), "{command}: {help}");
         assert!(help.contains(&format!("gwproxy {command}")), "{command}: {help}");
     }
+    assert_eq!(gwproxy(&["help", "http"]).ok().text(), gwproxy(&["http", "--help"]).ok().text());
+    // What an echo server can be asked for stands in its own help.
+    for (kind, control) in [("http", "/status/503"), ("ws", "/push"), ("tcp", ""), ("grpc", "")] {
+        let help = gwproxy(&["echo", kind, "--help"]).ok().text();
+        assert!(help.contains(&format!("What echo {kind} can be asked for:")), "{help}");
+        assert!(help.contains(control), "{help}");
+    }
     assert!(gwproxy(&["--version"]).ok().text().starts_with("gwproxy "));
 }
 

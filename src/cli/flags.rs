@@ -46,7 +46,8 @@ pub(super) struct ProcessFlags {
     /// How long open requests may finish after the first SIGTERM [default: 30s]
     #[arg(long, value_name = "TIME", env = "GWPROXY_GRACE", hide_env = true)]
     grace: Option<Span>,
-    /// Networks whose X-Forwarded-* and Forwarded are believed (repeat or separate by commas)
+    /// Networks whose X-Forwarded-* and Forwarded are believed (repeat or use commas)
+    /// [default: nobody's]
     #[arg(
         long = "trusted-proxy",
         value_name = "CIDR",
@@ -124,7 +125,7 @@ pub(super) struct FrontFlags {
     #[command(flatten)]
     pub(super) listen: ListenFlags,
     /// Rate limit, for example 100/s,burst=50,by=ip (by: ip, global, header:NAME, cookie:NAME,
-    /// query:NAME)
+    /// query:NAME) [default: none]
     #[arg(long, value_name = "LIMIT", env = "GWPROXY_LIMIT", hide_env = true)]
     pub(super) limit: Option<LimitSettings>,
     /// Connections open at once, over all workers [default: 10000]
@@ -141,13 +142,17 @@ pub(super) struct FrontFlags {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Nodes")]
 pub(super) struct NodeFlags {
-    /// How a node is chosen [default: round_robin]
+    /// How a node is chosen: round_robin, weighted_round_robin, random, power_of_two,
+    /// least_connections, ip_hash, consistent_hash or first [default: round_robin, and
+    /// weighted_round_robin where nodes have different weights]
     #[arg(long, value_name = "ALGORITHM", env = "GWPROXY_BALANCE", hide_env = true)]
     pub(super) balance: Option<Algorithm>,
-    /// Circuit breaker, for example 50%,window=10s,min=20,open=5s
+    /// Circuit breaker: this share of failures opens it, for example
+    /// 50%,window=10s,min=20,open=5s [default: none]
     #[arg(long, value_name = "BREAKER", env = "GWPROXY_BREAKER", hide_env = true)]
     pub(super) breaker: Option<BreakerSettings>,
-    /// Ask nodes whether they are well: a path as /healthz, or tcp
+    /// Ask nodes whether they are well: a path as /healthz, or tcp; for example
+    /// /healthz,interval=5s,timeout=2s,rise=2,fall=3 [default: never]
     #[arg(long, value_name = "CHECK", env = "GWPROXY_HEALTH", hide_env = true)]
     pub(super) health: Option<HealthSettings>,
     /// The Host that nodes see: preserve (the client's), node (the node's own) or a name

@@ -18,7 +18,7 @@ use std::io::Read;
 use clap::error::ErrorKind;
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
-use crate::plan::Plan;
+use crate::plan::{EchoKind, Plan};
 
 pub use tools::Echo;
 
@@ -44,6 +44,8 @@ pub enum Invocation {
     Done(Output),
     /// Run an echo server.
     Echo(Box<Echo>),
+    /// Say this, and then what this echo server can be asked for.
+    EchoHelp(EchoKind, Output),
     /// Run this.
     Serve(Box<Plan>),
 }
@@ -80,6 +82,9 @@ Examples:
   gwproxy tcp --listen :5433 --to db1:5432 --to db2:5432 a database with two nodes
   gwproxy run gateway.yaml                               the gateway
   gwproxy http --to http://a:1 --print-config            the file those flags mean
+
+Times are written as 500ms, 5s or 1m30s, sizes as 64KiB or 10MB, addresses to listen on as :8080,
+127.0.0.1:8080, [::1]:8080 or unix:/path. Lists take commas, or the flag again.
 
 Every flag can be given in the environment: --max-connections as GWPROXY_MAX_CONNECTIONS, and so
 on; what is typed wins. Exit codes: 0 done, 1 failed at run time, 2 wrong usage or configuration.";
@@ -118,7 +123,13 @@ pub fn parse(
             if error.use_stderr() {
                 hints::put_into(&mut error, &mut grammar, &arguments);
             }
-            return Invocation::Done(Output::of_clap(&error));
+            let output = Output::of_clap(&error);
+            let echo = tools::echo_asked_about(&arguments)
+                .filter(|_| error.kind() == ErrorKind::DisplayHelp);
+            return match echo {
+                Some(kind) => Invocation::EchoHelp(kind, output),
+                None => Invocation::Done(output),
+            };
         }
     };
     let name = command.name();

@@ -47,7 +47,8 @@ pub(super) struct HttpArgs {
     shared: SharedArgs,
     #[command(flatten)]
     forward: ForwardFlags,
-    /// A node: http://, https:// or h2c://HOST:PORT, or unix:/path (repeat or use commas)
+    /// A node: http://, https:// or h2c://HOST:PORT, or unix:/path (repeat or use commas);
+    /// WEIGHT is its share beside the others, 0 to 65535 [default: 1]
     #[arg(
         long,
         value_name = "URL[=WEIGHT]",
@@ -77,7 +78,8 @@ pub(super) struct WsArgs {
     shared: SharedArgs,
     #[command(flatten)]
     forward: ForwardFlags,
-    /// A node: ws://, wss://, http:// or https://HOST:PORT (repeat or use commas)
+    /// A node: ws://, wss://, http:// or https://HOST:PORT (repeat or use commas);
+    /// WEIGHT is its share beside the others, 0 to 65535 [default: 1]
     #[arg(
         long,
         value_name = "URL[=WEIGHT]",
@@ -123,7 +125,8 @@ Examples:
 pub(super) struct TcpArgs {
     #[command(flatten)]
     shared: SharedArgs,
-    /// A node: HOST:PORT, tcp:// or tls://HOST:PORT, or unix:/path (repeat or use commas)
+    /// A node: HOST:PORT, tcp:// or tls://HOST:PORT, or unix:/path (repeat or use commas);
+    /// WEIGHT is its share beside the others, 0 to 65535 [default: 1]
     #[arg(
         long,
         value_name = "HOST:PORT[=WEIGHT]",
@@ -150,7 +153,8 @@ Examples:
 pub(super) struct GrpcArgs {
     #[command(flatten)]
     shared: SharedArgs,
-    /// A node: HOST:PORT, grpc://, grpcs://, h2c://, http:// or https://HOST:PORT (repeat or use commas)
+    /// A node: HOST:PORT, grpc://, grpcs://, h2c://, http:// or https://HOST:PORT (repeat or use commas);
+    /// WEIGHT is its share beside the others, 0 to 65535 [default: 1]
     #[arg(
         long,
         value_name = "HOST:PORT[=WEIGHT]",

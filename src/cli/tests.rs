@@ -246,6 +246,26 @@ fn every_flag_is_in_the_table_of_one_liners() {
 }
 
 #[test]
+fn help_names_every_algorithm() {
+    let help = done("http --help").stdout;
+    for (name, _) in gwproxy_core::balance::Algorithm::NAMES {
+        assert!(help.contains(name), "{name}");
+    }
+}
+
+/// The README's commands work as they stand there.
+#[test]
+fn the_commands_of_the_readme_are_understood() {
+    let readme = include_str!("../../README.md");
+    let commands: Vec<&str> = readme.lines().filter(|line| line.starts_with("gwproxy ")).collect();
+    assert!(commands.len() >= 5, "{commands:?}");
+    for command in commands {
+        let command = command.split('#').next().unwrap();
+        plan(command.trim().strip_prefix("gwproxy ").unwrap());
+    }
+}
+
+#[test]
 fn the_grammar_holds_together() {
     Cli::command().debug_assert();
 }
@@ -275,6 +295,7 @@ fn the_examples_of_help_are_understood() {
     let mut seen = 0;
     let names: Vec<String> =
         Cli::command().get_subcommands().map(|one| one.get_name().to_owned()).collect();
+    let names = [names, vec!["cert dev".to_owned(), "cert show".to_owned()]].concat();
     for name in names {
         let help = done(&format!("{name} --help"));
         assert_eq!(help.code, 0);
@@ -359,6 +380,7 @@ fn what_is_wrong_is_said_and_pointed_at() {
             &["write for example `api.example.com`"],
         ),
         ("http --to http://a:1 --ping 1s", &["--ping"]),
+        ("echo http -l unix:/x", &["'unix:/x' for '--listen'", "listens on TCP"]),
         ("echo udp", &["udp", "possible values"]),
         ("run", &["<FILE>"]),
         ("", &["Usage", "Commands"]),
