@@ -5,5 +5,6 @@ mod house;
 mod http;
 mod life;
 mod support;
+mod tls;
 mod usage;
 mod ws;
