@@ -6,6 +6,7 @@ mod house;
 mod http;
 mod life;
 mod support;
+mod tcp;
 mod tls;
 mod usage;
 mod ws;

@@ -50,6 +50,11 @@ impl Server {
         format!("{scheme}://{}", self.addr)
     }
 
+    /// Where it listens.
+    pub(crate) fn addr(&self) -> SocketAddr {
+        self.addr
+    }
+
     /// Its directory.
     pub(crate) fn dir(&self) -> &Path {
         self.dir.path()
