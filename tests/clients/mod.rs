@@ -3,6 +3,8 @@
 //! The Python scripts beside this file play steps and tell what happened, as JSON; what is right
 //! is decided by the tests.
 
+pub(crate) mod site;
+
 use std::io::Write;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::process::{Child, ChildStdin, Command, Stdio};
@@ -111,6 +113,8 @@ pub(crate) fn chromium(url: &str, options: &[&str]) -> String {
         .args(["--no-first-run", "--disable-background-networking", "--disable-component-update"])
         .args(["--disable-sync", "--disable-default-apps", "--disable-extensions"])
         .args(["--disable-quic", "--disable-features=OptimizationHints,MediaRouter"])
+        // It asks for its maker's hosts all the same; none is found.
+        .arg("--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE localhost, EXCLUDE 127.0.0.1")
         .arg(format!("--user-data-dir={}", profile.path().display()))
         .args(options)
         .args(["--dump-dom", url])
