@@ -88,6 +88,12 @@ pub(crate) fn websocket(ask: &Value) -> Value {
     play("ws_client.py", ask)
 }
 
+/// The same, while the test goes on.
+#[track_caller]
+pub(crate) fn websocket_playing(ask: &Value) -> Playing {
+    Playing::start("ws_client.py", ask)
+}
+
 /// Calls by Python's `grpcio`; see `grpc_client.py`.
 #[track_caller]
 pub(crate) fn grpc(ask: &Value) -> Value {
