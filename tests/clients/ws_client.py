@@ -14,6 +14,7 @@ import json
 import socket
 import ssl
 import sys
+import urllib.parse
 
 import websockets
 
@@ -99,6 +100,8 @@ async def main(ask):
         options["ssl"] = ssl.create_default_context(cafile=ask.get("ca"))
     if "tunnel" in ask:
         options["sock"] = tunnel(**ask["tunnel"])
+        if "ssl" in options:
+            options["server_hostname"] = urllib.parse.urlsplit(ask["url"]).hostname
     try:
         connection = await websockets.connect(
             ask["url"],

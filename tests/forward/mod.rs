@@ -6,6 +6,7 @@
 
 mod browser;
 mod curl;
+mod websocket;
 
 use crate::support::Proxy;
 
