@@ -9,5 +9,6 @@ mod life;
 mod support;
 mod tcp;
 mod tls;
+mod together;
 mod usage;
 mod ws;

@@ -10,7 +10,7 @@ use crate::clients::Refusing;
 use crate::support::{Authority, Conn, Finished, Proxy, Server, eventually, run, start, tool};
 
 /// A Redis that keeps nothing.
-fn redis() -> Server {
+pub(crate) fn redis() -> Server {
     Server::start(|dir, addr| {
         let mut command = tool("redis-server");
         command.args(["--bind", &addr.ip().to_string(), "--port", &addr.port().to_string()]);
