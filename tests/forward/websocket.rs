@@ -31,8 +31,9 @@ fn row_1_3_websockets_pass_forward_proxies_of_both_kinds() {
             assert_eq!(told["results"], json!(["hi", end]), "{scheme}: {told}");
         }
     }
-    // Without a word about it, this machine is out of bounds.
-    for proxy in [forward(&[]), Proxy::start(&of_websockets)] {
+    // Without a word about it, this machine is out of bounds, whatever the port.
+    let port = ["--allow-port", &plain.addr(0).port().to_string()];
+    for proxy in [forward(&port), Proxy::start(&[&of_websockets[..], &port].concat())] {
         let told = hi(&proxy, &plain, "ws", &mint.ca());
         assert_eq!(told, json!({ "tunnel_refused": 403 }));
     }
