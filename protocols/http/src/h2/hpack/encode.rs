@@ -158,9 +158,11 @@ impl Encoder {
         let pattern = match indexing(name, value) {
             Indexing::Incremental => {
                 let hash = hash_of(name.as_str(), value.as_bytes());
-                let found = self.find(hash, value.as_bytes(), |entry| {
-                    matches!(&entry.name, EntryName::Header(known) if known == name)
-                });
+                let found = self.find(
+                    hash,
+                    value.as_bytes(),
+                    |entry| matches!(&entry.name, EntryName::Header(known) if known == name),
+                );
                 return match found {
                     Some(index) => integer(out, 0x80, 7, index),
                     None => {
@@ -180,14 +182,7 @@ impl Encoder {
     }
 
     /// A literal that enters the table. `known` is its name's static index, or 0.
-    fn add(
-        &mut self,
-        out: &mut BytesMut,
-        name: EntryName,
-        known: usize,
-        value: &[u8],
-        hash: u64,
-    ) {
+    fn add(&mut self, out: &mut BytesMut, name: EntryName, known: usize, value: &[u8], hash: u64) {
         let name_hash = hash_of(name.as_str(), b"");
         let known = if known == 0 { self.find_name(name_hash, &name) } else { known };
         integer(out, 0x40, 6, known);
@@ -214,6 +209,12 @@ impl Encoder {
         if let Some(slot) = self.names.get_mut(slot_of(name_hash)) {
             *slot = self.inserted;
         }
+    }
+
+    /// Bytes of the table, and how many entries share them.
+    #[cfg(test)]
+    pub(super) fn table(&self) -> (usize, usize) {
+        (self.size, self.entries.len())
     }
 
     fn evict(&mut self, size: usize) {
@@ -281,7 +282,7 @@ fn literal(out: &mut BytesMut, pattern: u8, bits: u32, name: usize, value: &[u8]
     string(out, value);
 }
 
-fn integer(out: &mut BytesMut, pattern: u8, bits: u32, mut value: usize) {
+pub(super) fn integer(out: &mut BytesMut, pattern: u8, bits: u32, mut value: usize) {
     let mask = (1usize << bits) - 1;
     if value < mask {
         return out.extend_from_slice(&[pattern | value as u8]);
