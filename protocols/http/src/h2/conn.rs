@@ -1,6 +1,8 @@
 //! One connection's state: what both roles share, bytes in and bytes out.
 
 mod receive;
+#[cfg(test)]
+mod tests;
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
@@ -25,7 +27,10 @@ const RESETS: Bucket = Bucket::new(500, 50);
 /// Frames without content for anyone (PING, SETTINGS, PRIORITY, WINDOW_UPDATE, empty DATA and
 /// unknown ones) and how many more each second; each DATA frame of ours allows others.
 const IDLE_FRAMES: Bucket = Bucket::new(2_000, 200);
-/// Streams that ended in order of which frames are still taken for an error.
+/// Less than this in a DATA frame because the peer's window has no more allows it nothing: a window
+/// opened a byte at a time costs us more than its sender (CVE-2019-9511).
+const DRIBBLE_BYTES: i64 = 256;
+/// Streams that the peer has ended, in order or by a reset, of which more is taken for an error.
 const ENDED_MAX: usize = 32;
 /// The payload of the PING that follows the announcement of a GOAWAY.
 const FAREWELL: [u8; 8] = *b"farewell";
@@ -246,6 +251,7 @@ impl State {
         let window = i64::from(STREAM_WINDOW_BYTES);
         let mut stream = Stream::new(id, self.initial_window, window);
         stream.is_head_request = is_head_request;
+        stream.asked_at = self.out.position();
         let key = self.streams.insert(stream);
         self.send_fields(key, head, ends);
         Some(key)
@@ -320,8 +326,11 @@ impl State {
         let flags = if ends { frame::END_STREAM } else { 0 };
         frame::put_head(self.out.frames(), data.len(), frame::Kind::Data, flags, stream.id);
         self.out.push(data);
-        self.idle_frames.earn();
-        self.idle_frames.earn();
+        let is_dribble = size < DRIBBLE_BYTES && !ends && stream.send_window.min(self.send_window) <= 0;
+        if !is_dribble {
+            self.idle_frames.earn();
+            self.idle_frames.earn();
+        }
         self.settle(key);
         self.wake_driver();
     }
@@ -458,13 +467,19 @@ impl State {
         if self.streams.close(id) {
             if in_order {
                 self.resets.earn();
-                if self.ended.len() == ENDED_MAX {
-                    self.ended.pop_front();
-                }
-                self.ended.push_back(id);
+                self.idle_frames.earn();
+                self.remember_end(id);
             }
             self.look_after_end();
         }
+    }
+
+    /// The peer has said its last word on this stream.
+    fn remember_end(&mut self, id: u32) {
+        if self.ended.len() == ENDED_MAX {
+            self.ended.pop_front();
+        }
+        self.ended.push_back(id);
     }
 
     /// The last stream of a connection that goes away ends it.
@@ -557,7 +572,9 @@ impl State {
         self.accepted.clear();
         for stream in self.streams.iter_mut() {
             if !stream.is_closed() {
-                stream.broken = Some(Broken::Lost(why));
+                let is_unsent = self.role == Role::Client && self.out.written <= stream.asked_at;
+                let lost = Broken::Lost(why);
+                stream.broken = Some(if is_unsent { Broken::Unprocessed } else { lost });
             }
             stream.wake();
         }
