@@ -118,7 +118,7 @@ impl Gateway {
     /// The way of a request: limits, route, service, and back.
     async fn run(
         &self,
-        mut request: Request,
+        mut request: Box<Request>,
         client: &Client,
         exchange: &mut Exchange,
     ) -> Result<Response, Error> {
@@ -172,7 +172,8 @@ impl Handle for Gateway {
         let mut exchange =
             Exchange::begin(&request, &client, client_ip, Arc::clone(&self.listener), &self.shared);
         let rescue = gwproxy_grpc::rescue_for(request.headers());
-        let (mut response, error) = match self.run(request, &client, &mut exchange).await {
+        let (mut response, error) = match self.run(Box::new(request), &client, &mut exchange).await
+        {
             Ok(response) => (response, None),
             Err(error) => {
                 let response = match &rescue {

@@ -59,7 +59,7 @@ impl<'a> Grpc<'a> {
     /// Why there is no response of the node's; [`rescue_for`] makes one.
     pub async fn forward(
         &self,
-        mut request: Request,
+        mut request: Box<Request>,
         client: &Client,
         cluster: &Arc<Cluster>,
         terms: &Terms,

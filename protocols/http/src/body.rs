@@ -11,9 +11,9 @@ use gwproxy_core::worker::is_stopping;
 use gwproxy_core::{Code, Error};
 use http_body::{Body as _, Frame, SizeHint};
 
-use crate::{h1, h2};
 use crate::pool::StreamSlot;
 use crate::tunnel::{Tunnel, Upgraded};
+use crate::{h1, h2};
 
 /// A message body: frames of data, at most one of trailers.
 #[derive(Debug, Default)]

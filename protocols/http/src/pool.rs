@@ -120,9 +120,8 @@ impl Home {
     pub(crate) fn take_h2(&self) -> Option<StreamSlot> {
         let mut shared = self.shared.borrow_mut();
         shared.retain(|at| at.conn.is_open());
-        let has_room = |at: &&Rc<Multiplexed>| {
-            at.streams.get() < STREAMS_MAX.min(at.conn.streams_max())
-        };
+        let has_room =
+            |at: &&Rc<Multiplexed>| at.streams.get() < STREAMS_MAX.min(at.conn.streams_max());
         shared.iter().find(has_room).map(|at| StreamSlot::new(Rc::clone(at)))
     }
 
@@ -143,9 +142,9 @@ impl Home {
     fn sweep(&self, now: Instant) {
         let fresh = |since: Instant| now.duration_since(since) < IDLE_TIMEOUT;
         self.idle.borrow_mut().retain_mut(|idle| fresh(idle.since) && idle.conn.is_usable());
-        self.shared.borrow_mut().retain(|at| {
-            at.conn.is_open() && (at.streams.get() > 0 || fresh(at.idle_since.get()))
-        });
+        self.shared
+            .borrow_mut()
+            .retain(|at| at.conn.is_open() && (at.streams.get() > 0 || fresh(at.idle_since.get())));
     }
 
     fn is_empty(&self) -> bool {

@@ -55,7 +55,7 @@ impl Reverse {
     /// Why there is no response of the node's.
     pub async fn forward(
         &self,
-        mut request: Request,
+        mut request: Box<Request>,
         client: &Client,
         cluster: &Arc<Cluster>,
         terms: &Terms,
@@ -71,12 +71,12 @@ impl Reverse {
         prepare(&mut request, client, &self.trusted)?;
         let asked = wants_upgrade.then(|| {
             request.headers_mut().insert(UPGRADE, HeaderValue::from_static("websocket"));
-            head_of(&request)
+            Box::new(head_of(&request))
         });
         add_via(request.headers_mut(), version);
         let mut response = self.upstream.send(cluster, request, terms).await?;
         if response.status() == StatusCode::SWITCHING_PROTOCOLS {
-            return switch(&self.upgrade, self.upstream.worker(), asked.as_ref(), response);
+            return switch(&self.upgrade, self.upstream.worker(), asked.as_deref(), response);
         }
         hop::strip_response(response.headers_mut());
         Ok(response)

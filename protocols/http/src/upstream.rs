@@ -13,7 +13,6 @@ use http::header::{HOST, UPGRADE};
 use http::uri::Scheme;
 use http::{Method, StatusCode};
 
-use crate::body::Body;
 use crate::h1::client::{Connection, Limit, SendError};
 use crate::pool::{Home, Pool, StreamSlot};
 use crate::{Request, Response, h1, h2};
@@ -66,7 +65,7 @@ enum Speaks {
 struct Failed {
     error: Error,
     /// The request, if it can be sent again as it is.
-    request: Option<Request>,
+    request: Option<Box<Request>>,
     /// The connection had been idle and was closed without a byte of an answer.
     is_stale: bool,
 }
@@ -74,7 +73,7 @@ struct Failed {
 impl Failed {
     /// The request, to be sent once more to the same node: the node closed the connection while
     /// it idled, and the request crossed that on its way. That is no second try.
-    fn on_a_fresh_connection(self) -> Result<Request, Self> {
+    fn on_a_fresh_connection(self) -> Result<Box<Request>, Self> {
         match self.request {
             Some(again) if self.is_stale && (self.error.is_unsent() || is_replayable(&again)) => {
                 Ok(again)
@@ -117,12 +116,15 @@ impl Upstream {
     /// Sends `request` to a node of `cluster`, to another one when that is safe and the first
     /// failed, and returns the head of the response. The response's body holds the node's lease.
     ///
+    /// The request is boxed because it goes through a chain of futures, each of which would
+    /// otherwise hold two of it.
+    ///
     /// # Errors
     /// The last try's.
     pub async fn send(
         &self,
         cluster: &Arc<Cluster>,
-        request: Request,
+        request: Box<Request>,
         terms: &Terms,
     ) -> Result<Response, Error> {
         let replayable = is_replayable(&request);
@@ -174,7 +176,7 @@ impl Upstream {
         terms: &Terms,
         connect_limit: Duration,
     ) -> Result<Response, Error> {
-        self.attempt(endpoint, request, terms, connect_limit)
+        self.attempt(endpoint, Box::new(request), terms, connect_limit)
             .await
             .map_err(|failed| failed.error)
     }
@@ -182,7 +184,7 @@ impl Upstream {
     async fn attempt(
         &self,
         endpoint: &Endpoint,
-        mut request: Request,
+        mut request: Box<Request>,
         terms: &Terms,
         connect_limit: Duration,
     ) -> Result<Response, Failed> {
@@ -268,7 +270,7 @@ impl Upstream {
         slot: StreamSlot,
         home: &Rc<Home>,
         endpoint: &Endpoint,
-        request: Request,
+        request: Box<Request>,
         terms: &Terms,
     ) -> Result<Response, Failed> {
         let scheme = if endpoint.tls.is_some() { Scheme::HTTPS } else { Scheme::HTTP };
@@ -298,19 +300,19 @@ enum Opened {
 
 async fn on_connection(
     conn: Box<Connection>,
-    request: Request,
+    mut request: Box<Request>,
     terms: &Terms,
     home: &Rc<Home>,
 ) -> Result<Response, Failed> {
-    let (parts, body) = request.into_parts();
+    let body = std::mem::take(request.body_mut());
     let limit = Limit { first_byte: terms.first_byte, body: terms.body };
     let was_idle = conn.served > 0;
     let is_bodiless = body.is_empty();
-    match h1::client::exchange(conn, &parts, body, limit, Some(Rc::clone(home))).await {
+    match h1::client::exchange(conn, &request, body, limit, Some(Rc::clone(home))).await {
         Ok(response) => Ok(response),
         Err(SendError { error, was_silent }) => Err(Failed {
             error,
-            request: is_bodiless.then(|| Request::from_parts(parts, Body::empty())),
+            request: is_bodiless.then_some(request),
             is_stale: was_idle && was_silent,
         }),
     }

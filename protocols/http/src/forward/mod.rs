@@ -203,7 +203,7 @@ impl Forward {
         reverse::add_via(request.headers_mut(), version);
         let connect_timeout = self.settings.connect_timeout;
         let cluster = self.nodes.of(&at, &addrs, connect_timeout, Instant::now());
-        let mut response = self.upstream.send(&cluster, request, &self.terms()).await?;
+        let mut response = self.upstream.send(&cluster, Box::new(request), &self.terms()).await?;
         let version = response.version();
         if response.status() == StatusCode::SWITCHING_PROTOCOLS {
             let worker = self.upstream.worker();

@@ -11,7 +11,7 @@ use gwproxy_core::net::Stream;
 use gwproxy_core::timer::{Deadline, Timer};
 use gwproxy_core::{Code, Error};
 use http::header::UPGRADE;
-use http::{Method, StatusCode, request};
+use http::{Method, StatusCode};
 use http_body::{Body as _, Frame};
 
 use super::body::{Decoder, Part};
@@ -19,11 +19,11 @@ use super::encode;
 use super::head::{self, Framing, Limits, ResponseHead, Scan};
 use super::read::Reader;
 use super::write::Writer;
-use crate::Response;
 use crate::body::Body;
 use crate::pool::Home;
 use crate::tunnel::{Upgraded, UpgradedIo};
 use crate::wire::hop;
+use crate::{Request, Response};
 
 /// Interim responses taken for one request (RFC 9110 §15.2); more is an attack.
 const INTERIM_MAX: u32 = 10;
@@ -151,25 +151,25 @@ impl Connection {
 }
 
 /// Sends a request and waits for the head of the response. Hop-by-hop fields must be gone from
-/// `parts`, except that an upgrade request still has `Upgrade`.
+/// `request`, except that an upgrade request still has `Upgrade`.
 ///
 /// # Errors
 /// With the connection dropped: what went wrong. The request's body is lost.
 pub(crate) async fn exchange(
     mut conn: Box<Connection>,
-    parts: &request::Parts,
+    request: &Request,
     body: Body,
     limit: Limit,
     home: Option<Rc<Home>>,
 ) -> Result<Response, SendError> {
-    let is_upgrade = parts.headers.contains_key(UPGRADE);
+    let is_upgrade = request.headers().contains_key(UPGRADE);
     let framing = match body.length() {
         _ if body.is_empty() => Framing::None,
         Some(length) => Framing::Length(length),
         None => Framing::Chunked,
     };
-    queue_head(&mut conn.writer.gathered, parts, framing, is_upgrade);
-    let mut upload = Upload::new(body, framing, expects_continue(parts));
+    queue_head(&mut conn.writer.gathered, request, framing, is_upgrade);
+    let mut upload = Upload::new(body, framing, expects_continue(request));
     conn.served += 1;
     conn.deadline.arm(match upload.state {
         UploadState::WaitsForContinue => CONTINUE_WAIT,
@@ -177,7 +177,7 @@ pub(crate) async fn exchange(
     });
     let mut awaited =
         Awaited { scan: Scan::default(), interim: 0, frames: Frames::default(), limit };
-    let head = poll_fn(|cx| awaited.poll(cx, &mut conn, &mut upload, &parts.method)).await;
+    let head = poll_fn(|cx| awaited.poll(cx, &mut conn, &mut upload, request.method())).await;
     let head = match head {
         Ok(head) => head,
         Err(error) => {
@@ -188,7 +188,7 @@ pub(crate) async fn exchange(
         }
     };
     conn.deadline.disarm();
-    finish_head(conn, head, upload, parts, limit, home)
+    finish_head(conn, head, upload, request, limit, home)
         .map_err(|error| SendError { error, was_silent: false })
 }
 
@@ -277,13 +277,13 @@ fn finish_head(
     mut conn: Box<Connection>,
     head: ResponseHead,
     upload: Upload,
-    request: &request::Parts,
+    request: &Request,
     limit: Limit,
     home: Option<Rc<Home>>,
 ) -> Result<Response, Error> {
     let ResponseHead { parts, framing, keep_alive } = head;
     if parts.status == StatusCode::SWITCHING_PROTOCOLS {
-        if !request.headers.contains_key(UPGRADE) {
+        if !request.headers().contains_key(UPGRADE) {
             return Err(Error::new(
                 Code::UpstreamMalformed,
                 "the node switched protocols without being asked (RFC 9110 §7.8)",
@@ -511,13 +511,13 @@ fn is_interim(status: StatusCode) -> bool {
     status.is_informational() && status != StatusCode::SWITCHING_PROTOCOLS
 }
 
-fn expects_continue(parts: &request::Parts) -> bool {
-    parts.headers.contains_key(http::header::EXPECT)
+fn expects_continue(request: &Request) -> bool {
+    request.headers().contains_key(http::header::EXPECT)
 }
 
-fn queue_head(out: &mut BytesMut, parts: &request::Parts, framing: Framing, is_upgrade: bool) {
-    let uri = &parts.uri;
-    let target = match (uri.path_and_query(), &parts.method) {
+fn queue_head(out: &mut BytesMut, request: &Request, framing: Framing, is_upgrade: bool) {
+    let uri = request.uri();
+    let target = match (uri.path_and_query(), request.method()) {
         (Some(target), &Method::OPTIONS) if target.as_str() == "/" && uri.authority().is_some() => {
             // RFC 9112 §3.2.4: the asterisk-form travels as an empty path.
             if uri.path().is_empty() { "*" } else { target.as_str() }
@@ -525,10 +525,17 @@ fn queue_head(out: &mut BytesMut, parts: &request::Parts, framing: Framing, is_u
         (Some(target), _) => target.as_str(),
         (None, _) => "/",
     };
-    let host = parts.headers.get(http::header::HOST).map(http::HeaderValue::as_bytes);
+    let host = request.headers().get(http::header::HOST).map(http::HeaderValue::as_bytes);
     let authority = || uri.authority().map_or("", http::uri::Authority::as_str).as_bytes();
     let host = host.unwrap_or_else(authority);
-    encode::request_head(out, &parts.method, target.as_bytes(), host, &parts.headers, framing);
+    encode::request_head(
+        out,
+        request.method(),
+        target.as_bytes(),
+        host,
+        request.headers(),
+        framing,
+    );
     if is_upgrade {
         out.truncate(out.len() - 2);
         out.extend_from_slice(b"connection: upgrade\r\n\r\n");

@@ -11,7 +11,7 @@ use gwproxy_core::timer::Timer;
 use gwproxy_core::{Code, Error};
 use http::header::{CONTENT_LENGTH, EXPECT, HOST, TE};
 use http::uri::Scheme;
-use http::{HeaderValue, Method, request, response};
+use http::{HeaderValue, Method, response};
 
 use super::conn::{Bounds, Conn, Role};
 use super::drive::{Driver, Patience};
@@ -45,7 +45,7 @@ pub(crate) fn open(stream: Stream, timer: &Timer) -> Rc<Conn> {
 pub(crate) struct Refused {
     pub(crate) error: Error,
     /// The request, if nothing of its content is gone.
-    pub(crate) request: Option<Request>,
+    pub(crate) request: Option<Box<Request>>,
     /// The connection can serve no others.
     pub(crate) is_over: bool,
 }
@@ -57,23 +57,23 @@ pub(crate) struct Refused {
 /// sent, refused (`REFUSED_STREAM`), or above the last stream of a GOAWAY (RFC 9113 §8.7).
 pub(crate) async fn exchange(
     slot: StreamSlot,
-    request: Request,
+    mut request: Box<Request>,
     scheme: &Scheme,
     limit: Limit,
     timer: &Timer,
 ) -> Result<Response, Refused> {
     let conn = Rc::clone(slot.conn());
     let is_bodiless = request.body().is_empty();
-    let (parts, body) = request.into_parts();
+    let body = std::mem::take(request.body_mut());
     let length = body.length().filter(|_| !is_bodiless);
     let head = |encoder: &mut Encoder, out: &mut BytesMut| {
-        put_head(encoder, out, &parts, scheme, length);
+        put_head(encoder, out, &request, scheme, length);
     };
-    let is_head = parts.method == Method::HEAD;
+    let is_head = *request.method() == Method::HEAD;
     let Some(key) = conn.with(|state| state.open(head, is_head, is_bodiless)) else {
         let error = Error::new(Code::UpstreamReset, "the node closed the HTTP/2 connection");
-        let request = Some(Request::from_parts(parts, body));
-        return Err(Refused { error: error.unsent(), request, is_over: true });
+        *request.body_mut() = body;
+        return Err(Refused { error: error.unsent(), request: Some(request), is_over: true });
     };
     let send = Send::new(Handle::first(Rc::clone(&conn), key));
     let mut awaited = Awaited {
@@ -96,7 +96,10 @@ pub(crate) async fn exchange(
                 None => None,
                 Some(upload) => upload.untouched(),
             };
-            let request = body.map(|body| Request::from_parts(parts, body));
+            let request = body.map(|body| {
+                *request.body_mut() = body;
+                request
+            });
             return Err(Refused { error, request, is_over });
         }
     };
@@ -191,20 +194,20 @@ async fn finish(mut upload: Pump, send: Send, timer: Timer, silence: Duration) {
 fn put_head(
     encoder: &mut Encoder,
     out: &mut BytesMut,
-    parts: &request::Parts,
+    request: &Request,
     scheme: &Scheme,
     length: Option<u64>,
 ) {
-    encoder.method(out, &parts.method);
+    encoder.method(out, request.method());
     encoder.scheme(out, *scheme == Scheme::HTTPS);
-    match (parts.headers.get(HOST), parts.uri.authority()) {
+    match (request.headers().get(HOST), request.uri().authority()) {
         (Some(host), _) => encoder.authority(out, host.as_bytes()),
         (None, Some(authority)) => encoder.authority(out, authority.as_str().as_bytes()),
         (None, None) => {}
     }
-    match parts.uri.path_and_query() {
+    match request.uri().path_and_query() {
         // RFC 9113 §8.3.1: the asterisk-form travels as an empty path in absolute-form.
-        Some(_) if parts.uri.path().is_empty() && parts.method == Method::OPTIONS => {
+        Some(_) if request.uri().path().is_empty() && *request.method() == Method::OPTIONS => {
             encoder.path(out, "*");
         }
         Some(path) if path.as_str().starts_with('?') => {
@@ -213,7 +216,7 @@ fn put_head(
         Some(path) => encoder.path(out, path.as_str()),
         None => encoder.path(out, "/"),
     }
-    for (name, value) in &parts.headers {
+    for (name, value) in request.headers() {
         if *name == HOST || *name == EXPECT || (*name == CONTENT_LENGTH && length.is_some()) {
             continue;
         }

@@ -170,11 +170,7 @@ impl Driver {
     }
 
     /// Ready with whether to go on.
-    fn poll_read(
-        &mut self,
-        cx: &mut Context<'_>,
-        accept: &mut impl FnMut(Accepted),
-    ) -> Poll<bool> {
+    fn poll_read(&mut self, cx: &mut Context<'_>, accept: &mut impl FnMut(Accepted)) -> Poll<bool> {
         for _ in 0..READS_MAX {
             if self.conn.with(|state| state.out.len()) > UNWRITTEN_MAX {
                 return Poll::Pending;

@@ -131,7 +131,13 @@ pub(super) fn put_settings(out: &mut BytesMut, settings: &[(u16, u32)]) {
 
 /// Closes a field block that was written from `start` on, where its HEADERS frame's head stands:
 /// what does not fit into one frame goes into CONTINUATION frames (RFC 9113 §4.3).
-pub(super) fn close_block(out: &mut BytesMut, start: usize, frame_bytes: usize, flags: u8, id: u32) {
+pub(super) fn close_block(
+    out: &mut BytesMut,
+    start: usize,
+    frame_bytes: usize,
+    flags: u8,
+    id: u32,
+) {
     let block = out.len() - start - HEAD_BYTES;
     if block <= frame_bytes {
         return set_head(out, start, block, Kind::Headers, flags | END_HEADERS, id);

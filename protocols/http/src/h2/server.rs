@@ -33,8 +33,7 @@ pub(crate) async fn serve<H: Handle>(
     worker: Rc<Worker>,
     settings: Rc<Settings>,
 ) {
-    let bounds =
-        Bounds { section: settings.limits.head_bytes, fields: settings.limits.fields };
+    let bounds = Bounds { section: settings.limits.head_bytes, fields: settings.limits.fields };
     let conn = Conn::new(Role::Server, bounds);
     let patience = Patience {
         head: settings.timeouts.head,
@@ -52,7 +51,8 @@ pub(crate) async fn serve<H: Handle>(
                 worker: Rc::clone(&worker),
                 settings: Rc::clone(&settings),
             };
-            worker.spawn(exchange.run(parts, is_too_large));
+            // Boxed, because spawning moves what it is given several times.
+            worker.spawn(Box::pin(exchange.run(parts, is_too_large)));
         }
         Accepted::Malformed(reason) => {
             // Its stream was reset; the record remains to be made.
@@ -112,7 +112,7 @@ impl<H: Handle> Exchange<H> {
             response.headers_mut().remove(CONTENT_LENGTH);
             let (parts, _) = fit(response).into_parts();
             self.send.head(&parts, None, false);
-            let io = UpgradedIo::H2(StreamIo::new(recv, self.send));
+            let io = UpgradedIo::H2(Box::new(StreamIo::new(recv, self.send)));
             guard.ends_after(carry.run(Upgraded { io, early: Bytes::new() }).await);
             return;
         }

@@ -39,7 +39,7 @@ impl Handle for Forward {
             return refusal;
         }
         let terms = Terms::default();
-        match self.reverse.forward(request, &client, &self.cluster, &terms).await {
+        match self.reverse.forward(Box::new(request), &client, &self.cluster, &terms).await {
             Ok(response) => response,
             Err(error) => Problem::default().answer(&error),
         }
