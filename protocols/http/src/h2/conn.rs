@@ -326,7 +326,8 @@ impl State {
         let flags = if ends { frame::END_STREAM } else { 0 };
         frame::put_head(self.out.frames(), data.len(), frame::Kind::Data, flags, stream.id);
         self.out.push(data);
-        let is_dribble = size < DRIBBLE_BYTES && !ends && stream.send_window.min(self.send_window) <= 0;
+        let is_dribble =
+            size < DRIBBLE_BYTES && !ends && stream.send_window.min(self.send_window) <= 0;
         if !is_dribble {
             self.idle_frames.earn();
             self.idle_frames.earn();

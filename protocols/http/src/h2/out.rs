@@ -60,7 +60,10 @@ impl Out {
     /// All of it, as if it had been written.
     #[cfg(test)]
     pub(super) fn take(&mut self) -> Vec<u8> {
-        let all: Vec<u8> = self.queue.iter().chain([&Bytes::copy_from_slice(&self.gathered)])
+        let all: Vec<u8> = self
+            .queue
+            .iter()
+            .chain([&Bytes::copy_from_slice(&self.gathered)])
             .flatten()
             .copied()
             .collect();

@@ -229,8 +229,16 @@ fn go_away(last: u32) -> Vec<u8> {
 fn any_frame() -> impl Strategy<Value = Vec<u8>> {
     let id = prop_oneof![8 => 0..12u32, 1 => any::<u32>()];
     let kinds = vec![
-        Kind::Data, Kind::Headers, Kind::Priority, Kind::RstStream, Kind::Settings,
-        Kind::PushPromise, Kind::Ping, Kind::GoAway, Kind::WindowUpdate, Kind::Continuation,
+        Kind::Data,
+        Kind::Headers,
+        Kind::Priority,
+        Kind::RstStream,
+        Kind::Settings,
+        Kind::PushPromise,
+        Kind::Ping,
+        Kind::GoAway,
+        Kind::WindowUpdate,
+        Kind::Continuation,
         Kind::Unknown,
     ];
     let odd = (0..12u32).prop_map(|n| 2 * n + 1);

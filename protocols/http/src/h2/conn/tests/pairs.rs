@@ -9,12 +9,30 @@ use super::*;
 enum Act {
     Ask,
     /// A server or a client sends as much of this as it may, on one of its streams.
-    Send { by: usize, stream: usize, size: usize, ends: bool },
-    Read { by: usize, stream: usize },
-    Cancel { by: usize, stream: usize },
+    Send {
+        by: usize,
+        stream: usize,
+        size: usize,
+        ends: bool,
+    },
+    Read {
+        by: usize,
+        stream: usize,
+    },
+    Cancel {
+        by: usize,
+        stream: usize,
+    },
     /// So many of the bytes on their way arrive.
-    Deliver { to: usize, size: usize },
-    Settings { by: usize, window: u32, table: u32 },
+    Deliver {
+        to: usize,
+        size: usize,
+    },
+    Settings {
+        by: usize,
+        window: u32,
+        table: u32,
+    },
 }
 
 fn act() -> impl Strategy<Value = Act> {

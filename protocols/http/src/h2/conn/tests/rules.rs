@@ -68,8 +68,16 @@ fn what_breaks_a_stream_only() {
         (frame_of(Kind::Priority, 0, 1, &[0; 4]), Reason::FRAME_SIZE_ERROR, "a short PRIORITY"),
         (headers(1, &[], false), Reason::PROTOCOL_ERROR, "trailers that end nothing"),
         (headers(1, &[0x84], true), Reason::PROTOCOL_ERROR, "a pseudo-field in trailers"),
-        ([data(1, 0, true), data(1, 1, true)].concat(), Reason::STREAM_CLOSED, "DATA after the end"),
-        ([data(1, 0, true), headers(1, &[], true)].concat(), Reason::STREAM_CLOSED, "trailers, too"),
+        (
+            [data(1, 0, true), data(1, 1, true)].concat(),
+            Reason::STREAM_CLOSED,
+            "DATA after the end",
+        ),
+        (
+            [data(1, 0, true), headers(1, &[], true)].concat(),
+            Reason::STREAM_CLOSED,
+            "trailers, too",
+        ),
     ] {
         let mut server = Side::server();
         server.hear(&headers(1, POST, false)).unwrap();
@@ -140,7 +148,8 @@ fn requests_that_cross_the_farewell_break_nothing() {
     assert_eq!(server.keys.len(), 2, "announced is not said: it is still served");
     server.with(State::say_farewell);
     let said = server.said();
-    let last: Vec<u8> = said.iter().filter(|s| s.kind == Kind::GoAway).map(|s| s.payload[3]).collect();
+    let last: Vec<u8> =
+        said.iter().filter(|s| s.kind == Kind::GoAway).map(|s| s.payload[3]).collect();
     assert_eq!(last, [255, 3]);
     let frames = [headers(5, POST, false), data(5, 100, false), window(5, 1), data(5, 9, true)];
     server.hear(&frames.concat()).unwrap();
