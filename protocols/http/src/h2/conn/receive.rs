@@ -6,9 +6,9 @@ use bytes::{Buf, Bytes, BytesMut};
 use http::Method;
 use http::StatusCode;
 
+use super::ending::{FAREWELL, Farewell};
 use super::{
-    Accepted, Block, FAREWELL, Fault, INITIAL_FRAME_BYTES, Role, STREAM_WINDOW_BYTES, STREAMS_MAX,
-    State,
+    Accepted, Block, Fault, INITIAL_FRAME_BYTES, Role, STREAM_WINDOW_BYTES, STREAMS_MAX, State,
 };
 use crate::h2::Reason;
 use crate::h2::frame::{
@@ -89,9 +89,7 @@ impl State {
             Kind::RstStream => return self.rst_stream(head, payload, now),
             _ => {}
         }
-        if !self.idle_frames.take(now) {
-            return fault(Reason::ENHANCE_YOUR_CALM, "too many frames without content");
-        }
+        self.charge_idle_frame(now)?;
         match head.kind {
             Kind::Settings => self.settings(head, payload),
             Kind::Ping => self.pinged(head, payload),
@@ -233,14 +231,15 @@ impl State {
         ends: bool,
         now: Instant,
     ) -> Received {
-        if self.farewell == super::Farewell::Said {
+        if self.farewell == Farewell::Said {
             // RFC 9113 §6.8: the client was told that it is not served, and may send it elsewhere.
             return Ok(());
         }
         self.last_id = id;
         if self.streams.open() >= STREAMS_MAX || self.streams.held() >= HELD_MAX {
             frame::put_rst_stream(self.out.frames(), id, Reason::REFUSED_STREAM.0);
-            return self.charge_reset(now);
+            // Nothing was begun, and a client that has not seen our SETTINGS cannot know.
+            return self.charge_idle_frame(now);
         }
         self.opened += 1;
         let head = fields.request(section, self.bounds.fields);
@@ -378,15 +377,19 @@ impl State {
         if self.is_idle(id) {
             return fault(Reason::PROTOCOL_ERROR, "a frame for a stream that was never opened");
         }
-        if costs && !self.idle_frames.take(now) {
-            return fault(Reason::ENHANCE_YOUR_CALM, "too many frames for closed streams");
+        if costs { self.charge_idle_frame(now) } else { Ok(()) }
+    }
+
+    fn charge_idle_frame(&mut self, now: Instant) -> Received {
+        if self.idle_frames.take(now) {
+            return Ok(());
         }
-        Ok(())
+        fault(Reason::ENHANCE_YOUR_CALM, "too many frames without content")
     }
 
     fn is_idle(&self, id: u32) -> bool {
         // Requests that crossed our last GOAWAY are not served; the rest of them comes as well.
-        let was_told = self.role == Role::Server && self.farewell == super::Farewell::Said;
+        let was_told = self.role == Role::Server && self.farewell == Farewell::Said;
         id.is_multiple_of(2) || (id > self.last_id && !was_told)
     }
 
@@ -411,6 +414,7 @@ impl State {
         }
         self.shift_windows(self.initial_window - window)?;
         self.has_settings = true;
+        self.wake_settings();
         frame::put_head(self.out.frames(), 0, Kind::Settings, ACK, 0);
         self.wake_senders();
         Ok(())
