@@ -12,18 +12,14 @@ use http::HeaderName;
 use http::header::HeaderValue;
 use proptest::prelude::*;
 
-use super::frame::{ACK, END_HEADERS, END_STREAM, Head, Kind};
+use super::frame::{ACK, END_HEADERS, END_STREAM, Kind};
 use super::receive::HELD_MAX;
 use super::*;
+use crate::h2::tests::frames::{
+    GET, OK, POST, Sent, data, frame_of, go_away, headers, reset, sent, settings, window,
+};
 
 const BOUNDS: Bounds = Bounds { section: 16 * 1024, fields: 100 };
-/// `GET / http` of `a`, with what is in the static table.
-const GET: &[u8] = &[0x82, 0x86, 0x84, 0x01, 1, b'a'];
-/// The same with POST.
-const POST: &[u8] = &[0x83, 0x86, 0x84, 0x01, 1, b'a'];
-/// `:status: 200`.
-const OK: &[u8] = &[0x88];
-
 /// One side of a connection whose other side is bytes.
 struct Side {
     conn: Rc<Conn>,
@@ -31,23 +27,6 @@ struct Side {
     /// Requests taken, by key.
     keys: Vec<usize>,
     malformed: usize,
-}
-
-/// A frame that was sent.
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct Sent {
-    kind: Kind,
-    flags: u8,
-    stream: u32,
-    payload: Vec<u8>,
-}
-
-impl Sent {
-    /// The error code of RST_STREAM or GOAWAY.
-    fn reason(&self) -> Reason {
-        let at = if self.kind == Kind::GoAway { 4 } else { 0 };
-        Reason(u32::from_be_bytes(self.payload[at..at + 4].try_into().unwrap()))
-    }
 }
 
 impl Side {
@@ -157,7 +136,8 @@ impl Side {
             assert!(state.ended.len() <= ENDED_MAX);
             assert!(state.streams.held() <= HELD_MAX, "{} streams", state.streams.held());
             assert!(state.streams.open() <= state.streams.held());
-            assert!(state.recv_window <= i64::from(CONNECTION_WINDOW_BYTES));
+            let window = state.role.connection_window();
+            assert!(state.recv_window <= i64::from(window));
             assert!(state.send_window <= frame::WINDOW_MAX);
             let mut unread = 0;
             for stream in state.streams.iter_mut() {
@@ -165,64 +145,12 @@ impl Side {
                 assert!(stream.unread() <= STREAM_WINDOW_BYTES as usize);
                 unread += stream.unread();
             }
-            assert!(unread <= CONNECTION_WINDOW_BYTES as usize, "{unread} bytes unread");
+            assert!(unread <= window as usize, "{unread} bytes unread");
             if let Some(block) = &state.block {
                 assert!(block.bytes.len() <= 2 * state.bounds.section + INITIAL_FRAME_BYTES);
             }
         });
     }
-}
-
-fn sent(mut bytes: &[u8]) -> Vec<Sent> {
-    if let Some(rest) = bytes.strip_prefix(frame::PREFACE) {
-        bytes = rest;
-    }
-    let mut all = Vec::new();
-    while let Some(head) = Head::parse(bytes) {
-        let Head { length, kind, flags, stream } = head;
-        let payload = bytes[9..9 + length].to_vec();
-        all.push(Sent { kind, flags, stream, payload });
-        bytes = &bytes[9 + length..];
-    }
-    assert!(bytes.is_empty(), "only whole frames are queued");
-    all
-}
-
-fn frame_of(kind: Kind, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
-    let mut out = BytesMut::new();
-    frame::put_head(&mut out, payload.len(), kind, flags, stream);
-    out.extend_from_slice(payload);
-    out.to_vec()
-}
-
-/// A whole request head, or response head.
-fn headers(stream: u32, block: &[u8], ends: bool) -> Vec<u8> {
-    let flags = END_HEADERS | if ends { END_STREAM } else { 0 };
-    frame_of(Kind::Headers, flags, stream, block)
-}
-
-fn data(stream: u32, size: usize, ends: bool) -> Vec<u8> {
-    frame_of(Kind::Data, u8::from(ends), stream, &vec![b'x'; size])
-}
-
-fn reset(stream: u32) -> Vec<u8> {
-    frame_of(Kind::RstStream, 0, stream, &Reason::CANCEL.0.to_be_bytes())
-}
-
-fn window(stream: u32, more: u32) -> Vec<u8> {
-    frame_of(Kind::WindowUpdate, 0, stream, &more.to_be_bytes())
-}
-
-fn settings(settings: &[(u16, u32)]) -> Vec<u8> {
-    let mut out = BytesMut::new();
-    frame::put_settings(&mut out, settings);
-    out.to_vec()
-}
-
-fn go_away(last: u32) -> Vec<u8> {
-    let mut out = BytesMut::new();
-    frame::put_go_away(&mut out, last, 0, "");
-    out.to_vec()
 }
 
 /// Frames a peer might send, most of them valid on their own.

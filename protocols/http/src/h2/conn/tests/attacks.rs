@@ -97,12 +97,12 @@ fn streams_at_and_above_the_limit() {
     }
     assert_eq!(server.keys.len(), STREAMS_MAX);
     assert!(server.said().is_empty());
-    for n in 0..RESETS_MAX {
+    for n in 0..IDLE_FRAMES_MAX {
         let id = 2 * (STREAMS_MAX as u32 + n) + 1;
         server.hear(&headers(id, POST, false)).unwrap();
         assert_eq!(server.reset_of(id), Some(Reason::REFUSED_STREAM));
     }
-    let id = 2 * (STREAMS_MAX as u32 + RESETS_MAX) + 1;
+    let id = 2 * (STREAMS_MAX as u32 + IDLE_FRAMES_MAX) + 1;
     assert_eq!(server.ends_at(&headers(id, POST, false)), Reason::ENHANCE_YOUR_CALM);
 }
 

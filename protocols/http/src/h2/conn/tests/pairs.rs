@@ -223,7 +223,7 @@ proptest! {
     }
 }
 
-/// Ten times what both windows hold, each way, as fast as it is read.
+/// Many times what the windows hold, each way, as fast as it is read.
 #[test]
 fn windows_open_again() {
     for by in [CLIENT, SERVER] {
@@ -240,6 +240,6 @@ fn windows_open_again() {
             while pair.read(1 - by, to) {}
             pair.deliver(by, usize::MAX);
         }
-        assert!(pair.received[1 - by][&1] > 10 * CONNECTION_WINDOW_BYTES as usize);
+        assert!(pair.received[1 - by][&1] > 10 << 20);
     }
 }
