@@ -9,6 +9,7 @@ mod shorthands;
 
 use std::collections::BTreeMap;
 use std::num::{NonZeroU16, NonZeroU32, NonZeroUsize};
+use std::path::PathBuf;
 
 use gwproxy_core::balance::Algorithm;
 use gwproxy_core::breaker::BreakerSettings;
@@ -22,8 +23,8 @@ use serde::{Deserialize, Serialize};
 use super::de::Spanned;
 use super::short::Short;
 use crate::plan::{
-    AccessLogFormat, AccessLogSink, Destination, HostPattern, HostPolicy, LogLevel, Method,
-    PathPrefix, Protocol, User,
+    AccessLogFormat, AccessLogSink, Ambiguous, Destination, GrpcSettings, HostPattern, HostPolicy,
+    LogLevel, Method, PathPrefix, Protocol, User,
 };
 
 pub(super) use leaves::Name;
@@ -48,6 +49,8 @@ pub(super) struct File {
     pub(super) grace: Option<Span>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(super) trusted_proxies: Vec<Network>,
+    #[serde(skip_serializing_if = "is_default")]
+    pub(super) trusted_hops: u8,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) admin: Option<Spanned<Short<AdminFile>>>,
     pub(super) listeners: Vec<Spanned<ListenerFile>>,
@@ -94,6 +97,12 @@ pub(super) struct ListenerFile {
     pub(super) limiter: Option<LimitSettings>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) timeouts: Option<ListenerTimeoutsFile>,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(super) preserve_case: bool,
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub(super) encoded_slash: Ambiguous,
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub(super) underscores: Ambiguous,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) websocket: Option<WebSocketFile>,
 }
@@ -116,13 +125,27 @@ pub(super) struct TlsFile {
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub(super) dev: bool,
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub(super) certificates: Vec<Spanned<CertificatePair>>,
+    pub(super) certificates: Vec<CertificateFile>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) client_ca: Option<Spanned<String>>,
+    pub(super) client_ca: Option<Spanned<PathBuf>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) client_auth: Option<Spanned<ClientAuth>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) min_version: Option<MinVersion>,
+}
+
+/// A [`CertificatePair`] that knows where its paths stand.
+#[derive(Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, expecting = "a map with `cert` and `key`")]
+pub(super) struct CertificateFile {
+    pub(super) cert: Spanned<PathBuf>,
+    pub(super) key: Spanned<PathBuf>,
+}
+
+impl CertificateFile {
+    pub(super) fn pair(&self) -> CertificatePair {
+        CertificatePair { cert: self.cert.value.clone(), key: self.key.value.clone() }
+    }
 }
 
 #[derive(Debug, Default, Deserialize, Serialize)]
@@ -216,6 +239,8 @@ pub(super) struct ServiceFile {
     pub(super) limiter: Option<LimitSettings>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) timeouts: Option<UpstreamTimeoutsFile>,
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub(super) grpc: GrpcSettings,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) tls: Option<Spanned<ClientSettings>>,
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -11,7 +11,8 @@ use super::short::Short;
 use crate::plan::{Node, Protocol, Service, Target, UpstreamTimeouts};
 
 /// Makes the service, telling what is wrong with it on the way.
-pub(super) fn lower(file: ServiceFile, found: &mut Found) -> Service {
+pub(super) fn lower(file: Spanned<ServiceFile>, found: &mut Found) -> Service {
+    let Spanned { value: file, place } = file;
     let nodes_place = file.nodes.place;
     let mut seen = HashMap::new();
     let mut nodes = Vec::with_capacity(file.nodes.value.len());
@@ -20,7 +21,7 @@ pub(super) fn lower(file: ServiceFile, found: &mut Found) -> Service {
         listed += 1;
         nodes.extend(lower_node(node, place, file.protocol, &mut seen, found));
     }
-    if listed == 0 && !found.damaged {
+    if listed == 0 && found.damage.spares(place) {
         let sentence = format!("service `{}` has no nodes", file.id.value.as_str());
         found.diagnostics.push(Diagnostic::new(Code::Empty, nodes_place, sentence));
     }
@@ -41,7 +42,7 @@ pub(super) fn lower(file: ServiceFile, found: &mut Found) -> Service {
         let sentence = "this service has two health checks; keep one";
         found.diagnostics.push(Diagnostic::new(Code::Conflict, twice.place, sentence));
     }
-    Service {
+    let service = Service {
         id: file.id.value.as_str().into(),
         protocol: file.protocol,
         nodes,
@@ -50,13 +51,18 @@ pub(super) fn lower(file: ServiceFile, found: &mut Found) -> Service {
         breaker: file.breaker,
         limiter: file.limiter,
         timeouts: timeouts(file.timeouts),
+        grpc: file.grpc,
         tls: file.tls.map(|tls| tls.value).unwrap_or_default(),
         upstream_host: file.upstream_host.unwrap_or_default(),
         max_attempts: file
             .retry
             .and_then(|retry| retry.max_attempts)
             .map_or(Service::MAX_ATTEMPTS, std::num::NonZero::get),
+    };
+    if let (Err(sentence), true) = (service.check(), found.damage.spares(place)) {
+        found.diagnostics.push(Diagnostic::new(Code::Empty, nodes_place, sentence));
     }
+    service
 }
 
 fn lower_node(
@@ -106,7 +112,7 @@ fn timeouts(file: Option<UpstreamTimeoutsFile>) -> UpstreamTimeouts {
     let Some(file) = file else { return usual };
     UpstreamTimeouts {
         connect: file.connect.map_or(usual.connect, Duration::from),
-        response: file.response.map_or(usual.response, Duration::from),
+        response: file.response.map(Duration::from),
         keep_alive: file.keep_alive.map_or(usual.keep_alive, Duration::from),
     }
 }

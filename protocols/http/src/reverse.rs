@@ -9,14 +9,14 @@ use gwproxy_core::{Code, Error};
 use http::header::{CONNECTION, EXPECT, HOST, UPGRADE, VIA};
 use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, Version, request};
-use ipnet::IpNet;
 
 use crate::body::Body;
 use crate::serve::Client;
 use crate::tunnel::{Tunnel, Upgrade};
 use crate::upstream::{Terms, Upstream};
-use crate::wire::{forwarded, hop};
-use crate::{Request, Response};
+use crate::wire::forwarded::{self, Trusted};
+use crate::wire::hop;
+use crate::{Request, Response, max_forwards};
 
 /// The name in `Via` and `Proxy-Status`.
 pub const PSEUDONYM: &str = "gwproxy";
@@ -28,7 +28,7 @@ const OWN_HOPS_MAX: usize = 10;
 pub struct Reverse {
     upstream: Rc<Upstream>,
     upgrade: Rc<dyn Upgrade>,
-    trusted: Arc<[IpNet]>,
+    trusted: Arc<Trusted>,
 }
 
 impl std::fmt::Debug for Reverse {
@@ -40,7 +40,7 @@ impl std::fmt::Debug for Reverse {
 impl Reverse {
     /// A reverse proxy that carries upgraded connections by `upgrade` and believes the forwarding
     /// fields of `trusted` peers.
-    pub fn new(upstream: Rc<Upstream>, upgrade: Rc<dyn Upgrade>, trusted: Arc<[IpNet]>) -> Self {
+    pub fn new(upstream: Rc<Upstream>, upgrade: Rc<dyn Upgrade>, trusted: Arc<Trusted>) -> Self {
         Self { upstream, upgrade, trusted }
     }
 
@@ -67,6 +67,9 @@ impl Reverse {
             if let Err(refusal) = self.upgrade.check_request(&head) {
                 return Ok(*refusal);
             }
+        }
+        if let Some(answer) = max_forwards::take_one(&mut request) {
+            return Ok(answer);
         }
         prepare(&mut request, client, &self.trusted)?;
         let asked = wants_upgrade.then(|| {
@@ -129,7 +132,7 @@ pub fn wants_websocket(request: &Request) -> bool {
 pub(crate) fn prepare(
     request: &mut Request,
     client: &Client,
-    trusted: &[IpNet],
+    trusted: &Trusted,
 ) -> Result<(), Error> {
     if *request.method() == Method::CONNECT {
         return Err(Error::new(

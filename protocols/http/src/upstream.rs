@@ -14,6 +14,7 @@ use http::uri::Scheme;
 use http::{Method, StatusCode};
 
 use crate::h1::client::{Connection, Limit, SendError};
+use crate::interim::Interim;
 use crate::pool::{Home, Pool, StreamSlot};
 use crate::{Request, Response, h1, h2};
 
@@ -28,7 +29,8 @@ pub struct Upstream {
 /// How long one request may take, and what it is balanced by.
 #[derive(Debug, Clone)]
 pub struct Terms {
-    /// From the end of the request to the head of the response. Default 15 s.
+    /// From the end of the request to the head of the response. Default 15 s (D07);
+    /// [`Terms::NO_LIMIT`] waits for as long as the node is there.
     pub first_byte: Duration,
     /// Silence within a body, either way. Default 300 s: event streams are silent for long.
     pub body: Duration,
@@ -36,6 +38,8 @@ pub struct Terms {
     pub key: Option<u64>,
     /// What the node sees as `Host`.
     pub host: Host,
+    /// Where interim responses go. Default none: they end here.
+    pub interim: Option<Rc<dyn Interim>>,
     /// Speak HTTP/2 from the first byte to `http` nodes as well (RFC 9113 §3.3). Default no.
     pub prior_knowledge: bool,
 }
@@ -90,9 +94,15 @@ impl Default for Terms {
             body: Duration::from_mins(5),
             key: None,
             host: Host::Preserve,
+            interim: None,
             prior_knowledge: false,
         }
     }
+}
+
+impl Terms {
+    /// For [`Terms::first_byte`].
+    pub const NO_LIMIT: Duration = Duration::MAX;
 }
 
 impl Upstream {
@@ -144,6 +154,10 @@ impl Upstream {
                 match self.attempt(&endpoint, next, terms, connect_limit).await {
                     Ok(mut response) => {
                         let outcome = outcome_of_status(response.status());
+                        if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+                            // What follows may last for hours; a breaker's probe may not.
+                            lease.settle(outcome, Instant::now());
+                        }
                         response.body_mut().hold(lease, outcome);
                         return Ok(response);
                     }
@@ -308,7 +322,8 @@ async fn on_connection(
     let limit = Limit { first_byte: terms.first_byte, body: terms.body };
     let was_idle = conn.served > 0;
     let is_bodiless = body.is_empty();
-    match h1::client::exchange(conn, &request, body, limit, Some(Rc::clone(home))).await {
+    let interim = terms.interim.as_deref();
+    match h1::client::exchange(conn, &request, body, limit, interim, Rc::clone(home)).await {
         Ok(response) => Ok(response),
         Err(SendError { error, was_silent }) => Err(Failed {
             error,

@@ -10,7 +10,8 @@ use bytes::{Bytes, BytesMut};
 use gwproxy_core::net::Stream;
 use gwproxy_core::timer::{Deadline, Timer};
 use gwproxy_core::{Code, Error};
-use http::header::UPGRADE;
+use http::header::{CONNECTION, UPGRADE};
+use http::uri::PathAndQuery;
 use http::{Method, StatusCode};
 use http_body::{Body as _, Frame};
 
@@ -18,22 +19,26 @@ use super::body::{Decoder, Part};
 use super::encode;
 use super::head::{self, Framing, Limits, ResponseHead, Scan};
 use super::read::Reader;
+use super::spelling::{Spelling, put_name};
 use super::write::Writer;
 use crate::body::Body;
+use crate::interim::{INTERIM_MAX, Interim};
 use crate::pool::Home;
 use crate::tunnel::{Upgraded, UpgradedIo};
 use crate::wire::hop;
 use crate::{Request, Response};
 
-/// Interim responses taken for one request (RFC 9110 §15.2); more is an attack.
-const INTERIM_MAX: u32 = 10;
-
 /// How long an upload waits for `100 Continue` before it starts anyway (RFC 9110 §10.1.1).
 const CONTINUE_WAIT: Duration = Duration::from_secs(1);
 
 /// Bounds of a node's response head: a node may set larger cookies than a client may send.
-const RESPONSE_LIMITS: Limits =
-    Limits { head_bytes: 64 * 1024, fields: 128, field_bytes: 32 * 1024, target_bytes: 8 * 1024 };
+const RESPONSE_LIMITS: Limits = Limits {
+    head_bytes: 64 * 1024,
+    fields: 128,
+    field_bytes: 32 * 1024,
+    target_bytes: 8 * 1024,
+    preserve_case: false,
+};
 
 /// A connection to a node, between exchanges or in one.
 #[derive(Debug)]
@@ -119,10 +124,11 @@ impl Connection {
         &mut self,
         cx: &mut Context<'_>,
         scan: &mut Scan,
+        limits: &Limits,
         asked: &Method,
     ) -> Poll<Result<ResponseHead, Error>> {
         loop {
-            match head::parse_response(&mut self.reader.buf, scan, &RESPONSE_LIMITS, asked) {
+            match head::parse_response(&mut self.reader.buf, scan, limits, asked) {
                 Ok(Some(head)) => return Poll::Ready(Ok(head)),
                 Ok(None) => {}
                 Err(reject) => {
@@ -160,7 +166,8 @@ pub(crate) async fn exchange(
     request: &Request,
     body: Body,
     limit: Limit,
-    home: Option<Rc<Home>>,
+    interim: Option<&dyn Interim>,
+    home: Rc<Home>,
 ) -> Result<Response, SendError> {
     let is_upgrade = request.headers().contains_key(UPGRADE);
     let framing = match body.length() {
@@ -175,33 +182,45 @@ pub(crate) async fn exchange(
         UploadState::WaitsForContinue => CONTINUE_WAIT,
         _ => limit.first_byte,
     });
-    let mut awaited =
-        Awaited { scan: Scan::default(), interim: 0, frames: Frames::default(), limit };
+    let mut awaited = Awaited {
+        scan: Scan::default(),
+        // A client that wrote names its way gets the node's way of writing them.
+        limits: Limits {
+            preserve_case: request.extensions().get::<Spelling>().is_some(),
+            ..RESPONSE_LIMITS
+        },
+        interim_count: 0,
+        interim,
+        frames: Frames::default(),
+        limit,
+    };
     let head = poll_fn(|cx| awaited.poll(cx, &mut conn, &mut upload, request.method())).await;
     let head = match head {
         Ok(head) => head,
         Err(error) => {
             let was_silent = error.code() == Code::UpstreamReset
-                && awaited.interim == 0
+                && awaited.interim_count == 0
                 && conn.reader.buf.is_empty();
             return Err(SendError { error, was_silent });
         }
     };
     conn.deadline.disarm();
-    finish_head(conn, head, upload, request, limit, home)
+    finish_head(conn, head, upload, request, limit, Some(home))
         .map_err(|error| SendError { error, was_silent: false })
 }
 
 /// The head of a response, until it is there.
-struct Awaited {
+struct Awaited<'a> {
     scan: Scan,
+    limits: Limits,
     /// Interim responses so far.
-    interim: u32,
+    interim_count: u32,
+    interim: Option<&'a dyn Interim>,
     frames: Frames,
     limit: Limit,
 }
 
-impl Awaited {
+impl Awaited<'_> {
     fn poll(
         &mut self,
         cx: &mut Context<'_>,
@@ -211,10 +230,10 @@ impl Awaited {
     ) -> Poll<Result<ResponseHead, Error>> {
         loop {
             ready_error(upload.poll(cx, conn))?;
-            match conn.poll_head(cx, &mut self.scan, asked) {
+            match conn.poll_head(cx, &mut self.scan, &self.limits, asked) {
                 Poll::Ready(Ok(head)) if is_interim(head.parts.status) => {
-                    self.interim += 1;
-                    if self.interim > INTERIM_MAX {
+                    self.interim_count += 1;
+                    if self.interim_count > INTERIM_MAX {
                         return Poll::Ready(Err(Error::new(
                             Code::UpstreamMalformed,
                             "the node sent more than ten interim responses",
@@ -223,6 +242,10 @@ impl Awaited {
                     if head.parts.status == StatusCode::CONTINUE {
                         upload.go_on();
                         conn.deadline.arm(self.limit.first_byte);
+                    } else if let Some(client) = self.interim {
+                        let mut headers = head.parts.headers;
+                        hop::strip_response(&mut headers);
+                        client.send(head.parts.status, &headers);
                     }
                 }
                 Poll::Ready(Ok(head)) => {
@@ -516,28 +539,16 @@ fn expects_continue(request: &Request) -> bool {
 }
 
 fn queue_head(out: &mut BytesMut, request: &Request, framing: Framing, is_upgrade: bool) {
-    let uri = request.uri();
-    let target = match (uri.path_and_query(), request.method()) {
-        (Some(target), &Method::OPTIONS) if target.as_str() == "/" && uri.authority().is_some() => {
-            // RFC 9112 §3.2.4: the asterisk-form travels as an empty path.
-            if uri.path().is_empty() { "*" } else { target.as_str() }
-        }
-        (Some(target), _) => target.as_str(),
-        (None, _) => "/",
-    };
-    let host = request.headers().get(http::header::HOST).map(http::HeaderValue::as_bytes);
+    let (uri, headers) = (request.uri(), request.headers());
+    let target = uri.path_and_query().map_or("/", PathAndQuery::as_str).as_bytes();
+    let host = headers.get(http::header::HOST).map(http::HeaderValue::as_bytes);
     let authority = || uri.authority().map_or("", http::uri::Authority::as_str).as_bytes();
     let host = host.unwrap_or_else(authority);
-    encode::request_head(
-        out,
-        request.method(),
-        target.as_bytes(),
-        host,
-        request.headers(),
-        framing,
-    );
+    let spelling = request.extensions().get();
+    encode::request_head(out, request.method(), target, host, headers, framing, spelling);
     if is_upgrade {
         out.truncate(out.len() - 2);
-        out.extend_from_slice(b"connection: upgrade\r\n\r\n");
+        put_name(out, &CONNECTION, spelling);
+        out.extend_from_slice(b"upgrade\r\n\r\n");
     }
 }

@@ -11,4 +11,5 @@ pub mod encode;
 pub mod head;
 pub(crate) mod read;
 pub mod server;
+mod spelling;
 mod write;
