@@ -48,7 +48,8 @@ pub(super) struct HttpArgs {
     shared: SharedArgs,
     #[command(flatten)]
     forward: ForwardFlags,
-    /// A node: http://, https:// or h2c://HOST:PORT, or unix:/path (repeat for more)
+    /// A node: http://, https:// or h2c://HOST:PORT, or unix:/path (repeat or use commas);
+    /// WEIGHT is its share beside the others, 0 to 65535 [default: 1]
     #[arg(
         long,
         value_name = "URL[=WEIGHT]",
@@ -87,7 +88,8 @@ pub(super) struct WsArgs {
     shared: SharedArgs,
     #[command(flatten)]
     forward: ForwardFlags,
-    /// A node: ws://, wss://, http:// or https://HOST:PORT (repeat for more)
+    /// A node: ws://, wss://, http:// or https://HOST:PORT (repeat or use commas);
+    /// WEIGHT is its share beside the others, 0 to 65535 [default: 1]
     #[arg(
         long,
         value_name = "URL[=WEIGHT]",
@@ -133,7 +135,8 @@ Examples:
 pub(super) struct TcpArgs {
     #[command(flatten)]
     shared: SharedArgs,
-    /// A node: HOST:PORT, tcp:// or tls://HOST:PORT, or unix:/path (repeat for more)
+    /// A node: HOST:PORT, tcp:// or tls://HOST:PORT, or unix:/path (repeat or use commas);
+    /// WEIGHT is its share beside the others, 0 to 65535 [default: 1]
     #[arg(
         long,
         value_name = "HOST:PORT[=WEIGHT]",
@@ -160,7 +163,8 @@ Examples:
 pub(super) struct GrpcArgs {
     #[command(flatten)]
     shared: SharedArgs,
-    /// A node: HOST:PORT, grpc://, grpcs://, h2c://, http:// or https://HOST:PORT (repeat for more)
+    /// A node: HOST:PORT, grpc://, grpcs://, h2c://, http:// or https://HOST:PORT (repeat or use commas);
+    /// WEIGHT is its share beside the others, 0 to 65535 [default: 1]
     #[arg(
         long,
         value_name = "HOST:PORT[=WEIGHT]",
@@ -329,7 +333,7 @@ impl SharedArgs {
             (None, true) => Algorithm::WeightedRoundRobin,
             (None, false) => Algorithm::default(),
         };
-        Ok(Service {
+        let service = Service {
             id: "upstream".into(),
             protocol,
             nodes,
@@ -342,7 +346,11 @@ impl SharedArgs {
             tls: self.nodes.tls()?,
             upstream_host: self.nodes.upstream_host.clone().unwrap_or_default(),
             max_attempts: Service::MAX_ATTEMPTS,
-        })
+        };
+        service.check().map_err(|_| {
+            Wrong("--to: every node has the weight 0, which sends nothing; give one more".into())
+        })?;
+        Ok(service)
     }
 }
 

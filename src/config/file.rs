@@ -9,6 +9,7 @@ mod shorthands;
 
 use std::collections::BTreeMap;
 use std::num::{NonZeroU16, NonZeroU32, NonZeroUsize};
+use std::path::PathBuf;
 
 use gwproxy_core::balance::Algorithm;
 use gwproxy_core::breaker::BreakerSettings;
@@ -124,13 +125,27 @@ pub(super) struct TlsFile {
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub(super) dev: bool,
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub(super) certificates: Vec<Spanned<CertificatePair>>,
+    pub(super) certificates: Vec<CertificateFile>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) client_ca: Option<Spanned<String>>,
+    pub(super) client_ca: Option<Spanned<PathBuf>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) client_auth: Option<Spanned<ClientAuth>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) min_version: Option<MinVersion>,
+}
+
+/// A [`CertificatePair`] that knows where its paths stand.
+#[derive(Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, expecting = "a map with `cert` and `key`")]
+pub(super) struct CertificateFile {
+    pub(super) cert: Spanned<PathBuf>,
+    pub(super) key: Spanned<PathBuf>,
+}
+
+impl CertificateFile {
+    pub(super) fn pair(&self) -> CertificatePair {
+        CertificatePair { cert: self.cert.value.clone(), key: self.key.value.clone() }
+    }
 }
 
 #[derive(Debug, Default, Deserialize, Serialize)]

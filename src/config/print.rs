@@ -6,12 +6,12 @@
 use std::time::Duration;
 
 use gwproxy_core::balance::Algorithm;
-use gwproxy_core::tls::ClientSettings;
+use gwproxy_core::tls::{CertificatePair, ClientSettings};
 use gwproxy_core::units::Span;
 
 use super::de::Spanned;
 use super::file::{
-    AccessLogFile, AdminFile, File, ForwardFile, ListenerFile, ListenerProtocol,
+    AccessLogFile, AdminFile, CertificateFile, File, ForwardFile, ListenerFile, ListenerProtocol,
     ListenerTimeoutsFile, LoadBalancerFile, Name, Network, NodeFile, RetryFile, RouteFile,
     ServiceFile, TlsFile, UpstreamTimeoutsFile, WebSocketFile, Workers,
 };
@@ -39,7 +39,10 @@ pub fn print(plan: &Plan) -> Result<String, String> {
         routes: each(&plan.routes, |one| route(one, plan))?,
         services: each(&plan.services, service)?,
     };
-    serde_saphyr::to_string(&file).map_err(|error| format!("cannot write this as YAML: {error}"))
+    let yaml = serde_saphyr::to_string(&file);
+    let yaml = yaml.map_err(|error| format!("cannot write this as YAML: {error}"))?;
+    // A plan has what the environment said, so what looks like a variable now is none.
+    Ok(yaml.replace("${", "$${"))
 }
 
 fn each<T, F>(
@@ -88,7 +91,7 @@ fn listener(one: &Listener, plan: &Plan) -> Result<ListenerFile, String> {
             Protocol::Ws => ListenerProtocol::Ws,
         },
         bind: one.bind.clone().into(),
-        tls: one.tls.as_ref().map(tls).transpose()?.map(Spanned::from),
+        tls: one.tls.as_ref().map(tls).map(Spanned::from),
         service,
         forward,
         max_connections: different(one.max_connections, &Listener::MAX_CONNECTIONS)
@@ -104,19 +107,19 @@ fn listener(one: &Listener, plan: &Plan) -> Result<ListenerFile, String> {
     })
 }
 
-fn tls(front: &TlsFront) -> Result<TlsFile, String> {
+fn tls(front: &TlsFront) -> TlsFile {
     let settings = &front.settings;
-    let client_ca = settings.client_ca.as_ref().map(|path| {
-        let text = path.to_str().map(|text| text.to_owned().into());
-        text.ok_or_else(|| format!("the path `{}` is not UTF-8", path.display()))
-    });
-    Ok(TlsFile {
+    let pair = |pair: &CertificatePair| CertificateFile {
+        cert: pair.cert.clone().into(),
+        key: pair.key.clone().into(),
+    };
+    TlsFile {
         dev: front.dev,
-        certificates: settings.certificates.iter().cloned().map(Spanned::from).collect(),
-        client_ca: client_ca.transpose()?,
+        certificates: settings.certificates.iter().map(pair).collect(),
+        client_ca: settings.client_ca.clone().map(Spanned::from),
         client_auth: settings.client_auth.map(Spanned::from),
         min_version: settings.min_version,
-    })
+    }
 }
 
 fn forward(rules: &Forward) -> Result<ForwardFile, String> {

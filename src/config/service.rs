@@ -11,7 +11,8 @@ use super::short::Short;
 use crate::plan::{Node, Protocol, Service, Target, UpstreamTimeouts};
 
 /// Makes the service, telling what is wrong with it on the way.
-pub(super) fn lower(file: ServiceFile, found: &mut Found) -> Service {
+pub(super) fn lower(file: Spanned<ServiceFile>, found: &mut Found) -> Service {
+    let Spanned { value: file, place } = file;
     let nodes_place = file.nodes.place;
     let mut seen = HashMap::new();
     let mut nodes = Vec::with_capacity(file.nodes.value.len());
@@ -20,7 +21,7 @@ pub(super) fn lower(file: ServiceFile, found: &mut Found) -> Service {
         listed += 1;
         nodes.extend(lower_node(node, place, file.protocol, &mut seen, found));
     }
-    if listed == 0 && !found.damaged {
+    if listed == 0 && found.damage.spares(place) {
         let sentence = format!("service `{}` has no nodes", file.id.value.as_str());
         found.diagnostics.push(Diagnostic::new(Code::Empty, nodes_place, sentence));
     }
@@ -41,7 +42,7 @@ pub(super) fn lower(file: ServiceFile, found: &mut Found) -> Service {
         let sentence = "this service has two health checks; keep one";
         found.diagnostics.push(Diagnostic::new(Code::Conflict, twice.place, sentence));
     }
-    Service {
+    let service = Service {
         id: file.id.value.as_str().into(),
         protocol: file.protocol,
         nodes,
@@ -57,7 +58,11 @@ pub(super) fn lower(file: ServiceFile, found: &mut Found) -> Service {
             .retry
             .and_then(|retry| retry.max_attempts)
             .map_or(Service::MAX_ATTEMPTS, std::num::NonZero::get),
+    };
+    if let (Err(sentence), true) = (service.check(), found.damage.spares(place)) {
+        found.diagnostics.push(Diagnostic::new(Code::Empty, nodes_place, sentence));
     }
+    service
 }
 
 fn lower_node(

@@ -206,6 +206,8 @@ fn files_that_cannot_be_read_are_told() {
 fn bounds_hold() {
     let told = |text: &str| read(text, "a.yaml", &env).unwrap_err().diagnostics()[0].code;
     assert_eq!(told(&"#".repeat((16 << 20) + 1)), Code::TooLarge);
+    let endless = load_from(&mut std::io::repeat(b'#'), "endless").unwrap_err();
+    assert_eq!(endless.diagnostics()[0].code, Code::TooLarge);
     assert_eq!(told(&"[".repeat(10_000)), Code::YamlSyntax);
     let mut bomb = "a0: &a0 [1, 1, 1, 1, 1, 1, 1, 1, 1, 1]\n".to_owned();
     for i in 1..9 {

@@ -166,6 +166,22 @@ impl ServiceParseError {
 impl Service {
     /// Nodes tried for one request unless told otherwise (reliability D34).
     pub const MAX_ATTEMPTS: u32 = 2;
+
+    /// Refuses a service that has nodes and none that takes work: every request would fail.
+    ///
+    /// # Errors
+    /// A sentence that says how to mend it.
+    pub fn check(&self) -> Result<(), String> {
+        let works = |node: &Node| node.enabled && node.weight.get() > 0;
+        if self.nodes.is_empty() || self.nodes.iter().any(works) {
+            return Ok(());
+        }
+        Err(format!(
+            "no node of service `{}` takes work: each has the weight 0 or is not enabled; give \
+             one a weight from 1 up",
+            self.id
+        ))
+    }
 }
 
 impl ServiceId {
@@ -297,6 +313,12 @@ impl Target {
         if host.contains(['/', '?', '#']) {
             let why = "a node is scheme://host:port without a path; paths are rewritten by routes";
             return Err(bad_node(text, why, protocol));
+        }
+        if let Ok(port) = host.strip_prefix(':').unwrap_or(host).parse::<u16>() {
+            // A bare number is an address to the system's resolver: 3000 is 0.0.11.184.
+            return Err(ServiceParseError::new(format!(
+                "`{text}` is a port without a host; write `localhost:{port}`"
+            )));
         }
         match HostPort::parse(host, scheme.default_port()) {
             Ok(addr) => Ok(Self::Remote { scheme, addr: NodeAddr::Tcp(addr) }),
@@ -437,6 +459,9 @@ mod tests {
             (Protocol::Http, "http://a:0", "1 to 65535"),
             (Protocol::Http, "http://", "the host"),
             (Protocol::Http, "", "the host"),
+            (Protocol::Http, "3000", "`3000` is a port without a host; write `localhost:3000`"),
+            (Protocol::Http, "http://:3000", "write `localhost:3000`"),
+            (Protocol::Tcp, ":5432", "write `localhost:5432`"),
             (Protocol::Http, "unix:x.sock", "begins with `/`"),
             (Protocol::Http, "echo:ws", "speaks ws, this service http"),
             (Protocol::Http, "echo:udp", "no echo server"),

@@ -3,7 +3,9 @@
 use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
 
-use crate::support::{Authority, Finished, Proxy, curl, echo, gwproxy, home, run, tool, wrapped};
+use crate::support::{
+    Authority, Finished, Proxy, curl, echo, gwproxy, gwproxy_with, home, run, tool, wrapped,
+};
 
 const TO: [&str; 2] = ["--to", "http://127.0.0.1:9"];
 
@@ -94,6 +96,7 @@ fn an_upstream_that_does_not_resolve_is_said() {
     let to = "http://no-such-host.invalid:80";
     let done = gwproxy(&["http", "--listen", "127.0.0.1:0", "--to", to]);
     failed(&done, &["`no-such-host.invalid`", "does not resolve", "check the spelling"]);
+    assert_eq!(done.stderr.matches("no-such-host").count(), 1, "once: {}", done.stderr);
     // One of several may be down for now.
     let good = echo("http", &[]);
     let proxy = Proxy::http(&good.url("http", ""), &["--to", to, "--access-log", "off"]);
@@ -107,6 +110,38 @@ fn an_upstream_that_does_not_resolve_is_said() {
 fn an_access_log_that_cannot_be_written_is_said() {
     let done = http(&["--listen", "127.0.0.1:0", "--access-log", "/no/such/dir/log"]);
     failed(&done, &["/no/such/dir/log", "--access-log off"]);
+}
+
+#[test]
+fn a_data_directory_that_cannot_be_written_is_said() {
+    let elsewhere = "set GWPROXY_DATA_DIR to a directory";
+    let nowhere = [("GWPROXY_DATA_DIR", "/dev/null/x")];
+    failed(&gwproxy_with(&["cert", "dev"], &nowhere), &["/dev/null/x", elsewhere]);
+    let front = ["http", "--tls-dev", "--listen", "127.0.0.1:0"];
+    failed(&gwproxy_with(&[&front[..], &TO].concat(), &nowhere), &["/dev/null/x", elsewhere]);
+}
+
+/// The lines to copy fit the proxy: its TLS, its users, and what makes either work.
+#[test]
+fn a_forward_proxy_says_how_to_use_it() {
+    let hash = "ann:$2y$10$N9qo8uLOickgx2ZMRZoMyeIjZAgcfl7p92ldGxad68LJZdL17lhWy";
+    let listen = ["http", "--forward", "--listen", "127.0.0.1:0", "--access-log", "off"];
+    let proxy = Proxy::start(&[&listen[..], &["--tls-dev", "--user", hash]].concat());
+    let addr = proxy.addr(0);
+    for part in [
+        format!(
+            "try: curl --proxy-insecure --proxy-user ann -x https://{addr} https://example.com/"
+        ),
+        format!("https_proxy=https://ann:PASSWORD@{addr}"),
+        "gwproxy cert show".to_owned(),
+    ] {
+        proxy.wait_stderr(&part);
+    }
+    let open = Proxy::start(&listen);
+    let addr = open.addr(0);
+    open.wait_stderr(&format!("try: curl -x http://{addr} https://example.com/"));
+    open.wait_stderr(&format!("https_proxy=http://{addr}"));
+    assert!(!open.stderr().contains("PASSWORD"), "{}", open.stderr());
 }
 
 #[test]

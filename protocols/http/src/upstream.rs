@@ -154,6 +154,10 @@ impl Upstream {
                 match self.attempt(&endpoint, next, terms, connect_limit).await {
                     Ok(mut response) => {
                         let outcome = outcome_of_status(response.status());
+                        if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+                            // What follows may last for hours; a breaker's probe may not.
+                            lease.settle(outcome, Instant::now());
+                        }
                         response.body_mut().hold(lease, outcome);
                         return Ok(response);
                     }

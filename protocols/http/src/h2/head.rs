@@ -7,6 +7,9 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, Version}
 
 use super::hpack::{Field, Section};
 
+/// Fields that a head has room for at first.
+const FIELDS_EXPECTED: usize = 12;
+
 /// The fields of one section, as they come.
 #[derive(Debug, Default)]
 pub(super) struct Fields {
@@ -80,6 +83,10 @@ impl Fields {
             self.length = length;
         } else if name == COOKIE {
             self.cookies += 1;
+        }
+        if self.headers.capacity() == 0 {
+            // Most heads fit, with the fields that the proxy adds itself.
+            self.headers.reserve(FIELDS_EXPECTED);
         }
         self.headers.append(name, value);
     }
