@@ -1,5 +1,6 @@
 //! From a request and a service to a response: the only retry loop there is.
 
+use std::future::poll_fn;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -274,7 +275,20 @@ impl Upstream {
             }
         };
         if is_h2 {
-            return Ok(Opened::H2(home.add_h2(h2::client::open(stream, timer))));
+            let conn = h2::client::open(stream, timer);
+            let slot = home.add_h2(Rc::clone(&conn));
+            let deadline = timer.deadline();
+            return match deadline.within(limit, poll_fn(|cx| conn.poll_settings(cx))).await {
+                Some(Ok(())) => Ok(Opened::H2(slot)),
+                Some(Err(why)) => {
+                    let sentence = format!("{} did not begin HTTP/2: {why}", endpoint.addr);
+                    Err(Error::new(Code::UpstreamReset, sentence).unsent())
+                }
+                None => {
+                    home.forget_h2(&conn);
+                    Err(too_slow(endpoint, limit))
+                }
+            };
         }
         Ok(Opened::H1(Box::new(Connection::new(stream, timer))))
     }

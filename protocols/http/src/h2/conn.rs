@@ -1,6 +1,9 @@
 //! One connection's state: what both roles share, bytes in and bytes out.
 
+mod ending;
 mod receive;
+#[cfg(test)]
+mod tests;
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
@@ -10,25 +13,30 @@ use std::task::{Context, Poll, Waker};
 use bytes::Bytes;
 use http::{HeaderMap, request, response};
 
+use self::ending::Farewell;
 use super::frame::{self, INITIAL_FRAME_BYTES, setting};
 use super::hpack::{Decoder, Encoder};
 use super::out::Out;
 use super::rate::Bucket;
 use super::stream::{Broken, Event, Stream, Streams, remember};
-use super::{CONNECTION_WINDOW_BYTES, OUT_BYTES_MAX, Reason, STREAM_WINDOW_BYTES};
+use super::{
+    CLIENT_WINDOW_BYTES, NODE_WINDOW_BYTES, OUT_BYTES_MAX, RETURN_BYTES, Reason,
+    STREAM_WINDOW_BYTES,
+};
 
 /// Streams at a time that a peer may open (`SETTINGS_MAX_CONCURRENT_STREAMS`).
 pub(super) const STREAMS_MAX: usize = 100;
 /// Exchanges a peer may break off before it must calm down (CVE-2023-44487, CVE-2025-8671), and
 /// how many more each second; each exchange that ends in order allows another one.
 const RESETS: Bucket = Bucket::new(500, 50);
-/// Frames without content for anyone (PING, SETTINGS, PRIORITY, WINDOW_UPDATE, empty DATA and
-/// unknown ones) and how many more each second; each DATA frame of ours allows others.
+/// Frames without content for anyone (PING, SETTINGS, PRIORITY, WINDOW_UPDATE, empty DATA, unknown
+/// ones, requests above the limit of streams) and how many more each second; each DATA frame of ours allows others.
 const IDLE_FRAMES: Bucket = Bucket::new(2_000, 200);
-/// Streams that ended in order of which frames are still taken for an error.
+/// Less than this in a DATA frame because the peer's window has no more allows it nothing: a window
+/// opened a byte at a time costs us more than its sender (CVE-2019-9511).
+const DRIBBLE_BYTES: i64 = 256;
+/// Streams that the peer has ended, in order or by a reset, of which more is taken for an error.
 const ENDED_MAX: usize = 32;
-/// The payload of the PING that follows the announcement of a GOAWAY.
-const FAREWELL: [u8; 8] = *b"farewell";
 /// The last stream id there is.
 const STREAM_ID_MAX: u32 = (1 << 31) - 1;
 
@@ -37,6 +45,16 @@ const STREAM_ID_MAX: u32 = (1 << 31) - 1;
 pub(super) enum Role {
     Client,
     Server,
+}
+
+impl Role {
+    /// Bytes that the peer may send before they are read.
+    fn connection_window(self) -> u32 {
+        match self {
+            Self::Client => NODE_WINDOW_BYTES,
+            Self::Server => CLIENT_WINDOW_BYTES,
+        }
+    }
 }
 
 /// Bounds of a field section.
@@ -87,6 +105,8 @@ pub(super) struct State {
     frame_bytes: usize,
     streams_max: usize,
     has_settings: bool,
+    /// Who waits for them.
+    settings_waker: Option<Waker>,
     has_preface: bool,
     send_window: i64,
     recv_window: i64,
@@ -109,16 +129,6 @@ pub(super) struct State {
     pub(super) frames: u64,
     /// Streams opened.
     pub(super) opened: u64,
-}
-
-/// How far a connection is in going away (RFC 9113 §6.8).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Farewell {
-    None,
-    /// Announced; what the peer opened meanwhile is still served.
-    Announced,
-    /// Streams above the last one are not.
-    Said,
 }
 
 /// A field block whose end has not come.
@@ -146,7 +156,8 @@ impl Conn {
                 frame::put_settings(frames, &[streams, window, section]);
             }
         }
-        let more = CONNECTION_WINDOW_BYTES - frame::INITIAL_WINDOW as u32;
+        let window = role.connection_window();
+        let more = window - frame::INITIAL_WINDOW as u32;
         frame::put_window_update(frames, 0, more);
         Rc::new(Self {
             state: RefCell::new(State {
@@ -160,9 +171,10 @@ impl Conn {
                 frame_bytes: INITIAL_FRAME_BYTES,
                 streams_max: STREAMS_MAX,
                 has_settings: false,
+                settings_waker: None,
                 has_preface: role == Role::Client,
                 send_window: frame::INITIAL_WINDOW,
-                recv_window: i64::from(CONNECTION_WINDOW_BYTES),
+                recv_window: i64::from(window),
                 unreturned: 0,
                 last_id: 0,
                 block: None,
@@ -186,9 +198,26 @@ impl Conn {
         state.lost.is_none() && !state.is_peer_leaving && state.last_id < STREAM_ID_MAX - 2
     }
 
-    /// Streams at a time that the peer takes (client).
+    /// Ready when the node's SETTINGS have come (client). Before that, nobody knows how many streams
+    /// it takes (RFC 9113 §6.5.2), nor whether it speaks HTTP/2.
+    ///
+    /// # Errors
+    /// Why they never will.
+    pub(crate) fn poll_settings(&self, cx: &Context<'_>) -> Poll<Result<(), &'static str>> {
+        self.with(|state| match state.lost {
+            Some(why) => Poll::Ready(Err(why)),
+            None if state.has_settings => Poll::Ready(Ok(())),
+            None => {
+                remember(&mut state.settings_waker, cx);
+                Poll::Pending
+            }
+        })
+    }
+
+    /// Streams at a time that the peer takes (client); none before it said so.
     pub(crate) fn streams_max(&self) -> usize {
-        self.state.borrow().streams_max
+        let state = self.state.borrow();
+        if state.has_settings { state.streams_max } else { 0 }
     }
 
     /// Closes it when its last stream has ended (client).
@@ -246,6 +275,7 @@ impl State {
         let window = i64::from(STREAM_WINDOW_BYTES);
         let mut stream = Stream::new(id, self.initial_window, window);
         stream.is_head_request = is_head_request;
+        stream.asked_at = self.out.position();
         let key = self.streams.insert(stream);
         self.send_fields(key, head, ends);
         Some(key)
@@ -320,8 +350,12 @@ impl State {
         let flags = if ends { frame::END_STREAM } else { 0 };
         frame::put_head(self.out.frames(), data.len(), frame::Kind::Data, flags, stream.id);
         self.out.push(data);
-        self.idle_frames.earn();
-        self.idle_frames.earn();
+        let is_dribble =
+            size < DRIBBLE_BYTES && !ends && stream.send_window.min(self.send_window) <= 0;
+        if !is_dribble {
+            self.idle_frames.earn();
+            self.idle_frames.earn();
+        }
         self.settle(key);
         self.wake_driver();
     }
@@ -406,7 +440,7 @@ impl State {
 
     fn give_back_on_connection(&mut self, size: usize) {
         self.unreturned += size as u32;
-        if self.unreturned >= CONNECTION_WINDOW_BYTES / 2 {
+        if self.unreturned >= RETURN_BYTES {
             let more = std::mem::take(&mut self.unreturned);
             self.recv_window += i64::from(more);
             frame::put_window_update(self.out.frames(), 0, more);
@@ -458,20 +492,19 @@ impl State {
         if self.streams.close(id) {
             if in_order {
                 self.resets.earn();
-                if self.ended.len() == ENDED_MAX {
-                    self.ended.pop_front();
-                }
-                self.ended.push_back(id);
+                self.idle_frames.earn();
+                self.remember_end(id);
             }
             self.look_after_end();
         }
     }
 
-    /// The last stream of a connection that goes away ends it.
-    fn look_after_end(&mut self) {
-        if self.is_done() {
-            self.wake_driver();
+    /// The peer has said its last word on this stream.
+    fn remember_end(&mut self, id: u32) {
+        if self.ended.len() == ENDED_MAX {
+            self.ended.pop_front();
         }
+        self.ended.push_back(id);
     }
 
     /// One handle more.
@@ -502,64 +535,16 @@ impl State {
         }
     }
 
+    fn wake_settings(&mut self) {
+        if let Some(waker) = self.settings_waker.take() {
+            waker.wake();
+        }
+    }
+
     /// Lets waiting streams look for room again.
     pub(super) fn wake_senders(&mut self) {
         for stream in self.streams.iter_mut() {
             stream.wake_send();
-        }
-    }
-
-    /// Begins to go away: the peer is told, and what it sent before it knew is still served.
-    pub(super) fn announce_farewell(&mut self) {
-        if self.farewell == Farewell::None && self.lost.is_none() {
-            self.farewell = Farewell::Announced;
-            let out = self.out.frames();
-            frame::put_go_away(out, STREAM_ID_MAX, Reason::NO_ERROR.0, "");
-            frame::put_ping(out, 0, FAREWELL);
-        }
-    }
-
-    /// From here on new streams are not served.
-    pub(super) fn say_farewell(&mut self) {
-        if self.farewell != Farewell::Said && self.lost.is_none() {
-            self.farewell = Farewell::Said;
-            // A client of ours takes no streams at all.
-            let last = if self.role == Role::Server { self.last_id } else { 0 };
-            frame::put_go_away(self.out.frames(), last, Reason::NO_ERROR.0, "");
-        }
-    }
-
-    pub(super) fn is_farewell_announced(&self) -> bool {
-        self.farewell == Farewell::Announced
-    }
-
-    /// Whether everything that will be served was.
-    pub(super) fn is_done(&self) -> bool {
-        let leaves = self.farewell == Farewell::Said || self.is_peer_leaving;
-        leaves && self.streams.open() == 0 && self.accepted.is_empty()
-    }
-
-    /// Tells the peer what it did, and ends everything.
-    pub(super) fn fail(&mut self, fault: Fault) {
-        if self.lost.is_none() {
-            let last = if self.role == Role::Server { self.last_id } else { 0 };
-            frame::put_go_away(self.out.frames(), last, fault.reason.0, fault.text);
-        }
-        self.lose(fault.text);
-    }
-
-    /// The connection is gone; so are its streams.
-    pub(super) fn lose(&mut self, why: &'static str) {
-        if self.lost.is_some() {
-            return;
-        }
-        self.lost = Some(why);
-        self.accepted.clear();
-        for stream in self.streams.iter_mut() {
-            if !stream.is_closed() {
-                stream.broken = Some(Broken::Lost(why));
-            }
-            stream.wake();
         }
     }
 

@@ -12,6 +12,7 @@ use gwproxy_core::timer::{Deadline, Timer};
 use tokio::io::AsyncWrite;
 
 use super::conn::{Accepted, Conn, Fault, Role};
+use super::frame::{Head, Kind};
 use super::{PING_INTERVAL, PING_TIMEOUT, Reason};
 use crate::h1::read::Reader;
 
@@ -28,9 +29,9 @@ const LINGER: Duration = Duration::from_secs(2);
 /// How long a peer may take.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Patience {
-    /// The preface, and a frame or a field block from its first byte.
+    /// The preface, and a frame or a field block from its first byte, but for DATA.
     pub(super) head: Duration,
-    /// A write without progress.
+    /// A write, or a DATA frame, without progress.
     pub(super) write: Duration,
     /// Without a stream; none: someone else watches.
     pub(super) idle: Option<Duration>,
@@ -66,6 +67,7 @@ enum Phase {
 enum Wait {
     Write(u64),
     Head(u64),
+    Data(u64),
     Sign(u64),
     Pong(u64),
     Idle(u64),
@@ -120,9 +122,13 @@ impl Driver {
             if self.phase == Phase::Open && self.conn.with(|state| state.is_done()) {
                 self.phase = Phase::Closing;
             }
+            let mut is_write_blocked = flushed.is_pending();
             if self.phase == Phase::Closing && flushed.is_ready() {
-                let _ = ready!(Pin::new(&mut self.stream).poll_shutdown(cx));
-                self.phase = Phase::Lingering;
+                // TLS has a last word of its own, for which there may be no room.
+                is_write_blocked = Pin::new(&mut self.stream).poll_shutdown(cx).is_pending();
+                if !is_write_blocked {
+                    self.phase = Phase::Lingering;
+                }
             }
             match self.poll_read(cx, accept) {
                 Poll::Ready(true) => continue,
@@ -137,7 +143,7 @@ impl Driver {
                 state.set_driver(cx);
                 state.out.release();
             });
-            ready!(self.poll_time(cx, flushed.is_pending()));
+            ready!(self.poll_time(cx, is_write_blocked));
             if self.phase == Phase::Lingering {
                 return Poll::Ready(());
             }
@@ -235,7 +241,7 @@ impl Driver {
                 self.is_pinged = true;
                 self.conn.with(|state| state.ping());
             }
-            Some(Wait::Head(_)) => {
+            Some(Wait::Head(_) | Wait::Data(_)) => {
                 self.fail(Fault { reason: Reason::PROTOCOL_ERROR, text: "a frame took too long" });
             }
             Some(Wait::Write(_) | Wait::Pong(_)) => {
@@ -252,9 +258,14 @@ impl Driver {
             return Some(Wait::Linger);
         }
         let unread = self.reader.buf.len();
+        let is_within_data =
+            Head::parse(&self.reader.buf).is_some_and(|head| head.kind == Kind::Data);
         self.conn.with(|state| {
             if is_write_blocked {
                 Some(Wait::Write(state.out.written))
+            } else if is_within_data {
+                // On a slow line one takes its time, as the body it belongs to may.
+                Some(Wait::Data(self.read))
             } else if state.is_within_frame(unread) {
                 Some(Wait::Head(state.frames))
             } else if state.is_farewell_announced() {
@@ -272,7 +283,7 @@ impl Driver {
 
     fn limit(&self, wait: Wait) -> Option<Duration> {
         match wait {
-            Wait::Write(_) => Some(self.patience.write),
+            Wait::Write(_) | Wait::Data(_) => Some(self.patience.write),
             Wait::Head(_) => Some(self.patience.head),
             Wait::Sign(_) => Some(PING_INTERVAL),
             Wait::Pong(_) => Some(PING_TIMEOUT),

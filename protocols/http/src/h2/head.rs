@@ -74,6 +74,11 @@ impl Fields {
         }
     }
 
+    /// Whether it is a message's head: trailers have no pseudo-header field.
+    pub(super) fn is_head(&self) -> bool {
+        self.has_pseudo
+    }
+
     fn header(&mut self, name: HeaderName, value: HeaderValue) {
         if name == CONTENT_LENGTH {
             let length = content_length(value.as_bytes());

@@ -31,8 +31,13 @@ pub(crate) use handle::{Recv, StreamIo};
 
 /// Bytes one stream may send before it is read (`SETTINGS_INITIAL_WINDOW_SIZE`).
 const STREAM_WINDOW_BYTES: u32 = 256 * 1024;
-/// Bytes a connection may send before it is read.
-const CONNECTION_WINDOW_BYTES: u32 = 1024 * 1024;
+/// Bytes a client's connection may send before it is read.
+const CLIENT_WINDOW_BYTES: u32 = 1024 * 1024;
+/// The same of a node's, whose streams belong to many: as much as they may all hold, so that those
+/// who do not read their answers hold up nobody else's.
+const NODE_WINDOW_BYTES: u32 = crate::pool::STREAMS_MAX as u32 * STREAM_WINDOW_BYTES;
+/// Bytes read of a connection after which its peer is told.
+const RETURN_BYTES: u32 = CLIENT_WINDOW_BYTES / 2;
 /// Bytes queued on a connection above which its streams wait.
 const OUT_BYTES_MAX: usize = 64 * 1024;
 /// Silence after which the peer is asked whether it is still there.

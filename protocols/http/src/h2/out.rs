@@ -48,8 +48,28 @@ impl Out {
         self.queued + self.gathered.len()
     }
 
+    /// Where the next byte will stand among those ever written.
+    pub(super) fn position(&self) -> u64 {
+        self.written + self.len() as u64
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+
+    /// All of it, as if it had been written.
+    #[cfg(test)]
+    pub(super) fn take(&mut self) -> Vec<u8> {
+        let all: Vec<u8> = self
+            .queue
+            .iter()
+            .chain([&Bytes::copy_from_slice(&self.gathered)])
+            .flatten()
+            .copied()
+            .collect();
+        self.written += all.len() as u64;
+        self.consume(all.len());
+        all
     }
 
     /// Frees the buffers of an idle connection.

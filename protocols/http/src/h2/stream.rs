@@ -9,11 +9,12 @@ use slab::Slab;
 
 use super::Reason;
 
-/// Data frames up to this size are gathered while nobody reads them: a peer that sends thousands
-/// of tiny ones must not cost more memory than their bytes.
-const TINY_BYTES: usize = 1024;
+/// Data frames up to this size are gathered while nobody reads them. Others keep the buffer alive
+/// that they were read into, and that may be eight times as large; a peer must not make us hold
+/// more than that for what it sends.
+const TINY_BYTES: usize = 8 * 1024;
 /// Until this many are gathered.
-const GATHER_BYTES: usize = 4 * 1024;
+const GATHER_BYTES: usize = 16 * 1024;
 
 /// One stream, for as long as someone holds a handle to it.
 #[derive(Debug)]
@@ -42,6 +43,8 @@ pub(super) struct Stream {
     pub(super) expected: Option<u64>,
     /// The request was HEAD: `Content-Length` says nothing about its answer.
     pub(super) is_head_request: bool,
+    /// Where its head stands among the bytes of the connection (client).
+    pub(super) asked_at: u64,
     pub(super) recv_waker: Option<Waker>,
     pub(super) send_waker: Option<Waker>,
     pub(super) handles: u8,
@@ -85,6 +88,7 @@ impl Stream {
             unreturned: 0,
             expected: None,
             is_head_request: false,
+            asked_at: 0,
             recv_waker: None,
             send_waker: None,
             handles: 1,
@@ -103,7 +107,7 @@ impl Stream {
                     return last.extend_from_slice(&data);
                 }
                 Some(Event::Data(_) | Event::Gathered(_)) => {
-                    let mut gathered = BytesMut::with_capacity(GATHER_BYTES);
+                    let mut gathered = BytesMut::with_capacity(data.len().max(TINY_BYTES / 2));
                     gathered.extend_from_slice(&data);
                     return self.events.push_back(Event::Gathered(gathered));
                 }

@@ -6,9 +6,9 @@ use bytes::{Buf, Bytes, BytesMut};
 use http::Method;
 use http::StatusCode;
 
+use super::ending::{FAREWELL, Farewell};
 use super::{
-    Accepted, Block, FAREWELL, Fault, INITIAL_FRAME_BYTES, Role, STREAM_WINDOW_BYTES, STREAMS_MAX,
-    State,
+    Accepted, Block, Fault, INITIAL_FRAME_BYTES, Role, STREAM_WINDOW_BYTES, STREAMS_MAX, State,
 };
 use crate::h2::Reason;
 use crate::h2::frame::{
@@ -25,7 +25,7 @@ const INTERIM_MAX: u8 = 10;
 const BLOCK_FRAMES_MAX: u32 = 64;
 /// Held streams, open or not, from which on new ones are refused: cancelled work must be put away
 /// before there is more.
-const HELD_MAX: usize = 2 * STREAMS_MAX;
+pub(super) const HELD_MAX: usize = 2 * STREAMS_MAX;
 
 type Received = Result<(), Fault>;
 
@@ -89,9 +89,7 @@ impl State {
             Kind::RstStream => return self.rst_stream(head, payload, now),
             _ => {}
         }
-        if !self.idle_frames.take(now) {
-            return fault(Reason::ENHANCE_YOUR_CALM, "too many frames without content");
-        }
+        self.charge_idle_frame(now)?;
         match head.kind {
             Kind::Settings => self.settings(head, payload),
             Kind::Ping => self.pinged(head, payload),
@@ -116,7 +114,8 @@ impl State {
         };
         let Some(key) = self.streams.find(head.stream) else {
             self.give_back_on_connection(payload.len());
-            return self.late(head.stream, now);
+            // What crossed our reset costs its sender more than us, but for empty frames.
+            return self.late(head.stream, payload.is_empty(), now);
         };
         let Some(stream) = self.streams.get_mut(key) else { return Ok(()) };
         if stream.is_recv_ended {
@@ -218,7 +217,10 @@ impl State {
         if self.role == Role::Server && id % 2 == 1 && id > self.last_id {
             return self.request(id, fields, section, ends, now);
         }
-        self.late(id, now)
+        if self.role == Role::Server && fields.is_head() {
+            return fault(Reason::PROTOCOL_ERROR, "a stream id that is not above the last one");
+        }
+        self.late(id, true, now)
     }
 
     fn request(
@@ -229,14 +231,15 @@ impl State {
         ends: bool,
         now: Instant,
     ) -> Received {
-        if self.farewell == super::Farewell::Said {
+        if self.farewell == Farewell::Said {
             // RFC 9113 §6.8: the client was told that it is not served, and may send it elsewhere.
             return Ok(());
         }
         self.last_id = id;
         if self.streams.open() >= STREAMS_MAX || self.streams.held() >= HELD_MAX {
             frame::put_rst_stream(self.out.frames(), id, Reason::REFUSED_STREAM.0);
-            return self.charge_reset(now);
+            // Nothing was begun, and a client that has not seen our SETTINGS cannot know.
+            return self.charge_idle_frame(now);
         }
         self.opened += 1;
         let head = fields.request(section, self.bounds.fields);
@@ -334,20 +337,18 @@ impl State {
         };
         let reason = Reason(u32::from_be_bytes(reason));
         let Some(key) = self.streams.find(head.stream) else {
-            return self.late_but_harmless(head.stream, now);
+            return self.late_but_harmless(head.stream, true, now);
         };
-        let was_answered = self.streams.get(key).is_some_and(|stream| stream.is_recv_ended);
         self.end_early(key, Broken::Reset(reason));
-        if self.role == Role::Client && was_answered {
-            // RFC 9113 §8.1: the node has answered and wants no more of the request.
-            return Ok(());
-        }
+        // Nothing may follow it.
+        self.remember_end(head.stream);
         self.charge_reset(now)
     }
 
-    /// A stream was given up for the peer's sake: work for nothing.
+    /// A stream was given up for the peer's sake: work for nothing. A node can only give up what
+    /// we have asked of it, and a proxy's streams to it belong to many.
     fn charge_reset(&mut self, now: Instant) -> Received {
-        if self.resets.take(now) {
+        if self.role == Role::Client || self.resets.take(now) {
             return Ok(());
         }
         fault(Reason::ENHANCE_YOUR_CALM, "too many streams reset")
@@ -365,25 +366,31 @@ impl State {
     }
 
     /// A frame for a stream that is not open: a mistake, or it crossed our reset.
-    fn late(&mut self, id: u32, now: Instant) -> Received {
+    fn late(&mut self, id: u32, costs: bool, now: Instant) -> Received {
         if self.ended.contains(&id) {
             return fault(Reason::STREAM_CLOSED, "a frame for a stream that has ended");
         }
-        self.late_but_harmless(id, now)
+        self.late_but_harmless(id, costs, now)
     }
 
-    fn late_but_harmless(&mut self, id: u32, now: Instant) -> Received {
+    fn late_but_harmless(&mut self, id: u32, costs: bool, now: Instant) -> Received {
         if self.is_idle(id) {
             return fault(Reason::PROTOCOL_ERROR, "a frame for a stream that was never opened");
         }
-        if !self.idle_frames.take(now) {
-            return fault(Reason::ENHANCE_YOUR_CALM, "too many frames for closed streams");
+        if costs { self.charge_idle_frame(now) } else { Ok(()) }
+    }
+
+    fn charge_idle_frame(&mut self, now: Instant) -> Received {
+        if self.idle_frames.take(now) {
+            return Ok(());
         }
-        Ok(())
+        fault(Reason::ENHANCE_YOUR_CALM, "too many frames without content")
     }
 
     fn is_idle(&self, id: u32) -> bool {
-        id.is_multiple_of(2) || id > self.last_id
+        // Requests that crossed our last GOAWAY are not served; the rest of them comes as well.
+        let was_told = self.role == Role::Server && self.farewell == Farewell::Said;
+        id.is_multiple_of(2) || (id > self.last_id && !was_told)
     }
 
     fn settings(&mut self, head: &Head, payload: &[u8]) -> Received {
@@ -400,11 +407,14 @@ impl State {
         if !rest.is_empty() {
             return fault(Reason::FRAME_SIZE_ERROR, "SETTINGS is not a multiple of six bytes");
         }
+        let window = self.initial_window;
         for &[a, b, c, d, e, f] in settings {
             let (name, value) = (u16::from_be_bytes([a, b]), u32::from_be_bytes([c, d, e, f]));
             self.set(name, value)?;
         }
+        self.shift_windows(self.initial_window - window)?;
         self.has_settings = true;
+        self.wake_settings();
         frame::put_head(self.out.frames(), 0, Kind::Settings, ACK, 0);
         self.wake_senders();
         Ok(())
@@ -423,14 +433,7 @@ impl State {
                 if i64::from(value) > WINDOW_MAX {
                     return fault(Reason::FLOW_CONTROL_ERROR, "a window above 2^31-1");
                 }
-                let change = i64::from(value) - self.initial_window;
                 self.initial_window = i64::from(value);
-                for stream in self.streams.iter_mut() {
-                    stream.send_window += change;
-                    if stream.send_window > WINDOW_MAX {
-                        return fault(Reason::FLOW_CONTROL_ERROR, "a window above 2^31-1");
-                    }
-                }
             }
             setting::MAX_FRAME_SIZE => {
                 if !(16_384..=16_777_215).contains(&value) {
@@ -440,6 +443,20 @@ impl State {
                 self.frame_bytes = INITIAL_FRAME_BYTES;
             }
             _ => {}
+        }
+        Ok(())
+    }
+
+    /// RFC 9113 §6.9.2. Once for a whole SETTINGS frame, which can say it thousands of times.
+    fn shift_windows(&mut self, change: i64) -> Received {
+        if change == 0 {
+            return Ok(());
+        }
+        for stream in self.streams.iter_mut() {
+            stream.send_window += change;
+            if stream.send_window > WINDOW_MAX {
+                return fault(Reason::FLOW_CONTROL_ERROR, "a window above 2^31-1");
+            }
         }
         Ok(())
     }

@@ -158,6 +158,12 @@ impl Decoder {
         Ok(section(total))
     }
 
+    /// Bytes of the table, and how many entries share them.
+    #[cfg(test)]
+    pub(super) fn table(&self) -> (usize, usize) {
+        (self.size, self.entries.len())
+    }
+
     /// Makes room for `size` bytes more, as far as there can be.
     fn evict(&mut self, size: usize) {
         while self.size + size > self.size_max
@@ -294,7 +300,7 @@ fn checked_value(value: Bytes) -> Option<HeaderValue> {
 
 /// An integer with a prefix of `bits` bits (RFC 7541 §5.1). No integer that means anything here
 /// needs more than 28 bits.
-fn integer(block: &mut &[u8], bits: u32) -> Result<usize, Malformed> {
+pub(super) fn integer(block: &mut &[u8], bits: u32) -> Result<usize, Malformed> {
     const CUT_OFF: Malformed = Malformed("the block ends within an integer");
     let (&first, mut rest) = block.split_first().ok_or(CUT_OFF)?;
     let mask = (1usize << bits) - 1;

@@ -211,6 +211,12 @@ impl Encoder {
         }
     }
 
+    /// Bytes of the table, and how many entries share them.
+    #[cfg(test)]
+    pub(super) fn table(&self) -> (usize, usize) {
+        (self.size, self.entries.len())
+    }
+
     fn evict(&mut self, size: usize) {
         while self.size + size > self.size_max
             && let Some(oldest) = self.entries.pop_back()
@@ -276,7 +282,7 @@ fn literal(out: &mut BytesMut, pattern: u8, bits: u32, name: usize, value: &[u8]
     string(out, value);
 }
 
-fn integer(out: &mut BytesMut, pattern: u8, bits: u32, mut value: usize) {
+pub(super) fn integer(out: &mut BytesMut, pattern: u8, bits: u32, mut value: usize) {
     let mask = (1usize << bits) - 1;
     if value < mask {
         return out.extend_from_slice(&[pattern | value as u8]);
