@@ -137,6 +137,7 @@ fn every_key_reaches_the_plan() {
     assert_eq!(app.nodes[2].target.to_string(), "http://10.0.0.3:9000");
     assert_eq!(app.upstream_host, HostPolicy::Fixed("internal.example".into()));
     assert_eq!((app.max_attempts, app.timeouts.response), (4, Duration::from_secs(9)));
+    assert!(plan.services[1].tls.danger_skip_verify && app.tls.certificate.is_some());
     assert!(app.tls.ca.is_some() && app.breaker.is_some() && app.health_check.is_some());
 
     // A key of the skeleton that this file does not use is a key without a test.
