@@ -61,6 +61,7 @@ async fn build_one(
         cluster,
         limit: limit(service.limiter.as_ref())?,
         response_timeout: service.timeouts.response,
+        grpc: service.grpc,
         host: host(&service.upstream_host)?,
         key,
     })

@@ -21,7 +21,8 @@ use gwproxy_core::units::Span;
 use super::Wrong;
 use crate::config::{Network, Workers};
 use crate::plan::{
-    AccessLogFormat, AccessLogSink, HostPolicy, LogLevel, Plan, TlsFront, UpstreamTimeouts,
+    AccessLogFormat, AccessLogSink, Ambiguous, HostPolicy, LogLevel, Plan, TlsFront,
+    UpstreamTimeouts,
 };
 
 /// The process as a whole; also overrides what a file says.
@@ -56,6 +57,10 @@ pub(super) struct ProcessFlags {
         value_delimiter = ','
     )]
     trusted_proxies: Vec<Network>,
+    /// As many proxies in front are believed, whatever their addresses; 0 to 255 [default: 0]
+    #[arg(long, value_name = "N", env = "GWPROXY_TRUSTED_HOPS", hide_env = true,
+        value_parser = hops)]
+    trusted_hops: Option<u8>,
     /// Print the file that means the same, and stop
     #[arg(long, env = "GWPROXY_PRINT_CONFIG", hide_env = true,
         value_parser = switch)]
@@ -175,7 +180,7 @@ pub(super) struct NodeFlags {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Nodes")]
 pub(super) struct TimeoutFlags {
-    /// Wait so long for the first byte of a response [default: 15s]
+    /// Wait so long for the first byte of a response; 0s: no limit [default: 15s; gRPC: no limit]
     #[arg(long, value_name = "TIME", env = "GWPROXY_TIMEOUT", hide_env = true)]
     timeout: Option<Span>,
     /// Wait so long for a connection, TLS included [default: 2s]
@@ -199,6 +204,12 @@ fn count(text: &str) -> Result<NonZeroUsize, String> {
     })
 }
 
+/// Proxies in front.
+fn hops(text: &str) -> Result<u8, String> {
+    text.parse()
+        .map_err(|_| format!("`{text}` is not a number of proxies; write one from 0 to 255"))
+}
+
 /// A TCP port.
 pub(super) fn port(text: &str) -> Result<NonZeroU16, String> {
     text.parse().map_err(|_| {
@@ -213,6 +224,13 @@ fn format_parser() -> impl TypedValueParser<Value = AccessLogFormat> {
     PossibleValuesParser::new(["json", "combined"]).map(|name| match name.as_str() {
         "combined" => AccessLogFormat::Combined,
         _ => AccessLogFormat::Json,
+    })
+}
+
+pub(super) fn ambiguous_parser() -> impl TypedValueParser<Value = Ambiguous> {
+    PossibleValuesParser::new(["keep", "refuse"]).map(|name| match name.as_str() {
+        "keep" => Ambiguous::Keep,
+        _ => Ambiguous::Refuse,
     })
 }
 
@@ -243,9 +261,11 @@ impl ProcessFlags {
         put(&mut plan.access_log.format, self.access_log_format);
         put(&mut plan.log, self.log.level);
         put(&mut plan.admin, self.admin.map(Some));
+        put(&mut plan.trusted_proxies.hops, self.trusted_hops);
         put(&mut plan.grace, self.grace.map(Duration::from));
         if !self.trusted_proxies.is_empty() {
-            plan.trusted_proxies = self.trusted_proxies.into_iter().map(|net| net.0).collect();
+            plan.trusted_proxies.networks =
+                self.trusted_proxies.into_iter().map(|net| net.0).collect();
         }
     }
 }
@@ -339,7 +359,7 @@ impl TimeoutFlags {
         let usual = UpstreamTimeouts::default();
         UpstreamTimeouts {
             connect: self.connect_timeout.map_or(usual.connect, Duration::from),
-            response: self.timeout.map_or(usual.response, Duration::from),
+            response: self.timeout.map(Duration::from),
             ..usual
         }
     }

@@ -9,14 +9,14 @@ use clap::Args;
 use gwproxy_core::balance::Algorithm;
 use gwproxy_core::units::{Size, Span};
 
-use super::flags::{FrontFlags, NodeFlags, ProcessFlags, TimeoutFlags};
+use super::flags::{FrontFlags, NodeFlags, ProcessFlags, TimeoutFlags, ambiguous_parser, switch};
 use super::forward::ForwardFlags;
 use super::target;
 use super::{EXIT_USAGE, Invocation, Output, Wrong};
 use crate::config;
 use crate::plan::{
-    AccessLog, Action, GRACE, Listener, ListenerTimeouts, LogLevel, Plan, Protocol, Service,
-    ServiceId, WebSocket, default_workers,
+    AccessLog, Action, Ambiguous, GRACE, GrpcSettings, Listener, ListenerTimeouts, LogLevel, Plan,
+    Protocol, Service, ServiceId, Trusted, WebSocket, default_workers,
 };
 
 /// Proxy HTTP: HTTP/1.1 and HTTP/2, with WebSocket and gRPC passing through
@@ -59,6 +59,15 @@ pub(super) struct HttpArgs {
         display_order = 0
     )]
     to: Vec<String>,
+    /// Requests with `_` in the name of a field, which some servers take for `-`: keep or refuse
+    /// [default: refuse]
+    #[arg(long, value_name = "WHAT", env = "GWPROXY_UNDERSCORES", hide_env = true,
+        value_parser = ambiguous_parser(), help_heading = "Listener")]
+    underscores: Option<Ambiguous>,
+    /// Let field names leave as they were written, between HTTP/1 and HTTP/1
+    #[arg(long, env = "GWPROXY_PRESERVE_CASE", hide_env = true,
+        value_parser = switch, help_heading = "Listener")]
+    preserve_case: bool,
 }
 
 /// Proxy WebSocket only; anything else gets 426
@@ -180,9 +189,22 @@ struct SharedArgs {
     process: ProcessFlags,
 }
 
+/// What a listener has that only some commands have flags for.
+#[derive(Debug, Default)]
+struct Own {
+    websocket: WebSocket,
+    underscores: Ambiguous,
+    preserve_case: bool,
+}
+
 impl HttpArgs {
     pub(super) fn invocation(self) -> Result<Invocation, Wrong> {
-        self.shared.invocation(Protocol::Http, &self.to, Some(&self.forward), WebSocket::default())
+        let own = Own {
+            underscores: self.underscores.unwrap_or_default(),
+            preserve_case: self.preserve_case,
+            ..Own::default()
+        };
+        self.shared.invocation(Protocol::Http, &self.to, Some(&self.forward), own)
     }
 }
 
@@ -193,19 +215,20 @@ impl WsArgs {
             ping: self.ping.map_or(usual.ping, |ping| (!ping.is_zero()).then_some(ping.get())),
             max_message: self.max_message.unwrap_or(usual.max_message),
         };
-        self.shared.invocation(Protocol::Ws, &self.to, Some(&self.forward), websocket)
+        let own = Own { websocket, ..Own::default() };
+        self.shared.invocation(Protocol::Ws, &self.to, Some(&self.forward), own)
     }
 }
 
 impl TcpArgs {
     pub(super) fn invocation(self) -> Result<Invocation, Wrong> {
-        self.shared.invocation(Protocol::Tcp, &self.to, None, WebSocket::default())
+        self.shared.invocation(Protocol::Tcp, &self.to, None, Own::default())
     }
 }
 
 impl GrpcArgs {
     pub(super) fn invocation(self) -> Result<Invocation, Wrong> {
-        self.shared.invocation(Protocol::Grpc, &self.to, None, WebSocket::default())
+        self.shared.invocation(Protocol::Grpc, &self.to, None, Own::default())
     }
 }
 
@@ -215,10 +238,10 @@ impl SharedArgs {
         protocol: Protocol,
         to: &[String],
         forward: Option<&ForwardFlags>,
-        websocket: WebSocket,
+        own: Own,
     ) -> Result<Invocation, Wrong> {
         let print = self.process.print_config;
-        let plan = self.plan(protocol, to, forward, websocket)?;
+        let plan = self.plan(protocol, to, forward, own)?;
         Ok(if print { printed(&plan) } else { Invocation::Serve(Box::new(plan)) })
     }
 
@@ -227,7 +250,7 @@ impl SharedArgs {
         protocol: Protocol,
         to: &[String],
         forward: Option<&ForwardFlags>,
-        websocket: WebSocket,
+        own: Own,
     ) -> Result<Plan, Wrong> {
         let (action, services) = self.action(protocol, to, forward)?;
         let usual = ListenerTimeouts::default();
@@ -246,7 +269,10 @@ impl SharedArgs {
                 idle: front.idle_timeout.map_or(usual.idle, Duration::from),
                 ..usual
             },
-            websocket,
+            preserve_case: own.preserve_case,
+            encoded_slash: Ambiguous::default(),
+            underscores: own.underscores,
+            websocket: own.websocket,
         };
         let mut plan = Plan {
             workers: default_workers(),
@@ -257,7 +283,7 @@ impl SharedArgs {
             access_log: AccessLog::default(),
             log: LogLevel::default(),
             grace: GRACE,
-            trusted_proxies: Vec::new(),
+            trusted_proxies: Trusted::default(),
         };
         self.process.apply(&mut plan);
         Ok(plan)
@@ -315,6 +341,7 @@ impl SharedArgs {
             breaker: self.nodes.breaker.clone(),
             limiter: None,
             timeouts: self.timeouts.timeouts(),
+            grpc: GrpcSettings::default(),
             tls: self.nodes.tls()?,
             upstream_host: self.nodes.upstream_host.clone().unwrap_or_default(),
             max_attempts: Service::MAX_ATTEMPTS,

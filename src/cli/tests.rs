@@ -67,7 +67,8 @@ const ONE_LINERS: &[&str] = &[
     "http --to http://a:1 --access-log off",
     "http --to http://a:1 --access-log /var/log/a.log --access-log-format combined",
     "http --to http://a:1 --access-log-format combined",
-    "http --to http://a:1 --trusted-proxy 10.0.0.0/8 --trusted-proxy 192.0.2.1,fd00::/8",
+    "http --to http://a:1 --trusted-proxy 10.0.0.0/8 --trusted-proxy 192.0.2.1,fd00::/8 --trusted-hops 2",
+    "http --to http://a:1 --underscores keep --preserve-case",
     "http --forward",
     "http --forward --allow *.example.com,10.0.0.0/8 --allow [::1]:80 --deny a.example.com:443",
     "http --forward --allow-private --allow-port 443,8443 --timeout 1s --connect-timeout 1s",
@@ -127,8 +128,11 @@ const ANY_PROXY: &[&[&str]] = &[
         "--access-log #:'\"{é",
     ],
     &["", "--admin unix:/run/admin.sock", "--admin :0"],
-    &["", "--trusted-proxy ::1,10.1.2.3/8"],
+    &["", "--trusted-proxy ::1,10.1.2.3/8", "--trusted-hops 255"],
 ];
+
+const HTTP: &[&[&str]] =
+    &[&["", "--underscores keep", "--underscores refuse"], &["", "--preserve-case"]];
 
 const WITH_NODES: &[&[&str]] = &[
     &["--to a:1", "--to a:1=0 --to [::1]:2=65535", "--to unix:/run/x.sock,b.example:2=3"],
@@ -155,11 +159,11 @@ fn command_line() -> impl Strategy<Value = String> {
     let picks = proptest::collection::vec(any::<proptest::sample::Index>(), 32);
     (0_usize..6, picks).prop_map(|(kind, picks)| {
         let (command, tables): (_, &[&[&[&str]]]) = match kind {
-            0 => ("http", &[ANY_PROXY, WITH_NODES]),
+            0 => ("http", &[ANY_PROXY, WITH_NODES, HTTP]),
             1 => ("ws", &[ANY_PROXY, WITH_NODES, WEBSOCKET]),
             2 => ("tcp", &[ANY_PROXY, WITH_NODES]),
             3 => ("grpc", &[ANY_PROXY, WITH_NODES]),
-            4 => ("http", &[ANY_PROXY, FORWARD]),
+            4 => ("http", &[ANY_PROXY, FORWARD, HTTP]),
             _ => ("ws", &[ANY_PROXY, FORWARD, WEBSOCKET]),
         };
         let flags = tables.iter().copied().flatten().zip(&picks).map(|(all, pick)| *pick.get(all));
@@ -371,6 +375,7 @@ fn what_is_wrong_is_said_and_pointed_at() {
         ("http --forward --allow-port 0", &["'0' for '--allow-port <PORT>'", "from 1 to 65535"]),
         ("http --forward --allow-port 443,https", &["'https'", "is not a port", "with commas"]),
         ("tcp --to a:1=0 --to b:1=0", &["every node has the weight 0"]),
+        ("http --to http://a:1 --trusted-hops 256", &["from 0 to 255"]),
         ("http --to 3000", &["port without a host; write `localhost:3000`"]),
         ("http --to http://a:1,b:x", &["'b:x' for '--to'"]),
         ("http --to http://a:1 --max-connections 0", &["from 1 up", "`10000`"]),
@@ -417,7 +422,7 @@ fn flags_reach_the_plan() {
     assert_eq!(service.nodes[1].target.to_string(), "wss://b:2");
     assert_eq!(service.nodes[1].weight.get(), 4);
     assert_eq!(service.timeouts.connect.as_secs(), 1);
-    assert_eq!(service.timeouts.response.as_secs(), 3);
+    assert_eq!(service.timeouts.response, Some(std::time::Duration::from_secs(3)));
     assert_eq!((plan.workers, plan.grace.as_secs(), plan.log.as_str()), (2, 4, "debug"));
     assert_eq!(plan.admin.unwrap().to_string(), "127.0.0.1:1");
 }

@@ -14,7 +14,7 @@ use super::report::{Code, Diagnostic, Place};
 use super::service;
 use crate::plan::{
     AccessLog, GRACE, HostPattern, Listener, PathPrefix, Plan, Protocol, Route, Service, ServiceId,
-    default_workers,
+    Trusted, default_workers,
 };
 
 /// The plan of a file. `found` says what could not be read and was told already; what follows
@@ -42,7 +42,10 @@ pub(super) fn check(file: File, found: &mut Found) -> Plan {
         },
         log: file.log.unwrap_or_default(),
         grace: file.grace.map_or(GRACE, Duration::from),
-        trusted_proxies: file.trusted_proxies.into_iter().map(|net| net.0).collect(),
+        trusted_proxies: Trusted {
+            networks: file.trusted_proxies.into_iter().map(|net| net.0).collect(),
+            hops: file.trusted_hops,
+        },
     }
 }
 

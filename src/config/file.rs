@@ -23,8 +23,8 @@ use serde::{Deserialize, Serialize};
 use super::de::Spanned;
 use super::short::Short;
 use crate::plan::{
-    AccessLogFormat, AccessLogSink, Destination, HostPattern, HostPolicy, LogLevel, Method,
-    PathPrefix, Protocol, User,
+    AccessLogFormat, AccessLogSink, Ambiguous, Destination, GrpcSettings, HostPattern, HostPolicy,
+    LogLevel, Method, PathPrefix, Protocol, User,
 };
 
 pub(super) use leaves::Name;
@@ -49,6 +49,8 @@ pub(super) struct File {
     pub(super) grace: Option<Span>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(super) trusted_proxies: Vec<Network>,
+    #[serde(skip_serializing_if = "is_default")]
+    pub(super) trusted_hops: u8,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) admin: Option<Spanned<Short<AdminFile>>>,
     pub(super) listeners: Vec<Spanned<ListenerFile>>,
@@ -95,6 +97,12 @@ pub(super) struct ListenerFile {
     pub(super) limiter: Option<LimitSettings>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) timeouts: Option<ListenerTimeoutsFile>,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(super) preserve_case: bool,
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub(super) encoded_slash: Ambiguous,
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub(super) underscores: Ambiguous,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) websocket: Option<WebSocketFile>,
 }
@@ -237,6 +245,8 @@ pub(super) struct ServiceFile {
     pub(super) limiter: Option<LimitSettings>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) timeouts: Option<UpstreamTimeoutsFile>,
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub(super) grpc: GrpcSettings,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) tls: Option<Spanned<ClientTlsFile>>,
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -40,6 +40,9 @@ impl Check<'_> {
                 .map_or(Listener::MAX_CONNECTIONS, std::num::NonZero::get),
             limiter: file.limiter,
             timeouts: listener_timeouts(&file.timeouts.unwrap_or_default()),
+            preserve_case: file.preserve_case,
+            encoded_slash: file.encoded_slash,
+            underscores: file.underscores,
             websocket: websocket(&file.websocket.unwrap_or_default()),
         })
     }
@@ -155,7 +158,7 @@ fn forward_of(file: &ForwardFile) -> Forward {
     let mut timeouts = UpstreamTimeouts::default();
     if let Some(file) = &file.timeouts {
         timeouts.connect = file.connect.map_or(timeouts.connect, Duration::from);
-        timeouts.response = file.response.map_or(timeouts.response, Duration::from);
+        timeouts.response = file.response.map(Duration::from);
         timeouts.keep_alive = file.keep_alive.map_or(timeouts.keep_alive, Duration::from);
     }
     Forward {

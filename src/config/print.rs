@@ -32,7 +32,8 @@ pub fn print(plan: &Plan) -> Result<String, String> {
         log: different(plan.log, &LogLevel::default()),
         access_log: different(&plan.access_log, &&AccessLog::default()).map(access_log),
         grace: different(plan.grace, &GRACE).map(span).transpose()?,
-        trusted_proxies: plan.trusted_proxies.iter().map(|net| Network(*net)).collect(),
+        trusted_proxies: plan.trusted_proxies.networks.iter().map(|net| Network(*net)).collect(),
+        trusted_hops: plan.trusted_proxies.hops,
         admin: plan.admin.clone().map(|bind| Short(AdminFile { bind }).into()),
         listeners: each(&plan.listeners, |one| listener(one, plan))?,
         routes: each(&plan.routes, |one| route(one, plan))?,
@@ -99,6 +100,9 @@ fn listener(one: &Listener, plan: &Plan) -> Result<ListenerFile, String> {
         timeouts: different(&one.timeouts, &&ListenerTimeouts::default())
             .map(listener_timeouts)
             .transpose()?,
+        preserve_case: one.preserve_case,
+        encoded_slash: one.encoded_slash,
+        underscores: one.underscores,
         websocket: different(&one.websocket, &&WebSocket::default()).map(websocket).transpose()?,
     })
 }
@@ -159,7 +163,7 @@ fn upstream_timeouts(one: &UpstreamTimeouts) -> Result<Option<UpstreamTimeoutsFi
     }
     Ok(Some(UpstreamTimeoutsFile {
         connect: time(one.connect, usual.connect)?,
-        response: time(one.response, usual.response)?,
+        response: one.response.map(span).transpose()?,
         keep_alive: time(one.keep_alive, usual.keep_alive)?,
     }))
 }
@@ -194,6 +198,7 @@ fn service(one: &Service) -> Result<ServiceFile, String> {
         breaker: one.breaker.clone(),
         limiter: one.limiter.clone(),
         timeouts: upstream_timeouts(&one.timeouts)?,
+        grpc: one.grpc,
         tls: different(one.tls.clone(), &ClientSettings::default())
             .map(|settings| ClientTlsFile::from(settings).into()),
         upstream_host: different(one.upstream_host.clone(), &HostPolicy::default()),

@@ -45,6 +45,7 @@ pub(super) fn lower(file: Spanned<ServiceFile>, found: &mut Found) -> Service {
         breaker: file.breaker,
         limiter: file.limiter,
         timeouts: timeouts(file.timeouts),
+        grpc: file.grpc,
         tls,
         upstream_host: file.upstream_host.unwrap_or_default(),
         max_attempts: file
@@ -117,7 +118,7 @@ fn timeouts(file: Option<UpstreamTimeoutsFile>) -> UpstreamTimeouts {
     let Some(file) = file else { return usual };
     UpstreamTimeouts {
         connect: file.connect.map_or(usual.connect, Duration::from),
-        response: file.response.map_or(usual.response, Duration::from),
+        response: file.response.map(Duration::from),
         keep_alive: file.keep_alive.map_or(usual.keep_alive, Duration::from),
     }
 }

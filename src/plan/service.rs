@@ -16,7 +16,7 @@ use gwproxy_core::units::Weight;
 use gwproxy_core::upstream::NodeAddr;
 use serde::{Deserialize, Serialize};
 
-use super::Protocol;
+use super::{GrpcSettings, Protocol};
 
 /// The index of a service in [`super::Plan::services`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -41,6 +41,8 @@ pub struct Service {
     pub limiter: Option<LimitSettings>,
     /// Timeouts towards its nodes.
     pub timeouts: UpstreamTimeouts,
+    /// What gRPC calls are held to.
+    pub grpc: GrpcSettings,
     /// TLS towards nodes whose scheme has it.
     pub tls: ClientSettings,
     /// The `Host` (`:authority`) its nodes see.
@@ -132,8 +134,9 @@ pub enum HostPolicy {
 pub struct UpstreamTimeouts {
     /// Connection and TLS handshake. Default 2 s (D06).
     pub connect: Duration,
-    /// From the request's end to the head of the response. Default 15 s (D07).
-    pub response: Duration,
+    /// From the request's end to the head of the response; zero: no limit. None: 15 s (D07), but
+    /// no limit for gRPC calls, which have deadlines of their own and may be watches.
+    pub response: Option<Duration>,
     /// An unused pooled connection. Default 50 s: below what nodes commonly keep (D04).
     pub keep_alive: Duration,
 }
@@ -192,7 +195,7 @@ impl Default for UpstreamTimeouts {
     fn default() -> Self {
         Self {
             connect: Duration::from_secs(2),
-            response: Duration::from_secs(15),
+            response: None,
             keep_alive: Duration::from_secs(50),
         }
     }

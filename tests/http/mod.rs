@@ -1,12 +1,16 @@
 //! HTTP through the built binary: what a client and an upstream see on the wire.
 
 mod abuse;
+mod calls;
+mod conformance;
 mod downgrade;
 mod failure;
 mod fields;
 mod framing;
 mod gateway;
+mod interim;
 mod load;
+mod paths;
 mod peers;
 mod reverse;
 mod streaming;

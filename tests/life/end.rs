@@ -12,7 +12,7 @@ const GET: &str = "GET / HTTP/1.1\r\nHost: a\r\n\r\n";
 const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
 
 /// An origin that answers `/` at once and anything else when told.
-fn held() -> (Origin, Sender<()>) {
+pub(super) fn held() -> (Origin, Sender<()>) {
     let (go, told) = channel::<()>();
     let told = Mutex::new(told);
     let origin = Origin::start(move |peer: &mut Peer| {

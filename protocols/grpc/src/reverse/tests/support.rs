@@ -47,7 +47,7 @@ impl Handle for Front {
     ) -> gwproxy_http::Response {
         let rescue = crate::rescue_for(request.headers());
         let grpc = Grpc::new(&self.reverse).obeying(self.settings);
-        match grpc.forward(request, &client, &self.cluster, &Terms::default()).await {
+        match grpc.forward(Box::new(request), &client, &self.cluster, &Terms::default()).await {
             Ok(response) => response,
             Err(error) => match rescue {
                 Some(rescue) => rescue.answer(&error),
