@@ -218,7 +218,7 @@ impl State {
         if self.role == Role::Server && id % 2 == 1 && id > self.last_id {
             return self.request(id, fields, section, ends, now);
         }
-        if self.role == Role::Server && fields.is_head() {
+        if self.role == Role::Server && fields.is_head() && !self.ended.contains(&id) {
             return fault(Reason::PROTOCOL_ERROR, "a stream id that is not above the last one");
         }
         self.late(id, true, now)

@@ -98,7 +98,7 @@ fn stream_ids_only_grow() {
     server.hear(&headers(1, GET, true)).unwrap();
     server.hear(&headers(3, GET, true)).unwrap();
     server.answer(server.keys[0]);
-    assert_eq!(server.ends_at(&headers(1, GET, true)), Reason::PROTOCOL_ERROR, "used before");
+    assert_eq!(server.ends_at(&headers(1, GET, true)), Reason::STREAM_CLOSED, "used before");
 }
 
 /// RFC 9113 §5.1: after its own last word a peer has nothing more to say.
