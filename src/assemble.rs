@@ -16,6 +16,7 @@ use gwproxy_core::units::Span;
 use gwproxy_core::upstream::Cluster;
 use gwproxy_core::worker::{Phase, Workers};
 use gwproxy_http::forward;
+use gwproxy_http::h1::head::Limits;
 use gwproxy_http::reverse::Reverse;
 use gwproxy_http::serve::{Server, Settings, Timeouts};
 use gwproxy_http::upstream::Upstream;
@@ -28,8 +29,8 @@ use crate::gateway::limit::Limit;
 use crate::gateway::recorded::Recorded;
 use crate::gateway::router::Router;
 use crate::gateway::session::Recorder;
-use crate::gateway::{Gateway, Only, Service, Shared, Table, Target};
-use crate::plan::{self, AccessLogFormat, AccessLogSink, Action, Plan, Protocol};
+use crate::gateway::{Frontend, Gateway, Only, Service, Shared, Table, Target, first_byte};
+use crate::plan::{self, AccessLogFormat, AccessLogSink, Action, Plan, Protocol, Trusted};
 
 /// A process at work.
 #[derive(Debug)]
@@ -63,7 +64,7 @@ struct Blueprint {
     table: Arc<ArcSwap<Table>>,
     listeners: Vec<Part>,
     metrics: Arc<Metrics>,
-    trusted: Arc<[ipnet::IpNet]>,
+    trusted: Arc<Trusted>,
     log_format: AccessLogFormat,
 }
 
@@ -219,7 +220,7 @@ impl Part {
         }
         let target = match &self.plan.action {
             Action::Serve(service) => Target::Serve(service.index()),
-            Action::Route => Target::Route,
+            Action::Route => Target::Route(self.plan.encoded_slash),
             Action::Forward(forward) => return self.serve_forward(forward, shared, upstream),
         };
         let upgrade = Rc::new(WebSocket::new(self.websocket()));
@@ -230,15 +231,15 @@ impl Part {
             Protocol::Ws => Only::WebSocket,
             Protocol::Http | Protocol::Tcp => Only::Any,
         };
-        let gateway = Gateway::new(
-            Arc::clone(&blueprint.table),
-            Rc::clone(shared),
-            Rc::new(reverse),
-            Arc::clone(&self.plan.name),
+        let frontend = Frontend {
+            listener: Arc::clone(&self.plan.name),
             target,
             only,
-            self.limit.clone(),
-        );
+            limit: self.limit.clone(),
+            underscores: self.plan.underscores,
+        };
+        let (table, shared) = (Arc::clone(&blueprint.table), Rc::clone(shared));
+        let gateway = Gateway::new(table, shared, Rc::new(reverse), frontend);
         Rc::new(Server::new(gateway, Rc::clone(upstream.worker()), self.settings()))
     }
 
@@ -256,7 +257,7 @@ impl Part {
                 ports: forward.ports.clone(),
             },
             connect_timeout: forward.timeouts.connect,
-            first_byte: forward.timeouts.response,
+            first_byte: first_byte(forward.timeouts.response, false),
             tunnel_idle: self.plan.timeouts.idle,
             websocket_only: self.plan.protocol == Protocol::Ws,
             ..forward::Settings::default()
@@ -273,13 +274,13 @@ impl Part {
     fn settings(&self) -> Settings {
         let timeouts = &self.plan.timeouts;
         Settings {
+            limits: Limits { preserve_case: self.plan.preserve_case, ..Limits::default() },
             timeouts: Timeouts {
                 head: timeouts.header,
                 body: timeouts.body,
                 keep_alive: timeouts.keep_alive,
             },
             half_close: self.plan.half_close,
-            ..Settings::default()
         }
     }
 

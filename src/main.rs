@@ -20,6 +20,7 @@ fn main() -> ExitCode {
             logging::start(echo.log);
             tools::echo(*echo)
         }
+        Invocation::EchoHelp(kind, output) => say(&tools::echo_help(kind, output)),
         Invocation::CertDev { names } => say(&tools::cert_dev(&names)),
         Invocation::CertShow { ca_only } => say(&tools::cert_show(ca_only)),
         Invocation::Done(output) => say(&output),

@@ -17,7 +17,6 @@ use std::time::Duration;
 use gwproxy_core::limit::LimitSettings;
 use gwproxy_core::net::ListenAddr;
 use gwproxy_core::units::Size;
-use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 /// Text in and out through `FromStr` and `Display`, for serde's `try_from` and `into`.
@@ -39,8 +38,11 @@ macro_rules! string_conversions {
 use string_conversions;
 
 pub use forward::{Forward, ForwardParseError, PasswordHash, User};
+pub use gwproxy_grpc::deadline::Settings as GrpcSettings;
 pub use gwproxy_http::forward::{Destination, Ports};
 pub use gwproxy_http::serve::HalfClose;
+pub use gwproxy_http::wire::Ambiguous;
+pub use gwproxy_http::wire::forwarded::Trusted;
 pub use route::{HostPattern, Method, PathPrefix, Route, RouteParseError, in_order};
 pub use service::{
     EchoKind, HostPolicy, Node, Scheme, Service, ServiceId, ServiceParseError, Target,
@@ -70,8 +72,8 @@ pub struct Plan {
     pub log: LogLevel,
     /// How long open exchanges may take after the first SIGTERM or SIGINT.
     pub grace: Duration,
-    /// Peers whose `X-Forwarded-*` and `Forwarded` are believed. Empty: nobody's.
-    pub trusted_proxies: Vec<IpNet>,
+    /// Proxies whose `X-Forwarded-*` and `Forwarded` are believed. Default: nobody's.
+    pub trusted_proxies: Trusted,
 }
 
 /// One address that is listened on.
@@ -97,6 +99,15 @@ pub struct Listener {
     /// What HTTP/1 clients mean by ending their sending direction. TCP listeners have no use for
     /// it: they carry a half-close as it comes.
     pub half_close: HalfClose,
+    /// Field names leave as they were written, in their order, where both sides speak HTTP/1.
+    /// Default false: in small letters.
+    pub preserve_case: bool,
+    /// What becomes of `%2F` in the paths of requests that go by [`Plan::routes`]. Default: they
+    /// are refused (D23).
+    pub encoded_slash: Ambiguous,
+    /// What becomes of requests with a `_` in the name of a field, which CGI takes for a `-`.
+    /// Default: they are refused (D24); gRPC calls and forward proxies pass them on always.
+    pub underscores: Ambiguous,
     /// WebSocket behaviour, for `ws` listeners and for upgrades through `http` listeners.
     pub websocket: WebSocket,
 }

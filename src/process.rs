@@ -1,16 +1,17 @@
 //! The life of the process: start, say so, wait for a signal, drain, stop.
 
+mod announce;
+
 use std::io::Write as _;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use gwproxy_core::net::ListenAddr;
-use gwproxy_http::forward::guide;
+use gwproxy_core::units::counted;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::{Instant, sleep};
 
-use crate::assemble::{self, Announced, Running};
-use crate::plan::{Action, Plan, Protocol};
+use crate::assemble::{self, Running};
+use crate::plan::Plan;
 
 /// How often a draining process looks whether the last connection is gone.
 const LOOK: Duration = Duration::from_millis(20);
@@ -35,13 +36,13 @@ async fn live(plan: &Plan) -> Result<(), String> {
     let mut signals =
         Signals::new().map_err(|error| format!("cannot wait for signals: {error}"))?;
     let running = assemble::start(plan).await?;
-    announce(&running);
+    announce::all(&running);
     let name = signals.next().await;
     match drain(running, plan.grace, name, &mut signals).await {
         0 => Ok(()),
         cut => {
-            let grace = plan.grace;
-            Err(format!("the grace period is over: {cut} connections cut off after {grace:?}"))
+            let (cut, grace) = (counted(cut, "connection"), plan.grace);
+            Err(format!("the grace period is over: {cut} cut off after {grace:?}"))
         }
     }
 }
@@ -56,7 +57,8 @@ async fn drain(running: Running, grace: Duration, name: &str, signals: &mut Sign
     let open = running.workers.connections();
     if open > 0 {
         tracing::info!(
-            "{name}: {open} connections finish within {grace:?}; a second signal stops at once"
+            "{name}: up to {grace:?} for {} to finish; a second signal stops at once",
+            counted(open, "connection")
         );
     }
     let mut cut = 0;
@@ -65,7 +67,8 @@ async fn drain(running: Running, grace: Duration, name: &str, signals: &mut Sign
         tokio::select! {
             () = sleep(LOOK) => {}
             name = signals.next() => {
-                tracing::info!("{name} again: stopping with {} connections open", running.workers.connections());
+                let open = counted(running.workers.connections(), "connection");
+                tracing::info!("{name} again: stopping with {open} open");
                 break;
             }
         }
@@ -76,84 +79,6 @@ async fn drain(running: Running, grace: Duration, name: &str, signals: &mut Sign
     }
     running.stop();
     cut
-}
-
-/// One line for each listener: what, where, and how to use it.
-fn announce(running: &Running) {
-    let mut out = std::io::stderr().lock();
-    for listener in &running.listeners {
-        let _ = writeln!(out, "{}", line(listener));
-        if let Action::Forward(forward) = &listener.plan.action
-            && forward.unsafe_open
-            && forward.users.is_empty()
-        {
-            let _ = writeln!(
-                out,
-                "WARNING: this forward proxy is open: whoever can reach {} can use it",
-                listener.addr
-            );
-        }
-        if let Action::Forward(_) = listener.plan.action {
-            let _ = write!(out, "{}", guide(&listener.addr, listener.plan.tls.is_some()));
-        }
-    }
-    if let Some(addr) = &running.admin {
-        let dial = dialled(addr);
-        let _ = writeln!(out, "admin on http://{dial}   try: curl http://{dial}/metrics");
-    }
-}
-
-fn line(listener: &Announced) -> String {
-    let Announced { plan, addr } = listener;
-    let tls = plan.tls.is_some();
-    let dial = dialled(addr);
-    let (kind, scheme) = match (&plan.action, plan.protocol, tls) {
-        (Action::Forward(_), _, false) => ("forward proxy", "http"),
-        (Action::Forward(_), _, true) => ("forward proxy", "https"),
-        (_, Protocol::Http, false) => ("http", "http"),
-        (_, Protocol::Http, true) => ("http", "https"),
-        (_, Protocol::Ws, false) => ("ws", "ws"),
-        (_, Protocol::Ws, true) => ("ws", "wss"),
-        (_, Protocol::Tcp, false) => ("tcp", "tcp"),
-        (_, Protocol::Tcp, true) => ("tcp", "tls"),
-        (_, Protocol::Grpc, false) => ("grpc", "grpc"),
-        (_, Protocol::Grpc, true) => ("grpc", "grpcs"),
-    };
-    let insecure = if tls { " -k" } else { "" };
-    let hint = match (&plan.action, plan.protocol, addr) {
-        (_, _, ListenAddr::Unix(path)) => {
-            format!("curl --unix-socket {} http://x/", path.display())
-        }
-        (Action::Forward(_), ..) => format!("curl -x {scheme}://{dial} https://example.com/"),
-        (_, Protocol::Http, _) => format!("curl{insecure} {scheme}://{dial}/"),
-        (_, Protocol::Ws, _) => format!("python3 -m websockets {scheme}://{dial}/"),
-        (_, Protocol::Tcp, _) if tls => format!("openssl s_client -connect {dial}"),
-        (_, Protocol::Tcp, _) => format!("nc {}", dial.replace(':', " ")),
-        (_, Protocol::Grpc, _) => {
-            let plain = if tls { "-insecure" } else { "-plaintext" };
-            format!("grpcurl {plain} {dial} list")
-        }
-    };
-    let everywhere = if is_everywhere(addr) { " (every address of this machine)" } else { "" };
-    format!("{kind} on {scheme}://{dial}{everywhere}   try: {hint}")
-}
-
-fn is_everywhere(addr: &ListenAddr) -> bool {
-    match addr {
-        ListenAddr::Any(_) => true,
-        ListenAddr::Tcp(addr) => addr.ip().is_unspecified(),
-        ListenAddr::Unix(_) => false,
-    }
-}
-
-/// What to write to reach a listener from this machine.
-fn dialled(addr: &ListenAddr) -> String {
-    match addr {
-        ListenAddr::Any(port) => format!("localhost:{port}"),
-        ListenAddr::Tcp(addr) if addr.ip().is_unspecified() => format!("localhost:{}", addr.port()),
-        ListenAddr::Tcp(addr) => addr.to_string(),
-        ListenAddr::Unix(path) => format!("unix:{}", path.display()),
-    }
 }
 
 /// Says why the process ends; exit code 1.

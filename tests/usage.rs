@@ -3,7 +3,7 @@
 
 use serde_json::Value;
 
-use crate::support::{Conn, Origin, Proxy, echo, gwproxy, gwproxy_with};
+use crate::support::{Conn, Origin, Proxy, echo, gwproxy, gwproxy_with, home, run, wrapped};
 
 /// Runs it; wrong usage, with all of this in what it says, and nothing on standard output.
 #[track_caller]
@@ -245,6 +245,13 @@ fn b_3_print_config_is_a_file_that_runs() {
         assert_eq!(checked.code, Some(0), "{command:?}: {}", checked.text());
         let again = gwproxy(&["run", path, "--print-config"]).ok();
         assert_eq!(again.text(), printed.text(), "{command:?}");
+        for stdin in ["-", "/dev/stdin"] {
+            let home = home();
+            let mut piped = wrapped(&[], &home);
+            piped.args(["run", stdin, "--print-config"]);
+            let again = run(&mut piped, &printed.stdout).ok();
+            assert_eq!(again.text(), printed.text(), "{stdin}: {command:?}");
+        }
     }
 }
 
@@ -317,5 +324,43 @@ fn help_has_an_example_for_every_command() {
         assert!(help.contains("Example"), "{command}: {help}");
         assert!(help.contains(&format!("gwproxy {command}")), "{command}: {help}");
     }
+    assert_eq!(gwproxy(&["help", "http"]).ok().text(), gwproxy(&["http", "--help"]).ok().text());
+    // What an echo server can be asked for stands in its own help.
+    for (kind, control) in [("http", "/status/503"), ("ws", "/push"), ("tcp", ""), ("grpc", "")] {
+        let help = gwproxy(&["echo", kind, "--help"]).ok().text();
+        assert!(help.contains(&format!("What echo {kind} can be asked for:")), "{help}");
+        assert!(help.contains(control), "{help}");
+    }
     assert!(gwproxy(&["--version"]).ok().text().starts_with("gwproxy "));
+}
+
+/// A refusal of what nobody typed says where it comes from; what is typed wins.
+#[test]
+fn a_value_of_the_environment_is_said_to_be_one() {
+    let to = ["http", "--to", "http://127.0.0.1:9"];
+    for (arguments, name, value, flag, why) in [
+        (&to[..], "GWPROXY_TIMEOUT", "15", "--timeout", "add a unit"),
+        (&to, "GWPROXY_TLS_DEV", "maybe", "--tls-dev", "`true` or `false`"),
+        (&to, "GWPROXY_MAX_CONNECTIONS", "0", "--max-connections", "from 1 up"),
+        (&to, "GWPROXY_LOG", "loud", "--log", "possible values: off, error"),
+        (&to, "GWPROXY_FORWARD", "1", "--forward", "exclude each other"),
+        (&to, "GWPROXY_ALLOW", "a.test", "--allow", "is for forward proxies"),
+        (&to, "GWPROXY_TLS_CERT", "a.pem", "--tls-cert", "needs its --tls-key"),
+        (&to, "GWPROXY_CLIENT_CA", "a.pem", "--client-ca", "need TLS in front"),
+        (&["http"], "GWPROXY_TO", "ftp://a:1", "--to", "`ftp://a:1` does not fit http"),
+        (&["http", "--forward"], "GWPROXY_USER", "ann:hunter2", "--user", "must be a hash"),
+        (&["run", "examples/quickstart.yaml"], "GWPROXY_WORKERS", "0", "--workers", "1 to 1024"),
+    ] {
+        let done = gwproxy_with(arguments, &[(name, value)]);
+        assert_eq!(done.code, Some(2), "{name}: {}", done.stderr);
+        let tip = format!("tip: {flag} was not typed: it is the environment's {name}");
+        assert!(done.stderr.contains(why) && done.stderr.contains(&tip), "{}", done.stderr);
+        assert!(!done.stderr.contains("hunter2"), "{}", done.stderr);
+    }
+    // `--timeout` is typed here, so the variable had no say.
+    for typed in [&["--timeout", "7"][..], &["--timeout=7"]] {
+        let done = gwproxy_with(&[&to, typed].concat(), &[("GWPROXY_TIMEOUT", "15")]);
+        assert_eq!(done.code, Some(2));
+        assert!(!done.stderr.contains("GWPROXY_TIMEOUT"), "{}", done.stderr);
+    }
 }

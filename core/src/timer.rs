@@ -122,11 +122,11 @@ impl Shared {
 }
 
 impl Deadline {
-    /// Expires after `after`, rounded up to ticks.
+    /// Expires after `after`, rounded up to ticks; what is too long to count never does.
     pub fn arm(&self, after: Duration) {
         // The stored tick can be old when the driver was parked, so read the clock: a deadline
         // must never fire early. `Instant::now` is a vDSO call, some 20 ns.
-        let ticks = after.as_millis().div_ceil(TICK.as_millis()) as u64;
+        let ticks = after.as_millis().div_ceil(TICK.as_millis()).try_into().unwrap_or(UNARMED);
         let at = self.shared.tick_of(Instant::now()).saturating_add(ticks).saturating_add(1);
         self.set(at);
     }
@@ -230,6 +230,18 @@ mod tests {
             assert!(!deadline.is_expired());
             deadline.disarm();
             advance(Duration::from_mins(1)).await;
+            tokio::task::yield_now().await;
+            assert!(!deadline.is_expired());
+        })
+        .await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_too_long_to_count_never_fires() {
+        with_timer(async |timer| {
+            let deadline = timer.deadline();
+            deadline.arm(Duration::MAX);
+            advance(Duration::from_hours(24)).await;
             tokio::task::yield_now().await;
             assert!(!deadline.is_expired());
         })

@@ -18,6 +18,14 @@ use serde::{Deserialize, Serialize, Serializer};
 pub use size::Size;
 pub use span::Span;
 
+/// `1 node`, `2 nodes`: for sentences. `word` is one whose plural takes an `s`.
+pub fn counted(count: usize, word: &str) -> String {
+    match count {
+        1 => format!("1 {word}"),
+        _ => format!("{count} {word}s"),
+    }
+}
+
 /// So many per time: `100/s`, `5/min`, `1000/h`, `10/500ms`.
 ///
 /// Units: `s`, `min`, `h`, `d`, or a [`Span`]. At most 4 294 967 295 per unit, never 0.

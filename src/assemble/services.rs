@@ -61,6 +61,7 @@ async fn build_one(
         cluster,
         limit: limit(service.limiter.as_ref())?,
         response_timeout: service.timeouts.response,
+        grpc: service.grpc,
         host: host(&service.upstream_host)?,
         key,
     })
@@ -123,13 +124,16 @@ async fn check_names(service: &plan::Service, endpoints: &[Endpoint]) -> Result<
             continue;
         }
         if let Err(error) = tokio::net::lookup_host((&*at.host, at.port)).await {
-            tracing::warn!(service = %service.id, host = %at.host, %error, "a node's name does not resolve");
-            failed.push(at.host.to_string());
+            failed.push((at.host.to_string(), error));
         }
     }
-    if failed.is_empty() || failed.len() < endpoints.len() {
+    if failed.len() < endpoints.len() {
+        for (host, error) in failed {
+            tracing::warn!(service = %service.id, %host, %error, "a node's name does not resolve");
+        }
         return Ok(());
     }
+    let failed: Vec<String> = failed.into_iter().map(|(host, _)| host).collect();
     Err(format!(
         "no node of the service `{}` can be reached: `{}` does not resolve to an address; check \
          the spelling, or write the address itself",

@@ -3,9 +3,11 @@
 // Doc comments of flags are the text of `--help`, which is no Markdown.
 #![allow(clippy::doc_markdown)]
 
-use std::path::PathBuf;
+use std::io::Read;
+use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum};
+use gwproxy_core::units::counted;
 
 use super::flags::ProcessFlags;
 use super::{EXIT_USAGE, Invocation, Output, proxy};
@@ -21,9 +23,11 @@ Examples:
   Say more than the file says; flags win over it:
     gwproxy run gateway.yaml --log debug --access-log /var/log/gwproxy.log
   The file as it is understood, defaults left out:
-    gwproxy run gateway.yaml --print-config")]
+    gwproxy run gateway.yaml --print-config
+  What flags mean, as a file that is never written:
+    gwproxy http --to http://localhost:3000 --print-config | gwproxy run -")]
 pub(super) struct RunArgs {
-    /// The configuration (YAML)
+    /// The configuration (YAML); - reads it from standard input
     #[arg(value_name = "FILE", env = "GWPROXY_CONFIG", hide_env = true)]
     file: PathBuf,
     #[command(flatten)]
@@ -41,7 +45,7 @@ Examples:
 
 Exit codes: 0 the file is right, 2 it is not.")]
 pub(super) struct CheckArgs {
-    /// The configuration (YAML)
+    /// The configuration (YAML); - reads it from standard input
     #[arg(value_name = "FILE", env = "GWPROXY_CONFIG", hide_env = true)]
     file: PathBuf,
     /// How to tell it
@@ -65,8 +69,8 @@ enum Format {
 }
 
 impl RunArgs {
-    pub(super) fn invocation(self) -> Invocation {
-        let mut plan = match config::load(&self.file) {
+    pub(super) fn invocation(self, stdin: &mut dyn Read) -> Invocation {
+        let mut plan = match load(&self.file, stdin) {
             Ok(plan) => plan,
             Err(report) => {
                 return Invocation::Done(Output {
@@ -83,8 +87,8 @@ impl RunArgs {
 }
 
 impl CheckArgs {
-    pub(super) fn invocation(self) -> Invocation {
-        let (text, code) = match (config::load(&self.file), self.format) {
+    pub(super) fn invocation(self, stdin: &mut dyn Read) -> Invocation {
+        let (text, code) = match (load(&self.file, stdin), self.format) {
             (Ok(plan), Format::Text) => (format!("ok: {}\n", count(&plan)), 0),
             (Ok(_), Format::Json) => ("[]\n".into(), 0),
             (Err(report), Format::Text) => (report.to_string(), EXIT_USAGE),
@@ -95,15 +99,19 @@ impl CheckArgs {
     }
 }
 
+fn load(file: &Path, stdin: &mut dyn Read) -> Result<Plan, config::Report> {
+    if file == Path::new("-") {
+        config::load_from(stdin, "standard input")
+    } else {
+        config::load(file)
+    }
+}
+
 fn count(plan: &Plan) -> String {
-    let some = |count: usize, word: &str| match count {
-        1 => format!("1 {word}"),
-        _ => format!("{count} {word}s"),
-    };
     format!(
         "{}, {}, {}",
-        some(plan.listeners.len(), "listener"),
-        some(plan.routes.len(), "route"),
-        some(plan.services.len(), "service")
+        counted(plan.listeners.len(), "listener"),
+        counted(plan.routes.len(), "route"),
+        counted(plan.services.len(), "service")
     )
 }

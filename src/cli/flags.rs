@@ -4,12 +4,12 @@
 // Doc comments of flags are the text of `--help`, which is no Markdown.
 #![allow(clippy::doc_markdown)]
 
-use std::num::NonZeroUsize;
+use std::num::{NonZeroU16, NonZeroUsize};
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
-use clap::builder::{BoolishValueParser, PossibleValuesParser, TypedValueParser};
+use clap::builder::{PossibleValuesParser, TypedValueParser};
 use gwproxy_core::balance::Algorithm;
 use gwproxy_core::breaker::BreakerSettings;
 use gwproxy_core::health::HealthSettings;
@@ -21,7 +21,8 @@ use gwproxy_core::units::Span;
 use super::Wrong;
 use crate::config::{Network, Workers};
 use crate::plan::{
-    AccessLogFormat, AccessLogSink, HostPolicy, LogLevel, Plan, TlsFront, UpstreamTimeouts,
+    AccessLogFormat, AccessLogSink, Ambiguous, HostPolicy, LogLevel, Plan, TlsFront,
+    UpstreamTimeouts,
 };
 
 /// The process as a whole; also overrides what a file says.
@@ -47,7 +48,8 @@ pub(super) struct ProcessFlags {
     /// too; if something is cut off then, the exit code is 1 [default: 30s]
     #[arg(long, value_name = "TIME", env = "GWPROXY_GRACE", hide_env = true)]
     grace: Option<Span>,
-    /// Networks whose X-Forwarded-* and Forwarded are believed (repeat or separate by commas)
+    /// Networks whose X-Forwarded-* and Forwarded are believed (repeat or use commas)
+    /// [default: nobody's]
     #[arg(
         long = "trusted-proxy",
         value_name = "CIDR",
@@ -56,9 +58,13 @@ pub(super) struct ProcessFlags {
         value_delimiter = ','
     )]
     trusted_proxies: Vec<Network>,
+    /// As many proxies in front are believed, whatever their addresses; 0 to 255 [default: 0]
+    #[arg(long, value_name = "N", env = "GWPROXY_TRUSTED_HOPS", hide_env = true,
+        value_parser = hops)]
+    trusted_hops: Option<u8>,
     /// Print the file that means the same, and stop
     #[arg(long, env = "GWPROXY_PRINT_CONFIG", hide_env = true,
-        value_parser = BoolishValueParser::new())]
+        value_parser = switch)]
     pub(super) print_config: bool,
 }
 
@@ -86,7 +92,8 @@ pub(super) struct ListenFlags {
         default_value = "127.0.0.1:8080"
     )]
     pub(super) listen: ListenAddr,
-    /// TLS in front: the certificate chain (PEM); repeat with --tls-key for more names
+    /// TLS in front: the certificate chain (PEM); repeat with --tls-key for more names, or use
+    /// commas
     #[arg(
         long,
         value_name = "FILE",
@@ -106,7 +113,7 @@ pub(super) struct ListenFlags {
     tls_key: Vec<PathBuf>,
     /// TLS in front with a certificate of your own development authority (`gwproxy cert dev`)
     #[arg(long, env = "GWPROXY_TLS_DEV", hide_env = true,
-        value_parser = BoolishValueParser::new())]
+        value_parser = switch)]
     tls_dev: bool,
     /// Ask clients for a certificate of one of these authorities (PEM)
     #[arg(long, value_name = "FILE", env = "GWPROXY_CLIENT_CA", hide_env = true)]
@@ -124,11 +131,12 @@ pub(super) struct FrontFlags {
     #[command(flatten)]
     pub(super) listen: ListenFlags,
     /// Rate limit, for example 100/s,burst=50,by=ip (by: ip, global, header:NAME, cookie:NAME,
-    /// query:NAME)
+    /// query:NAME) [default: none]
     #[arg(long, value_name = "LIMIT", env = "GWPROXY_LIMIT", hide_env = true)]
     pub(super) limit: Option<LimitSettings>,
     /// Connections open at once, over all workers [default: 10000]
-    #[arg(long, value_name = "N", env = "GWPROXY_MAX_CONNECTIONS", hide_env = true)]
+    #[arg(long, value_name = "N", env = "GWPROXY_MAX_CONNECTIONS", hide_env = true,
+        value_parser = count)]
     pub(super) max_connections: Option<NonZeroUsize>,
     /// Close tunnels, WebSockets, streams and TCP connections on which nothing moved for so long
     /// [default: 5m]
@@ -140,13 +148,17 @@ pub(super) struct FrontFlags {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Nodes")]
 pub(super) struct NodeFlags {
-    /// How a node is chosen [default: round_robin]
+    /// How a node is chosen: round_robin, weighted_round_robin, random, power_of_two,
+    /// least_connections, ip_hash, consistent_hash or first [default: round_robin, and
+    /// weighted_round_robin where nodes have different weights]
     #[arg(long, value_name = "ALGORITHM", env = "GWPROXY_BALANCE", hide_env = true)]
     pub(super) balance: Option<Algorithm>,
-    /// Circuit breaker, for example 50%,window=10s,min=20,open=5s
+    /// Circuit breaker: this share of failures opens it, for example
+    /// 50%,window=10s,min=20,open=5s [default: none]
     #[arg(long, value_name = "BREAKER", env = "GWPROXY_BREAKER", hide_env = true)]
     pub(super) breaker: Option<BreakerSettings>,
-    /// Ask nodes whether they are well: a path as /healthz, or tcp
+    /// Ask nodes whether they are well: a path as /healthz, or tcp; for example
+    /// /healthz,interval=5s,timeout=2s,rise=2,fall=3 [default: never]
     #[arg(long, value_name = "CHECK", env = "GWPROXY_HEALTH", hide_env = true)]
     pub(super) health: Option<HealthSettings>,
     /// The Host that nodes see: preserve (the client's), node (the node's own) or a name
@@ -161,7 +173,7 @@ pub(super) struct NodeFlags {
     upstream_server_name: Option<TlsName>,
     /// DANGER: take any certificate from nodes; whoever is in between can read and change all
     #[arg(long, env = "GWPROXY_UPSTREAM_DANGER_SKIP_VERIFY", hide_env = true,
-        value_parser = BoolishValueParser::new())]
+        value_parser = switch)]
     upstream_danger_skip_verify: bool,
 }
 
@@ -169,7 +181,7 @@ pub(super) struct NodeFlags {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Nodes")]
 pub(super) struct TimeoutFlags {
-    /// Wait so long for the first byte of a response [default: 15s]
+    /// Wait so long for the first byte of a response; 0s: no limit [default: 15s; gRPC: no limit]
     #[arg(long, value_name = "TIME", env = "GWPROXY_TIMEOUT", hide_env = true)]
     timeout: Option<Span>,
     /// Wait so long for a connection, TLS included [default: 2s]
@@ -177,10 +189,49 @@ pub(super) struct TimeoutFlags {
     connect_timeout: Option<Span>,
 }
 
+/// A flag without a value; in the environment it needs one.
+pub(super) fn switch(text: &str) -> Result<bool, String> {
+    match text.to_ascii_lowercase().as_str() {
+        "1" | "on" | "true" | "yes" => Ok(true),
+        "" | "0" | "false" | "no" | "off" => Ok(false),
+        _ => Err(format!("`{text}` is neither yes nor no; write `true` or `false`")),
+    }
+}
+
+/// A number of something that there must be one of.
+fn count(text: &str) -> Result<NonZeroUsize, String> {
+    text.parse().map_err(|_| {
+        format!("`{text}` is not a number from 1 up; write it in digits, for example `10000`")
+    })
+}
+
+/// Proxies in front.
+fn hops(text: &str) -> Result<u8, String> {
+    text.parse()
+        .map_err(|_| format!("`{text}` is not a number of proxies; write one from 0 to 255"))
+}
+
+/// A TCP port.
+pub(super) fn port(text: &str) -> Result<NonZeroU16, String> {
+    text.parse().map_err(|_| {
+        format!(
+            "`{text}` is not a port; write a number from 1 to 65535, and several with commas \
+             (`443,8443`)"
+        )
+    })
+}
+
 fn format_parser() -> impl TypedValueParser<Value = AccessLogFormat> {
     PossibleValuesParser::new(["json", "combined"]).map(|name| match name.as_str() {
         "combined" => AccessLogFormat::Combined,
         _ => AccessLogFormat::Json,
+    })
+}
+
+pub(super) fn ambiguous_parser() -> impl TypedValueParser<Value = Ambiguous> {
+    PossibleValuesParser::new(["keep", "refuse"]).map(|name| match name.as_str() {
+        "keep" => Ambiguous::Keep,
+        _ => Ambiguous::Refuse,
     })
 }
 
@@ -211,9 +262,11 @@ impl ProcessFlags {
         put(&mut plan.access_log.format, self.access_log_format);
         put(&mut plan.log, self.log.level);
         put(&mut plan.admin, self.admin.map(Some));
+        put(&mut plan.trusted_proxies.hops, self.trusted_hops);
         put(&mut plan.grace, self.grace.map(Duration::from));
         if !self.trusted_proxies.is_empty() {
-            plan.trusted_proxies = self.trusted_proxies.into_iter().map(|net| net.0).collect();
+            plan.trusted_proxies.networks =
+                self.trusted_proxies.into_iter().map(|net| net.0).collect();
         }
     }
 }
@@ -238,8 +291,8 @@ impl ListenFlags {
         if !given && !self.tls_dev {
             if self.client_ca.is_some() || self.client_auth.is_some() {
                 return Err(Wrong(
-                    "client certificates need TLS in front: add --tls-cert and --tls-key, or \
-                     --tls-dev"
+                    "--client-ca and --client-auth: client certificates need TLS in front; add \
+                     --tls-cert and --tls-key, or --tls-dev"
                         .into(),
                 ));
             }
@@ -307,7 +360,7 @@ impl TimeoutFlags {
         let usual = UpstreamTimeouts::default();
         UpstreamTimeouts {
             connect: self.connect_timeout.map_or(usual.connect, Duration::from),
-            response: self.timeout.map_or(usual.response, Duration::from),
+            response: self.timeout.map(Duration::from),
             ..usual
         }
     }

@@ -6,11 +6,10 @@
 use std::num::NonZeroU16;
 
 use clap::Args;
-use clap::builder::BoolishValueParser;
 use gwproxy_core::net::ListenAddr;
 
 use super::Wrong;
-use super::flags::NodeFlags;
+use super::flags::{NodeFlags, port, switch};
 use crate::plan::{Destination, Forward, Ports, UpstreamTimeouts, User};
 
 /// A forward proxy's rules.
@@ -19,7 +18,7 @@ use crate::plan::{Destination, Forward, Ports, UpstreamTimeouts, User};
 pub(super) struct ForwardFlags {
     /// Be a forward proxy: clients say where to
     #[arg(long, env = "GWPROXY_FORWARD", hide_env = true,
-        value_parser = BoolishValueParser::new())]
+        value_parser = switch)]
     pub(super) forward: bool,
     /// Let only these users in; the hash is of `gwproxy hash-password` (repeat for more)
     // Hashes have commas and dollars in them; a line break separates in the environment.
@@ -41,7 +40,7 @@ pub(super) struct ForwardFlags {
         value_delimiter = ','
     )]
     allow: Vec<Destination>,
-    /// Never let clients reach these; wins over --allow
+    /// Never let clients reach these, written as those of --allow; wins over it
     #[arg(
         long,
         value_name = "DESTINATION",
@@ -52,20 +51,22 @@ pub(super) struct ForwardFlags {
     deny: Vec<Destination>,
     /// Let clients reach private, loopback, link-local and metadata addresses
     #[arg(long, env = "GWPROXY_ALLOW_PRIVATE", hide_env = true,
-        value_parser = BoolishValueParser::new())]
+        value_parser = switch)]
     allow_private: bool,
-    /// Only these ports [default: CONNECT 443; plain requests 80, 443 and from 1024 up]
+    /// Only these ports (repeat or use commas)
+    /// [default: CONNECT 443; plain requests 80, 443 and from 1024 up]
     #[arg(
         long = "allow-port",
         value_name = "PORT",
         env = "GWPROXY_ALLOW_PORT",
         hide_env = true,
+        value_parser = port,
         value_delimiter = ','
     )]
     allow_ports: Vec<NonZeroU16>,
     /// DANGER: serve everyone who can reach the address, without users
     #[arg(long, env = "GWPROXY_UNSAFE_OPEN", hide_env = true,
-        value_parser = BoolishValueParser::new())]
+        value_parser = switch)]
     unsafe_open: bool,
 }
 

@@ -3,7 +3,7 @@
 // Doc comments of flags are the text of `--help`, which is no Markdown.
 #![allow(clippy::doc_markdown)]
 
-use std::io::Read;
+use std::io::{IsTerminal as _, Read, Write as _};
 
 use argon2::Argon2;
 use argon2::password_hash::PasswordHasher;
@@ -34,6 +34,10 @@ impl HashPasswordArgs {
     // A method like those of the other commands.
     #[allow(clippy::unused_self)]
     pub(super) fn invocation(self, stdin: &mut dyn Read) -> Invocation {
+        if std::io::stdin().is_terminal() {
+            // Whoever forgot to pipe something in sees why nothing happens.
+            let _ = write!(std::io::stderr(), "Password (it is shown as you type): ");
+        }
         Invocation::Done(hash_password(stdin))
     }
 }

@@ -7,6 +7,7 @@ mod file;
 mod flags;
 mod forward;
 mod hash;
+mod hints;
 mod proxy;
 mod target;
 mod tools;
@@ -17,7 +18,7 @@ use std::io::Read;
 use clap::error::ErrorKind;
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
-use crate::plan::Plan;
+use crate::plan::{EchoKind, Plan};
 
 pub use tools::Echo;
 
@@ -43,6 +44,8 @@ pub enum Invocation {
     Done(Output),
     /// Run an echo server.
     Echo(Box<Echo>),
+    /// Say this, and then what this echo server can be asked for.
+    EchoHelp(EchoKind, Output),
     /// Run this.
     Serve(Box<Plan>),
 }
@@ -64,7 +67,6 @@ pub struct Output {
     name = "gwproxy",
     version,
     propagate_version = true,
-    disable_help_subcommand = true,
     arg_required_else_help = true,
     after_help = EXAMPLES
 )]
@@ -80,6 +82,9 @@ Examples:
   gwproxy tcp --listen :5433 --to db1:5432 --to db2:5432 a database with two nodes
   gwproxy run gateway.yaml                               the gateway
   gwproxy http --to http://a:1 --print-config            the file those flags mean
+
+Times are written as 500ms, 5s or 1m30s, sizes as 64KiB or 10MB, addresses to listen on as :8080,
+127.0.0.1:8080, [::1]:8080 or unix:/path. Lists take commas, or the flag again.
 
 Every flag can be given in the environment: --max-connections as GWPROXY_MAX_CONNECTIONS, and so
 on; what is typed wins. Exit codes: 0 done, 1 failed at run time, 2 wrong usage or configuration.";
@@ -104,16 +109,28 @@ struct Wrong(String);
 /// Reads the command line (`arguments` begin with the program's name). `stdin` is read only by
 /// commands that say so.
 pub fn parse(
-    arguments: impl IntoIterator<Item = impl Into<OsString> + Clone>,
+    arguments: impl IntoIterator<Item = impl Into<OsString>>,
     stdin: &mut dyn Read,
 ) -> Invocation {
+    let arguments: Vec<OsString> = arguments.into_iter().map(Into::into).collect();
     let mut grammar = Cli::command();
     let parsed = grammar
-        .try_get_matches_from_mut(arguments)
+        .try_get_matches_from_mut(&arguments)
         .and_then(|mut matches| Cli::from_arg_matches_mut(&mut matches));
     let command = match parsed {
         Ok(cli) => cli.command,
-        Err(error) => return Invocation::Done(Output::of_clap(&error)),
+        Err(mut error) => {
+            if error.use_stderr() {
+                hints::put_into(&mut error, &mut grammar, &arguments);
+            }
+            let output = Output::of_clap(&error);
+            let echo = tools::echo_asked_about(&arguments)
+                .filter(|_| error.kind() == ErrorKind::DisplayHelp);
+            return match echo {
+                Some(kind) => Invocation::EchoHelp(kind, output),
+                None => Invocation::Done(output),
+            };
+        }
     };
     let name = command.name();
     let invocation = match command {
@@ -121,14 +138,14 @@ pub fn parse(
         Command::Ws(args) => args.invocation(),
         Command::Tcp(args) => args.invocation(),
         Command::Grpc(args) => args.invocation(),
-        Command::Run(args) => Ok(args.invocation()),
-        Command::Check(args) => Ok(args.invocation()),
+        Command::Run(args) => Ok(args.invocation(stdin)),
+        Command::Check(args) => Ok(args.invocation(stdin)),
         Command::Echo(args) => args.invocation(),
         Command::Cert(args) => Ok(args.invocation()),
         Command::HashPassword(args) => Ok(args.invocation(stdin)),
     };
     invocation.unwrap_or_else(|Wrong(sentence)| {
-        grammar.build();
+        let sentence = hints::behind(sentence, &mut grammar, &arguments);
         let error = match grammar.find_subcommand_mut(name) {
             Some(command) => command.error(ErrorKind::ValueValidation, sentence),
             None => grammar.error(ErrorKind::ValueValidation, sentence),

@@ -10,14 +10,14 @@ use clap::builder::{PossibleValuesParser, TypedValueParser};
 use gwproxy_core::balance::Algorithm;
 use gwproxy_core::units::{Size, Span};
 
-use super::flags::{FrontFlags, NodeFlags, ProcessFlags, TimeoutFlags};
+use super::flags::{FrontFlags, NodeFlags, ProcessFlags, TimeoutFlags, ambiguous_parser, switch};
 use super::forward::ForwardFlags;
 use super::target;
 use super::{EXIT_USAGE, Invocation, Output, Wrong};
 use crate::config;
 use crate::plan::{
-    AccessLog, Action, GRACE, HalfClose, Listener, ListenerTimeouts, LogLevel, Plan, Protocol,
-    Service, ServiceId, WebSocket, default_workers,
+    AccessLog, Action, Ambiguous, GRACE, GrpcSettings, HalfClose, Listener, ListenerTimeouts,
+    LogLevel, Plan, Protocol, Service, ServiceId, Trusted, WebSocket, default_workers,
 };
 
 /// Proxy HTTP: HTTP/1.1 and HTTP/2, with WebSocket and gRPC passing through
@@ -48,7 +48,8 @@ pub(super) struct HttpArgs {
     shared: SharedArgs,
     #[command(flatten)]
     forward: ForwardFlags,
-    /// A node: http://, https:// or h2c://HOST:PORT, or unix:/path (repeat for more)
+    /// A node: http://, https:// or h2c://HOST:PORT, or unix:/path (repeat or use commas);
+    /// WEIGHT is its share beside the others, 0 to 65535 [default: 1]
     #[arg(
         long,
         value_name = "URL[=WEIGHT]",
@@ -71,6 +72,15 @@ pub(super) struct HttpArgs {
         value_parser = half_close_parser()
     )]
     half_close: Option<HalfClose>,
+    /// Requests with `_` in the name of a field, which some servers take for `-`: keep or refuse
+    /// [default: refuse]
+    #[arg(long, value_name = "WHAT", env = "GWPROXY_UNDERSCORES", hide_env = true,
+        value_parser = ambiguous_parser(), help_heading = "Listener")]
+    underscores: Option<Ambiguous>,
+    /// Let field names leave as they were written, between HTTP/1 and HTTP/1
+    #[arg(long, env = "GWPROXY_PRESERVE_CASE", hide_env = true,
+        value_parser = switch, help_heading = "Listener")]
+    preserve_case: bool,
 }
 
 /// Proxy WebSocket only; anything else gets 426
@@ -90,7 +100,8 @@ pub(super) struct WsArgs {
     shared: SharedArgs,
     #[command(flatten)]
     forward: ForwardFlags,
-    /// A node: ws://, wss://, http:// or https://HOST:PORT (repeat for more)
+    /// A node: ws://, wss://, http:// or https://HOST:PORT (repeat or use commas);
+    /// WEIGHT is its share beside the others, 0 to 65535 [default: 1]
     #[arg(
         long,
         value_name = "URL[=WEIGHT]",
@@ -136,7 +147,8 @@ Examples:
 pub(super) struct TcpArgs {
     #[command(flatten)]
     shared: SharedArgs,
-    /// A node: HOST:PORT, tcp:// or tls://HOST:PORT, or unix:/path (repeat for more)
+    /// A node: HOST:PORT, tcp:// or tls://HOST:PORT, or unix:/path (repeat or use commas);
+    /// WEIGHT is its share beside the others, 0 to 65535 [default: 1]
     #[arg(
         long,
         value_name = "HOST:PORT[=WEIGHT]",
@@ -163,7 +175,8 @@ Examples:
 pub(super) struct GrpcArgs {
     #[command(flatten)]
     shared: SharedArgs,
-    /// A node: HOST:PORT, grpc://, grpcs://, h2c://, http:// or https://HOST:PORT (repeat for more)
+    /// A node: HOST:PORT, grpc://, grpcs://, h2c://, http:// or https://HOST:PORT (repeat or use commas);
+    /// WEIGHT is its share beside the others, 0 to 65535 [default: 1]
     #[arg(
         long,
         value_name = "HOST:PORT[=WEIGHT]",
@@ -174,13 +187,6 @@ pub(super) struct GrpcArgs {
         display_order = 0
     )]
     to: Vec<String>,
-}
-
-/// What only some have, of their listener.
-#[derive(Debug, Default)]
-struct Own {
-    half_close: HalfClose,
-    websocket: WebSocket,
 }
 
 /// What all four have.
@@ -196,9 +202,23 @@ struct SharedArgs {
     process: ProcessFlags,
 }
 
+/// What a listener has that only some commands have flags for.
+#[derive(Debug, Default)]
+struct Own {
+    half_close: HalfClose,
+    websocket: WebSocket,
+    underscores: Ambiguous,
+    preserve_case: bool,
+}
+
 impl HttpArgs {
     pub(super) fn invocation(self) -> Result<Invocation, Wrong> {
-        let own = Own { half_close: self.half_close.unwrap_or_default(), ..Own::default() };
+        let own = Own {
+            underscores: self.underscores.unwrap_or_default(),
+            preserve_case: self.preserve_case,
+            half_close: self.half_close.unwrap_or_default(),
+            ..Own::default()
+        };
         self.shared.invocation(Protocol::Http, &self.to, Some(&self.forward), own)
     }
 }
@@ -265,6 +285,9 @@ impl SharedArgs {
                 ..usual
             },
             half_close: own.half_close,
+            preserve_case: own.preserve_case,
+            encoded_slash: Ambiguous::default(),
+            underscores: own.underscores,
             websocket: own.websocket,
         };
         let mut plan = Plan {
@@ -276,7 +299,7 @@ impl SharedArgs {
             access_log: AccessLog::default(),
             log: LogLevel::default(),
             grace: GRACE,
-            trusted_proxies: Vec::new(),
+            trusted_proxies: Trusted::default(),
         };
         self.process.apply(&mut plan);
         Ok(plan)
@@ -325,7 +348,7 @@ impl SharedArgs {
             (None, true) => Algorithm::WeightedRoundRobin,
             (None, false) => Algorithm::default(),
         };
-        Ok(Service {
+        let service = Service {
             id: "upstream".into(),
             protocol,
             nodes,
@@ -334,10 +357,15 @@ impl SharedArgs {
             breaker: self.nodes.breaker.clone(),
             limiter: None,
             timeouts: self.timeouts.timeouts(),
+            grpc: GrpcSettings::default(),
             tls: self.nodes.tls()?,
             upstream_host: self.nodes.upstream_host.clone().unwrap_or_default(),
             max_attempts: Service::MAX_ATTEMPTS,
-        })
+        };
+        service.check().map_err(|_| {
+            Wrong("--to: every node has the weight 0, which sends nothing; give one more".into())
+        })?;
+        Ok(service)
     }
 }
 

@@ -7,6 +7,7 @@ use argon2::Argon2;
 use argon2::password_hash::PasswordVerifier;
 use argon2::password_hash::phc::PasswordHash;
 use clap::CommandFactory;
+use proptest::prelude::*;
 
 use super::*;
 use crate::config;
@@ -68,7 +69,8 @@ const ONE_LINERS: &[&str] = &[
     "http --to http://a:1 --access-log off",
     "http --to http://a:1 --access-log /var/log/a.log --access-log-format combined",
     "http --to http://a:1 --access-log-format combined",
-    "http --to http://a:1 --trusted-proxy 10.0.0.0/8 --trusted-proxy 192.0.2.1,fd00::/8",
+    "http --to http://a:1 --trusted-proxy 10.0.0.0/8 --trusted-proxy 192.0.2.1,fd00::/8 --trusted-hops 2",
+    "http --to http://a:1 --underscores keep --preserve-case",
     "http --forward",
     "http --forward --allow *.example.com,10.0.0.0/8 --allow [::1]:80 --deny a.example.com:443",
     "http --forward --allow-private --allow-port 443,8443 --timeout 1s --connect-timeout 1s",
@@ -107,6 +109,87 @@ fn print_config_means_the_same_plan() {
         let only_files =
             report.diagnostics().iter().all(|one| one.code == config::Code::FileUnreadable);
         assert!(only_files, "{line}: {report}\n{yaml}");
+    }
+}
+
+/// Choices for each flag, the empty one among them, that can stand beside all others.
+const ANY_PROXY: &[&[&str]] = &[
+    &["", "-l :8443", "-l [::1]:0", "-l unix:/run/a,b.sock"],
+    &["", "--tls-dev"],
+    &["", "--limit 5/s", "--limit 7/500ms,burst=3,by=cookie:sid", "--limit 1/d,by=global"],
+    &["", "--max-connections 1"],
+    &["", "--idle-timeout 0s", "--idle-timeout 1h1ms"],
+    &["", "--timeout 250us", "--connect-timeout 1d"],
+    &["", "--workers 1", "--workers 1024"],
+    &["", "--grace 0s", "--log off", "--log trace"],
+    &[
+        "",
+        "--access-log ./off --access-log-format combined",
+        "--access-log off",
+        "--access-log /a/${HOME}/$${b}$",
+        "--access-log #:'\"{é",
+    ],
+    &["", "--admin unix:/run/admin.sock", "--admin :0"],
+    &["", "--trusted-proxy ::1,10.1.2.3/8", "--trusted-hops 255"],
+];
+
+const HTTP: &[&[&str]] =
+    &[&["", "--underscores keep", "--underscores refuse"], &["", "--preserve-case"]];
+
+const WITH_NODES: &[&[&str]] = &[
+    &["--to a:1", "--to a:1=0 --to [::1]:2=65535", "--to unix:/run/x.sock,b.example:2=3"],
+    &["", "--balance round_robin", "--balance least-connections", "--balance random"],
+    &["", "--breaker 50%", "--breaker 0.01%,consecutive=1,window=1s,min=1,open=1s"],
+    &["", "--health tcp,interval=1s", "--health tcp"],
+    &["", "--upstream-host node", "--upstream-host [::1]:80", "--upstream-host Preserve.example"],
+    &["", "--upstream-danger-skip-verify", "--upstream-server-name ::1"],
+];
+
+const FORWARD: &[&[&str]] = &[
+    &["--forward --unsafe-open", "--forward --user ann:HASH --user yes:HASH"],
+    &["", "--allow *.a.example,10.0.0.0/8 --allow [::1]:80", "--allow a:1"],
+    &["", "--deny 169.254.169.254", "--deny ::/0"],
+    &["", "--allow-private"],
+    &["", "--allow-port 1", "--allow-port 443,8443"],
+];
+
+const WEBSOCKET: &[&[&str]] =
+    &[&["", "--ping 0s", "--ping 1ms"], &["", "--max-message 0", "--max-message 64KiB"]];
+
+/// A command line made of one choice for each flag.
+fn command_line() -> impl Strategy<Value = String> {
+    let picks = proptest::collection::vec(any::<proptest::sample::Index>(), 32);
+    (0_usize..6, picks).prop_map(|(kind, picks)| {
+        let (command, tables): (_, &[&[&[&str]]]) = match kind {
+            0 => ("http", &[ANY_PROXY, WITH_NODES, HTTP]),
+            1 => ("ws", &[ANY_PROXY, WITH_NODES, WEBSOCKET]),
+            2 => ("tcp", &[ANY_PROXY, WITH_NODES]),
+            3 => ("grpc", &[ANY_PROXY, WITH_NODES]),
+            4 => ("http", &[ANY_PROXY, FORWARD, HTTP]),
+            _ => ("ws", &[ANY_PROXY, FORWARD, WEBSOCKET]),
+        };
+        let flags = tables.iter().copied().flatten().zip(&picks).map(|(all, pick)| *pick.get(all));
+        let line = std::iter::once(command).chain(flags).collect::<Vec<_>>().join(" ");
+        line.replace("HASH", HASH)
+    })
+}
+
+proptest! {
+    /// Row B.3 over combinations of flags; also that what is printed prints as itself again, and
+    /// that it comes through a pipe.
+    #[test]
+    fn any_flags_print_a_file_that_means_the_same(line in command_line()) {
+        let meant = plan(&line);
+        let printed = done(&format!("{line} --print-config"));
+        prop_assert_eq!((printed.code, &*printed.stderr), (0, ""), "{}", line);
+        let typed = ["gwproxy", "run", "-"];
+        let again = parse(typed, &mut printed.stdout.as_bytes());
+        let Invocation::Serve(again) = again else { panic!("{line}: {again:?}") };
+        prop_assert_eq!(&meant, &*again, "{}\n{}", line, printed.stdout);
+        let typed = ["gwproxy", "run", "-", "--print-config"];
+        let reprinted = parse(typed, &mut printed.stdout.as_bytes());
+        let Invocation::Done(reprinted) = reprinted else { panic!("{line}: {reprinted:?}") };
+        prop_assert_eq!(reprinted.stdout, printed.stdout);
     }
 }
 
@@ -169,6 +252,26 @@ fn every_flag_is_in_the_table_of_one_liners() {
 }
 
 #[test]
+fn help_names_every_algorithm() {
+    let help = done("http --help").stdout;
+    for (name, _) in gwproxy_core::balance::Algorithm::NAMES {
+        assert!(help.contains(name), "{name}");
+    }
+}
+
+/// The README's commands work as they stand there.
+#[test]
+fn the_commands_of_the_readme_are_understood() {
+    let readme = include_str!("../../README.md");
+    let commands: Vec<&str> = readme.lines().filter(|line| line.starts_with("gwproxy ")).collect();
+    assert!(commands.len() >= 5, "{commands:?}");
+    for command in commands {
+        let command = command.split('#').next().unwrap();
+        plan(command.trim().strip_prefix("gwproxy ").unwrap());
+    }
+}
+
+#[test]
 fn the_grammar_holds_together() {
     Cli::command().debug_assert();
 }
@@ -198,6 +301,7 @@ fn the_examples_of_help_are_understood() {
     let mut seen = 0;
     let names: Vec<String> =
         Cli::command().get_subcommands().map(|one| one.get_name().to_owned()).collect();
+    let names = [names, vec!["cert dev".to_owned(), "cert show".to_owned()]].concat();
     for name in names {
         let help = done(&format!("{name} --help"));
         assert_eq!(help.code, 0);
@@ -207,7 +311,7 @@ fn the_examples_of_help_are_understood() {
             let Some(command) = line.strip_prefix("gwproxy ") else { continue };
             seen += 1;
             // What the shell would do, or files that are not there.
-            let command = command.split(['<', '>']).next().unwrap();
+            let command = command.split(['<', '>', '|']).next().unwrap();
             if ["gateway.yaml", "$(", "hash-password"].iter().any(|part| command.contains(part)) {
                 continue;
             }
@@ -270,8 +374,20 @@ fn what_is_wrong_is_said_and_pointed_at() {
         ("http --to http://a:1 --user ann:HASH", &["--user is for forward proxies"]),
         ("http --to http://a:1 --allow a", &["--allow is for forward proxies"]),
         ("http --forward --allow http://a", &["is not a destination"]),
-        ("http --forward --allow-port 0", &["for '--allow-port <PORT>'"]),
+        ("http --forward --allow-port 0", &["'0' for '--allow-port <PORT>'", "from 1 to 65535"]),
+        ("http --forward --allow-port 443,https", &["'https'", "is not a port", "with commas"]),
+        ("tcp --to a:1=0 --to b:1=0", &["every node has the weight 0"]),
+        ("http --to http://a:1 --trusted-hops 256", &["from 0 to 255"]),
+        ("http --to 3000", &["port without a host; write `localhost:3000`"]),
+        ("http --to http://a:1,b:x", &["'b:x' for '--to'"]),
+        ("http --to http://a:1 --max-connections 0", &["from 1 up", "`10000`"]),
+        ("http --to http://a:1 --max-connections 1k", &["`1k` is not a number"]),
+        (
+            "http --to https://a --upstream-server-name a/b",
+            &["write for example `api.example.com`"],
+        ),
         ("http --to http://a:1 --ping 1s", &["--ping"]),
+        ("echo http -l unix:/x", &["'unix:/x' for '--listen'", "listens on TCP"]),
         ("echo udp", &["udp", "possible values"]),
         ("run", &["<FILE>"]),
         ("", &["Usage", "Commands"]),
@@ -308,7 +424,7 @@ fn flags_reach_the_plan() {
     assert_eq!(service.nodes[1].target.to_string(), "wss://b:2");
     assert_eq!(service.nodes[1].weight.get(), 4);
     assert_eq!(service.timeouts.connect.as_secs(), 1);
-    assert_eq!(service.timeouts.response.as_secs(), 3);
+    assert_eq!(service.timeouts.response, Some(std::time::Duration::from_secs(3)));
     assert_eq!((plan.workers, plan.grace.as_secs(), plan.log.as_str()), (2, 4, "debug"));
     assert_eq!(plan.admin.unwrap().to_string(), "127.0.0.1:1");
 }

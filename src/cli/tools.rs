@@ -3,6 +3,8 @@
 // Doc comments of flags are the text of `--help`, which is no Markdown.
 #![allow(clippy::doc_markdown)]
 
+use std::ffi::OsString;
+
 use clap::{Args, Subcommand, ValueEnum};
 use gwproxy_core::net::ListenAddr;
 
@@ -36,7 +38,9 @@ Examples:
   WebSocket over TLS:
     gwproxy echo ws --listen :9443 --tls-dev
   gRPC with health and reflection:
-    gwproxy echo grpc --listen 127.0.0.1:50051")]
+    gwproxy echo grpc --listen 127.0.0.1:50051
+  What its paths can ask for (statuses, delays, streams, resets); the same for ws, tcp and grpc:
+    gwproxy echo http --help")]
 pub(super) struct EchoArgs {
     /// What it speaks
     #[arg(value_enum, value_name = "PROTOCOL")]
@@ -73,12 +77,27 @@ pub(super) struct CertArgs {
 #[derive(Debug, Subcommand)]
 enum CertAction {
     /// Make an authority and a certificate in your data directory; shows how to trust it
+    #[command(after_help = "\
+The directory is $GWPROXY_DATA_DIR/dev-ca, or else gwproxy/dev-ca where your system keeps the data
+of programs (~/.local/share). What is there already is used again.
+
+Examples:
+  For localhost and *.dev.localhost:
+    gwproxy cert dev
+  For other local names too:
+    gwproxy cert dev app.test 10.0.0.5")]
     Dev {
         /// Names and addresses it is for, besides localhost
         #[arg(value_name = "NAME")]
         names: Vec<String>,
     },
     /// Show the certificate as it is
+    #[command(after_help = "\
+Examples:
+  Where it is, what it is for, how to trust it:
+    gwproxy cert show
+  For a client that takes a file:
+    curl --cacert \"$(gwproxy cert show --ca)\" https://localhost:8443/")]
     Show {
         /// Print only the path of the authority's certificate
         #[arg(long)]
@@ -98,6 +117,12 @@ enum Kind {
     Ws,
 }
 
+/// The echo server that a command line names, in whatever place.
+pub(super) fn echo_asked_about(typed: &[OsString]) -> Option<EchoKind> {
+    typed.get(1).filter(|command| *command == "echo")?;
+    EchoKind::ALL.into_iter().find(|kind| typed.iter().skip(2).any(|word| word == kind.as_str()))
+}
+
 impl EchoArgs {
     pub(super) fn invocation(self) -> Result<Invocation, Wrong> {
         let kind = match self.kind {
@@ -106,6 +131,13 @@ impl EchoArgs {
             Kind::Tcp => EchoKind::Tcp,
             Kind::Ws => EchoKind::Ws,
         };
+        if let ListenAddr::Unix(_) = self.front.listen {
+            let listen = self.front.listen;
+            return Err(Wrong(format!(
+                "invalid value '{listen}' for '--listen': an echo server listens on TCP; write for \
+                 example 127.0.0.1:9001"
+            )));
+        }
         let name = self.name.unwrap_or_else(|| format!("echo-{}", kind.as_str()));
         let (tls, listen) = (self.front.tls()?, self.front.listen);
         let log = self.log.level.unwrap_or_default();

@@ -14,7 +14,7 @@ use super::report::{Code, Diagnostic, Place};
 use super::service;
 use crate::plan::{
     AccessLog, GRACE, HostPattern, Listener, PathPrefix, Plan, Protocol, Route, Service, ServiceId,
-    default_workers,
+    Trusted, default_workers,
 };
 
 /// The plan of a file. `found` says what could not be read and was told already; what follows
@@ -24,10 +24,11 @@ pub(super) fn check(file: File, found: &mut Found) -> Plan {
     let mut services = Vec::with_capacity(file.services.len());
     for service in file.services {
         check.name_service(&service, services.len());
-        services.push(service::lower(service.value, check.found));
+        services.push(service::lower(service, check.found));
     }
+    let routed = file.routes.iter().any(|route| route.value.enabled);
     let routes = check.routes(file.routes, &services);
-    let listeners = check.listeners(file.listeners, &services, !routes.is_empty());
+    let listeners = check.listeners(file.listeners, &services, routed);
     let access_log = file.access_log.unwrap_or_default().0;
     Plan {
         workers: file.workers.map_or_else(default_workers, Workers::get),
@@ -41,7 +42,10 @@ pub(super) fn check(file: File, found: &mut Found) -> Plan {
         },
         log: file.log.unwrap_or_default(),
         grace: file.grace.map_or(GRACE, Duration::from),
-        trusted_proxies: file.trusted_proxies.into_iter().map(|net| net.0).collect(),
+        trusted_proxies: Trusted {
+            networks: file.trusted_proxies.into_iter().map(|net| net.0).collect(),
+            hops: file.trusted_hops,
+        },
     }
 }
 
@@ -56,9 +60,15 @@ impl Check<'_> {
         self.found.diagnostics.push(Diagnostic::new(code, place, message));
     }
 
-    /// Tells what may only seem so because parts of the file could not be read.
-    pub(super) fn tell_if_whole(&mut self, code: Code, place: Place, message: impl Into<String>) {
-        if !self.found.damaged {
+    /// Tells what would only seem so if a part of `element` could not be read.
+    pub(super) fn tell_if_whole(
+        &mut self,
+        element: Place,
+        code: Code,
+        place: Place,
+        message: impl Into<String>,
+    ) {
+        if self.found.damage.spares(element) {
             self.tell(code, place, message);
         }
     }
@@ -99,8 +109,7 @@ impl Check<'_> {
         if let Some((index, _)) = self.services.get(text) {
             return Some(ServiceId(*index));
         }
-        // It may be one of those that could not be read.
-        if !self.found.lost {
+        if !self.found.damage.may_hold(text) {
             let known = self.services.keys().map(String::as_str);
             let message = match gwproxy_core::suggest::closest(text, known) {
                 Some(near) => format!("there is no service `{text}`; did you mean `{near}`?"),
@@ -117,6 +126,7 @@ impl Check<'_> {
         // A route can only be hidden by one that has its path and its first host too.
         let mut by_first: HashMap<(PathPrefix, Option<HostPattern>), Vec<usize>> = HashMap::new();
         let mut places: Vec<Place> = Vec::new();
+        let mut id_places: Vec<Place> = Vec::new();
         for (index, Spanned { value: file, place }) in files.into_iter().enumerate() {
             let (id, id_place) = match &file.id {
                 Some(id) => (id.value.as_str().to_owned(), id.place),
@@ -140,20 +150,24 @@ impl Check<'_> {
             let Some(route) = self.route(file, id, service) else { continue };
             let key = (route.path.clone(), route.hosts.first().cloned());
             let same = by_first.get(&key).map_or(&[][..], Vec::as_slice);
-            if let Some(&at) = same.iter().find(|at| routes[**at].shadows(&route)) {
+            let hides = |at: &&usize| {
+                routes[**at].shadows(&route) && self.found.damage.spares(places[**at])
+            };
+            if let Some(&at) = same.iter().find(hides) {
                 let sentence = format!(
                     "route `{}` is never reached: `{}` on line {} takes all its requests first; \
                      change its path, hosts or methods, give it a `priority`, or take it out",
-                    route.id, routes[at].id, places[at].line
+                    route.id, routes[at].id, id_places[at].line
                 );
-                self.tell_if_whole(Code::ShadowedRoute, id_place, sentence);
+                self.tell_if_whole(place, Code::ShadowedRoute, id_place, sentence);
             }
             let hosts = route.hosts.iter().cloned().map(Some);
             let hosts = hosts.chain(route.hosts.is_empty().then_some(None));
             for host in hosts {
                 by_first.entry((route.path.clone(), host)).or_default().push(routes.len());
             }
-            places.push(id_place);
+            places.push(place);
+            id_places.push(id_place);
             routes.push(route);
         }
         routes
@@ -189,10 +203,10 @@ impl Check<'_> {
         services: &[Service],
         routed: bool,
     ) -> Vec<Listener> {
-        if files.is_empty() {
+        if files.is_empty() && self.found.damage.spares_all("listeners") {
             let sentence = "nothing is listened on: `listeners` needs at least one, for example \
                             `- {protocol: http, bind: \":8080\", service: NAME}`";
-            self.tell_if_whole(Code::Empty, Place::START, sentence);
+            self.tell(Code::Empty, Place::START, sentence);
         }
         let mut names = HashMap::new();
         let mut binds: HashMap<ListenAddr, Place> = HashMap::new();

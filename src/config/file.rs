@@ -9,21 +9,22 @@ mod shorthands;
 
 use std::collections::BTreeMap;
 use std::num::{NonZeroU16, NonZeroU32, NonZeroUsize};
+use std::path::PathBuf;
 
 use gwproxy_core::balance::Algorithm;
 use gwproxy_core::breaker::BreakerSettings;
 use gwproxy_core::health::HealthSettings;
 use gwproxy_core::limit::LimitSettings;
 use gwproxy_core::net::ListenAddr;
-use gwproxy_core::tls::{CertificatePair, ClientAuth, ClientSettings, MinVersion};
+use gwproxy_core::tls::{CertificatePair, ClientAuth, ClientSettings, MinVersion, TlsName};
 use gwproxy_core::units::{Size, Span, Weight};
 use serde::{Deserialize, Serialize};
 
 use super::de::Spanned;
 use super::short::Short;
 use crate::plan::{
-    AccessLogFormat, AccessLogSink, Destination, HalfClose, HostPattern, HostPolicy, LogLevel,
-    Method, PathPrefix, Protocol, User,
+    AccessLogFormat, AccessLogSink, Ambiguous, Destination, GrpcSettings, HalfClose, HostPattern,
+    HostPolicy, LogLevel, Method, PathPrefix, Protocol, User,
 };
 
 pub(super) use leaves::Name;
@@ -48,6 +49,8 @@ pub(super) struct File {
     pub(super) grace: Option<Span>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(super) trusted_proxies: Vec<Network>,
+    #[serde(skip_serializing_if = "is_default")]
+    pub(super) trusted_hops: u8,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) admin: Option<Spanned<Short<AdminFile>>>,
     pub(super) listeners: Vec<Spanned<ListenerFile>>,
@@ -94,6 +97,12 @@ pub(super) struct ListenerFile {
     pub(super) limiter: Option<LimitSettings>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) timeouts: Option<ListenerTimeoutsFile>,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(super) preserve_case: bool,
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub(super) encoded_slash: Ambiguous,
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub(super) underscores: Ambiguous,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) half_close: Option<Spanned<HalfClose>>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -118,13 +127,33 @@ pub(super) struct TlsFile {
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub(super) dev: bool,
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub(super) certificates: Vec<Spanned<CertificatePair>>,
+    pub(super) certificates: Vec<CertificateFile>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) client_ca: Option<Spanned<String>>,
+    pub(super) client_ca: Option<Spanned<PathBuf>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) client_auth: Option<Spanned<ClientAuth>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) min_version: Option<MinVersion>,
+}
+
+/// A [`CertificatePair`] that knows where its paths stand.
+#[derive(Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, expecting = "a map with `cert` and `key`")]
+pub(super) struct CertificateFile {
+    pub(super) cert: Spanned<PathBuf>,
+    pub(super) key: Spanned<PathBuf>,
+}
+
+impl CertificateFile {
+    pub(super) fn pair(&self) -> CertificatePair {
+        CertificatePair { cert: self.cert.value.clone(), key: self.key.value.clone() }
+    }
+}
+
+impl From<CertificatePair> for CertificateFile {
+    fn from(pair: CertificatePair) -> Self {
+        Self { cert: pair.cert.into(), key: pair.key.into() }
+    }
 }
 
 #[derive(Debug, Default, Deserialize, Serialize)]
@@ -218,12 +247,54 @@ pub(super) struct ServiceFile {
     pub(super) limiter: Option<LimitSettings>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) timeouts: Option<UpstreamTimeoutsFile>,
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub(super) grpc: GrpcSettings,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(super) tls: Option<Spanned<ClientSettings>>,
+    pub(super) tls: Option<Spanned<ClientTlsFile>>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) upstream_host: Option<HostPolicy>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) retry: Option<RetryFile>,
+}
+
+/// A [`ClientSettings`] that knows where its paths stand.
+#[derive(Debug, Default, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields, expecting = "a map with `ca`, `server_name` …")]
+pub(super) struct ClientTlsFile {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) ca: Option<Spanned<PathBuf>>,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub(super) danger_skip_verify: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) server_name: Option<TlsName>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) certificate: Option<CertificateFile>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) min_version: Option<MinVersion>,
+}
+
+impl ClientTlsFile {
+    pub(super) fn settings(&self) -> ClientSettings {
+        ClientSettings {
+            ca: self.ca.as_ref().map(|ca| ca.value.clone()),
+            danger_skip_verify: self.danger_skip_verify,
+            server_name: self.server_name.clone(),
+            certificate: self.certificate.as_ref().map(CertificateFile::pair),
+            min_version: self.min_version,
+        }
+    }
+}
+
+impl From<ClientSettings> for ClientTlsFile {
+    fn from(settings: ClientSettings) -> Self {
+        Self {
+            ca: settings.ca.map(Spanned::from),
+            danger_skip_verify: settings.danger_skip_verify,
+            server_name: settings.server_name,
+            certificate: settings.certificate.map(CertificateFile::from),
+            min_version: settings.min_version,
+        }
+    }
 }
 
 /// An address, or a map.

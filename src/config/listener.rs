@@ -1,6 +1,5 @@
 //! A listener of the file made true.
 
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,7 +8,8 @@ use gwproxy_core::tls::ServerSettings;
 use super::check::{Check, readable};
 use super::de::Spanned;
 use super::file::{
-    ForwardFile, ListenerFile, ListenerProtocol, ListenerTimeoutsFile, TlsFile, WebSocketFile,
+    CertificateFile, ForwardFile, ListenerFile, ListenerProtocol, ListenerTimeoutsFile, TlsFile,
+    WebSocketFile,
 };
 use super::report::{Code, Place};
 use crate::plan::{
@@ -27,7 +27,7 @@ impl Check<'_> {
         routed: bool,
     ) -> Option<Listener> {
         let protocol = protocol_of(file.protocol);
-        let tls = file.tls.as_ref().map(|tls| self.tls(tls));
+        let tls = file.tls.as_ref().map(|tls| self.tls(tls, place));
         if let (Some(half_close), Protocol::Tcp) = (&file.half_close, protocol) {
             let sentence = "`half_close` is for http, ws and grpc: a tcp listener always passes a \
                             half-close on";
@@ -46,6 +46,9 @@ impl Check<'_> {
             limiter: file.limiter,
             timeouts: listener_timeouts(&file.timeouts.unwrap_or_default()),
             half_close: file.half_close.map(|spanned| spanned.value).unwrap_or_default(),
+            preserve_case: file.preserve_case,
+            encoded_slash: file.encoded_slash,
+            underscores: file.underscores,
             websocket: websocket(&file.websocket.unwrap_or_default()),
         })
     }
@@ -80,7 +83,7 @@ impl Check<'_> {
             }
             (Some(forward), None) => {
                 if let Err(sentence) = forward.check(&file.bind.value) {
-                    self.tell_if_whole(Code::Unsafe, file.bind.place, sentence);
+                    self.tell_if_whole(place, Code::Unsafe, file.bind.place, sentence);
                 }
                 Some(Action::Forward(Box::new(forward)))
             }
@@ -99,21 +102,21 @@ impl Check<'_> {
             (None, None) if protocol == Protocol::Tcp => {
                 let sentence =
                     "a tcp listener needs `service`: TCP has no host or path to route by";
-                self.tell_if_whole(Code::MissingKey, place, sentence);
+                self.tell_if_whole(place, Code::MissingKey, place, sentence);
                 None
             }
             (None, None) => {
-                if !routed {
+                if !routed && self.found.damage.spares_all("routes") {
                     let sentence = "this listener leads nowhere: give it a `service`, or add \
                                     `routes`, or make it a forward proxy with `forward: {}`";
-                    self.tell_if_whole(Code::MissingKey, place, sentence);
+                    self.tell_if_whole(place, Code::MissingKey, place, sentence);
                 }
                 Some(Action::Route)
             }
         }
     }
 
-    fn tls(&mut self, tls: &Spanned<TlsFile>) -> TlsFront {
+    fn tls(&mut self, tls: &Spanned<TlsFile>, element: Place) -> TlsFront {
         let Spanned { value: file, place } = tls;
         if file.dev && !file.certificates.is_empty() {
             let sentence = "`dev: true` brings its own certificate; take out `certificates` or it";
@@ -122,25 +125,25 @@ impl Check<'_> {
         if !file.dev && file.certificates.is_empty() {
             let sentence = "TLS needs a certificate: `certificates: [{cert: FILE, key: FILE}]`, or \
                             `dev: true` for development";
-            self.tell_if_whole(Code::MissingKey, *place, sentence);
+            self.tell_if_whole(element, Code::MissingKey, *place, sentence);
         }
         if let (Some(auth), None) = (&file.client_auth, &file.client_ca) {
             let sentence = "`client_auth` needs `client_ca`, the file of the authorities that \
                             sign client certificates";
-            self.tell_if_whole(Code::MissingKey, auth.place, sentence);
+            self.tell_if_whole(element, Code::MissingKey, auth.place, sentence);
         }
         for pair in &file.certificates {
-            readable(&pair.value.cert, pair.place, self.found);
-            readable(&pair.value.key, pair.place, self.found);
+            readable(&pair.cert.value, pair.cert.place, self.found);
+            readable(&pair.key.value, pair.key.place, self.found);
         }
         if let Some(ca) = &file.client_ca {
-            readable(Path::new(&ca.value), ca.place, self.found);
+            readable(&ca.value, ca.place, self.found);
         }
         TlsFront {
             dev: file.dev,
             settings: ServerSettings {
-                certificates: file.certificates.iter().map(|pair| pair.value.clone()).collect(),
-                client_ca: file.client_ca.as_ref().map(|ca| (&ca.value).into()),
+                certificates: file.certificates.iter().map(CertificateFile::pair).collect(),
+                client_ca: file.client_ca.as_ref().map(|ca| ca.value.clone()),
                 client_auth: file.client_auth.map(|auth| auth.value),
                 min_version: file.min_version,
             },
@@ -161,7 +164,7 @@ fn forward_of(file: &ForwardFile) -> Forward {
     let mut timeouts = UpstreamTimeouts::default();
     if let Some(file) = &file.timeouts {
         timeouts.connect = file.connect.map_or(timeouts.connect, Duration::from);
-        timeouts.response = file.response.map_or(timeouts.response, Duration::from);
+        timeouts.response = file.response.map(Duration::from);
         timeouts.keep_alive = file.keep_alive.map_or(timeouts.keep_alive, Duration::from);
     }
     Forward {

@@ -19,6 +19,7 @@ mod service;
 mod short;
 mod yaml;
 
+use std::io::{ErrorKind, Read};
 use std::path::Path;
 
 use crate::plan::Plan;
@@ -33,23 +34,44 @@ pub use report::{Code, Diagnostic, Place, Report};
 /// Everything that is wrong, in the order of the file.
 pub fn load(path: &Path) -> Result<Plan, Report> {
     let name = path.display().to_string();
-    let unreadable = |why: &str| {
-        let sentence = format!("cannot read it: {why}");
-        let one = Diagnostic::new(Code::FileUnreadable, Place::FILE, sentence);
-        Report::new(&name, "", vec![one])
-    };
-    let bytes = std::fs::read(path).map_err(|error| match error.kind() {
-        std::io::ErrorKind::NotFound => unreadable("there is no such file"),
-        std::io::ErrorKind::PermissionDenied => unreadable("this user may not read it"),
-        std::io::ErrorKind::IsADirectory => unreadable("it is a directory"),
-        _ => unreadable(&error.to_string()),
-    })?;
+    match std::fs::File::open(path) {
+        Ok(mut file) => load_from(&mut file, &name),
+        Err(error) => Err(unreadable(&name, &error)),
+    }
+}
+
+/// Reads what comes from `source`, called `name`, as [`load`] reads a file.
+///
+/// # Errors
+/// Everything that is wrong, in the order of the text.
+pub fn load_from(source: &mut dyn Read, name: &str) -> Result<Plan, Report> {
+    let mut bytes = Vec::new();
+    // One byte more than is taken, so that too much is seen to be too much.
+    let limit = yaml::BYTES_MAX as u64 + 1;
+    source.take(limit).read_to_end(&mut bytes).map_err(|error| unreadable(name, &error))?;
+    if bytes.len() > yaml::BYTES_MAX {
+        return Err(Report::new(name, "", vec![yaml::too_large()]));
+    }
     let text = String::from_utf8(bytes).map_err(|error| {
         let good = &error.as_bytes()[..error.utf8_error().valid_up_to()];
         let line = 1 + good.split(|byte| *byte == b'\n').skip(1).count();
-        unreadable(&format!("line {line} has bytes that are not UTF-8"))
+        cannot_read(name, &format!("line {line} has bytes that are not UTF-8"))
     })?;
-    read(&text, &name, &|name| std::env::var(name).ok())
+    read(&text, name, &|name| std::env::var(name).ok())
+}
+
+fn unreadable(name: &str, error: &std::io::Error) -> Report {
+    match error.kind() {
+        ErrorKind::NotFound => cannot_read(name, "there is no such file"),
+        ErrorKind::PermissionDenied => cannot_read(name, "this user may not read it"),
+        ErrorKind::IsADirectory => cannot_read(name, "it is a directory"),
+        _ => cannot_read(name, &error.to_string()),
+    }
+}
+
+fn cannot_read(name: &str, why: &str) -> Report {
+    let sentence = format!("cannot read it: {why}");
+    Report::new(name, "", vec![Diagnostic::new(Code::FileUnreadable, Place::FILE, sentence)])
 }
 
 /// Reads the text of a file called `name`; `env` answers `${NAME}`.

@@ -11,9 +11,9 @@ use gwproxy_core::units::Span;
 
 use super::de::Spanned;
 use super::file::{
-    AccessLogFile, AdminFile, File, ForwardFile, ListenerFile, ListenerProtocol,
-    ListenerTimeoutsFile, LoadBalancerFile, Name, Network, NodeFile, RetryFile, RouteFile,
-    ServiceFile, TlsFile, UpstreamTimeoutsFile, WebSocketFile, Workers,
+    AccessLogFile, AdminFile, CertificateFile, ClientTlsFile, File, ForwardFile, ListenerFile,
+    ListenerProtocol, ListenerTimeoutsFile, LoadBalancerFile, Name, Network, NodeFile, RetryFile,
+    RouteFile, ServiceFile, TlsFile, UpstreamTimeoutsFile, WebSocketFile, Workers,
 };
 use super::short::Short;
 use crate::plan::{
@@ -32,13 +32,17 @@ pub fn print(plan: &Plan) -> Result<String, String> {
         log: different(plan.log, &LogLevel::default()),
         access_log: different(&plan.access_log, &&AccessLog::default()).map(access_log),
         grace: different(plan.grace, &GRACE).map(span).transpose()?,
-        trusted_proxies: plan.trusted_proxies.iter().map(|net| Network(*net)).collect(),
+        trusted_proxies: plan.trusted_proxies.networks.iter().map(|net| Network(*net)).collect(),
+        trusted_hops: plan.trusted_proxies.hops,
         admin: plan.admin.clone().map(|bind| Short(AdminFile { bind }).into()),
         listeners: each(&plan.listeners, |one| listener(one, plan))?,
         routes: each(&plan.routes, |one| route(one, plan))?,
         services: each(&plan.services, service)?,
     };
-    serde_saphyr::to_string(&file).map_err(|error| format!("cannot write this as YAML: {error}"))
+    let yaml = serde_saphyr::to_string(&file);
+    let yaml = yaml.map_err(|error| format!("cannot write this as YAML: {error}"))?;
+    // A plan has what the environment said, so what looks like a variable now is none.
+    Ok(yaml.replace("${", "$${"))
 }
 
 fn each<T, F>(
@@ -87,7 +91,7 @@ fn listener(one: &Listener, plan: &Plan) -> Result<ListenerFile, String> {
             Protocol::Ws => ListenerProtocol::Ws,
         },
         bind: one.bind.clone().into(),
-        tls: one.tls.as_ref().map(tls).transpose()?.map(Spanned::from),
+        tls: one.tls.as_ref().map(tls).map(Spanned::from),
         service,
         forward,
         max_connections: different(one.max_connections, &Listener::MAX_CONNECTIONS)
@@ -97,23 +101,22 @@ fn listener(one: &Listener, plan: &Plan) -> Result<ListenerFile, String> {
             .map(listener_timeouts)
             .transpose()?,
         half_close: different(one.half_close, &HalfClose::default()).map(Spanned::from),
+        preserve_case: one.preserve_case,
+        encoded_slash: one.encoded_slash,
+        underscores: one.underscores,
         websocket: different(&one.websocket, &&WebSocket::default()).map(websocket).transpose()?,
     })
 }
 
-fn tls(front: &TlsFront) -> Result<TlsFile, String> {
+fn tls(front: &TlsFront) -> TlsFile {
     let settings = &front.settings;
-    let client_ca = settings.client_ca.as_ref().map(|path| {
-        let text = path.to_str().map(|text| text.to_owned().into());
-        text.ok_or_else(|| format!("the path `{}` is not UTF-8", path.display()))
-    });
-    Ok(TlsFile {
+    TlsFile {
         dev: front.dev,
-        certificates: settings.certificates.iter().cloned().map(Spanned::from).collect(),
-        client_ca: client_ca.transpose()?,
+        certificates: settings.certificates.iter().cloned().map(CertificateFile::from).collect(),
+        client_ca: settings.client_ca.clone().map(Spanned::from),
         client_auth: settings.client_auth.map(Spanned::from),
         min_version: settings.min_version,
-    })
+    }
 }
 
 fn forward(rules: &Forward) -> Result<ForwardFile, String> {
@@ -161,7 +164,7 @@ fn upstream_timeouts(one: &UpstreamTimeouts) -> Result<Option<UpstreamTimeoutsFi
     }
     Ok(Some(UpstreamTimeoutsFile {
         connect: time(one.connect, usual.connect)?,
-        response: time(one.response, usual.response)?,
+        response: one.response.map(span).transpose()?,
         keep_alive: time(one.keep_alive, usual.keep_alive)?,
     }))
 }
@@ -196,7 +199,9 @@ fn service(one: &Service) -> Result<ServiceFile, String> {
         breaker: one.breaker.clone(),
         limiter: one.limiter.clone(),
         timeouts: upstream_timeouts(&one.timeouts)?,
-        tls: different(one.tls.clone(), &ClientSettings::default()).map(Spanned::from),
+        grpc: one.grpc,
+        tls: different(one.tls.clone(), &ClientSettings::default())
+            .map(|settings| ClientTlsFile::from(settings).into()),
         upstream_host: different(one.upstream_host.clone(), &HostPolicy::default()),
         retry: different(one.max_attempts, &Service::MAX_ATTEMPTS)
             .map(|attempts| RetryFile { max_attempts: std::num::NonZero::new(attempts) }),

@@ -6,7 +6,7 @@ use std::fmt;
 use serde::Serialize;
 
 /// Where something stands. Lines and columns count from 1, columns in characters.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Place {
     /// The line; 0 if it concerns the whole file.
     pub line: u32,

@@ -3,15 +3,18 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
+use gwproxy_core::tls::ClientSettings;
+
 use super::check::readable;
 use super::de::{Found, Spanned};
-use super::file::{NodeFile, ServiceFile, UpstreamTimeoutsFile};
+use super::file::{ClientTlsFile, NodeFile, ServiceFile, UpstreamTimeoutsFile};
 use super::report::{Code, Diagnostic, Place};
 use super::short::Short;
 use crate::plan::{Node, Protocol, Service, Target, UpstreamTimeouts};
 
 /// Makes the service, telling what is wrong with it on the way.
-pub(super) fn lower(file: ServiceFile, found: &mut Found) -> Service {
+pub(super) fn lower(file: Spanned<ServiceFile>, found: &mut Found) -> Service {
+    let Spanned { value: file, place } = file;
     let nodes_place = file.nodes.place;
     let mut seen = HashMap::new();
     let mut nodes = Vec::with_capacity(file.nodes.value.len());
@@ -20,19 +23,11 @@ pub(super) fn lower(file: ServiceFile, found: &mut Found) -> Service {
         listed += 1;
         nodes.extend(lower_node(node, place, file.protocol, &mut seen, found));
     }
-    if listed == 0 && !found.damaged {
+    if listed == 0 && found.damage.spares(place) {
         let sentence = format!("service `{}` has no nodes", file.id.value.as_str());
         found.diagnostics.push(Diagnostic::new(Code::Empty, nodes_place, sentence));
     }
-    if let Some(tls) = &file.tls {
-        if let Err(sentence) = tls.value.check() {
-            found.diagnostics.push(Diagnostic::new(Code::Conflict, tls.place, sentence));
-        }
-        let pair = tls.value.certificate.iter().flat_map(|pair| [&pair.cert, &pair.key]);
-        for path in tls.value.ca.iter().chain(pair) {
-            readable(path, tls.place, found);
-        }
-    }
+    let tls = file.tls.map(|tls| client_tls(&tls, found)).unwrap_or_default();
     let (algorithm, checked) = match file.load_balancer {
         Some(Short(balancer)) => (balancer.algorithm, balancer.health_check),
         None => Default::default(),
@@ -41,7 +36,7 @@ pub(super) fn lower(file: ServiceFile, found: &mut Found) -> Service {
         let sentence = "this service has two health checks; keep one";
         found.diagnostics.push(Diagnostic::new(Code::Conflict, twice.place, sentence));
     }
-    Service {
+    let service = Service {
         id: file.id.value.as_str().into(),
         protocol: file.protocol,
         nodes,
@@ -50,13 +45,30 @@ pub(super) fn lower(file: ServiceFile, found: &mut Found) -> Service {
         breaker: file.breaker,
         limiter: file.limiter,
         timeouts: timeouts(file.timeouts),
-        tls: file.tls.map(|tls| tls.value).unwrap_or_default(),
+        grpc: file.grpc,
+        tls,
         upstream_host: file.upstream_host.unwrap_or_default(),
         max_attempts: file
             .retry
             .and_then(|retry| retry.max_attempts)
             .map_or(Service::MAX_ATTEMPTS, std::num::NonZero::get),
+    };
+    if let (Err(sentence), true) = (service.check(), found.damage.spares(place)) {
+        found.diagnostics.push(Diagnostic::new(Code::Empty, nodes_place, sentence));
     }
+    service
+}
+
+fn client_tls(tls: &Spanned<ClientTlsFile>, found: &mut Found) -> ClientSettings {
+    let settings = tls.value.settings();
+    if let Err(sentence) = settings.check() {
+        found.diagnostics.push(Diagnostic::new(Code::Conflict, tls.place, sentence));
+    }
+    let pair = tls.value.certificate.iter().flat_map(|pair| [&pair.cert, &pair.key]);
+    for path in tls.value.ca.iter().chain(pair) {
+        readable(&path.value, path.place, found);
+    }
+    settings
 }
 
 fn lower_node(
@@ -106,7 +118,7 @@ fn timeouts(file: Option<UpstreamTimeoutsFile>) -> UpstreamTimeouts {
     let Some(file) = file else { return usual };
     UpstreamTimeouts {
         connect: file.connect.map_or(usual.connect, Duration::from),
-        response: file.response.map_or(usual.response, Duration::from),
+        response: file.response.map(Duration::from),
         keep_alive: file.keep_alive.map_or(usual.keep_alive, Duration::from),
     }
 }

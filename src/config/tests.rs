@@ -7,7 +7,7 @@ use std::time::Duration;
 use proptest::prelude::*;
 
 use super::*;
-use crate::plan::{Action, HostPolicy, Protocol};
+use crate::plan::{Action, Ambiguous, HostPolicy, Protocol};
 
 fn env(name: &str) -> Option<String> {
     match name {
@@ -115,10 +115,12 @@ fn every_key_reaches_the_plan() {
     let plan = read_at(&path).unwrap_or_else(|report| panic!("{report}"));
     assert_eq!((plan.workers, plan.grace), (3, Duration::from_secs(10)));
     assert_eq!(plan.admin.as_ref().unwrap().to_string(), "127.0.0.1:9090");
-    assert_eq!(plan.trusted_proxies.len(), 2);
+    assert_eq!((plan.trusted_proxies.networks.len(), plan.trusted_proxies.hops), (2, 1));
     let [web, proxy, raw] = &plan.listeners[..] else { panic!("{:?}", plan.listeners) };
     assert_eq!((web.protocol, &web.action), (Protocol::Http, &Action::Route));
     assert_eq!(web.max_connections, 500);
+    assert!(web.preserve_case);
+    assert_eq!((web.encoded_slash, web.underscores), (Ambiguous::Keep, Ambiguous::Keep));
     assert_eq!(web.timeouts.header, Duration::from_secs(7));
     assert_eq!(web.half_close, crate::plan::HalfClose::Allow);
     assert_eq!(web.websocket.ping, Some(Duration::from_secs(20)));
@@ -137,7 +139,9 @@ fn every_key_reaches_the_plan() {
     assert!(!app.nodes[1].enabled);
     assert_eq!(app.nodes[2].target.to_string(), "http://10.0.0.3:9000");
     assert_eq!(app.upstream_host, HostPolicy::Fixed("internal.example".into()));
-    assert_eq!((app.max_attempts, app.timeouts.response), (4, Duration::from_secs(9)));
+    assert_eq!((app.max_attempts, app.timeouts.response), (4, Some(Duration::from_secs(9))));
+    assert_eq!(app.grpc.max_deadline.get(), Duration::from_mins(1));
+    assert!(plan.services[1].tls.danger_skip_verify && app.tls.certificate.is_some());
     assert!(app.tls.ca.is_some() && app.breaker.is_some() && app.health_check.is_some());
 
     // A key of the skeleton that this file does not use is a key without a test.
@@ -204,6 +208,8 @@ fn files_that_cannot_be_read_are_told() {
 fn bounds_hold() {
     let told = |text: &str| read(text, "a.yaml", &env).unwrap_err().diagnostics()[0].code;
     assert_eq!(told(&"#".repeat((16 << 20) + 1)), Code::TooLarge);
+    let endless = load_from(&mut std::io::repeat(b'#'), "endless").unwrap_err();
+    assert_eq!(endless.diagnostics()[0].code, Code::TooLarge);
     assert_eq!(told(&"[".repeat(10_000)), Code::YamlSyntax);
     let mut bomb = "a0: &a0 [1, 1, 1, 1, 1, 1, 1, 1, 1, 1]\n".to_owned();
     for i in 1..9 {

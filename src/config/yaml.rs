@@ -13,7 +13,7 @@ use super::expand;
 use super::report::{Code, Diagnostic, Place};
 
 /// Bytes of a file. 10 000 routes with every key are about 5 MiB.
-const BYTES_MAX: usize = 16 << 20;
+pub(super) const BYTES_MAX: usize = 16 << 20;
 /// Values of a file, counted after aliases are followed, so that a few lines of nested aliases
 /// cannot fill the memory.
 const NODES_MAX: usize = 1_000_000;
@@ -69,8 +69,7 @@ pub(super) fn read(
     env: &dyn Fn(&str) -> Option<String>,
 ) -> Result<(Node, Vec<Diagnostic>), Diagnostic> {
     if text.len() > BYTES_MAX {
-        let sentence = format!("the file is larger than {} MiB", BYTES_MAX >> 20);
-        return Err(Diagnostic::new(Code::TooLarge, Place::START, sentence));
+        return Err(too_large());
     }
     let mut options = Options::default();
     options.set_emit_comments(false);
@@ -96,6 +95,12 @@ pub(super) fn read(
     }
     let empty = Node { place: Place::START, value: Value::Map(Map::default()) };
     Ok((builder.root.unwrap_or(empty), builder.found))
+}
+
+/// For more than [`BYTES_MAX`].
+pub(super) fn too_large() -> Diagnostic {
+    let sentence = format!("the file is larger than {} MiB", BYTES_MAX >> 20);
+    Diagnostic::new(Code::TooLarge, Place::START, sentence)
 }
 
 struct Builder<'a> {
@@ -276,6 +281,15 @@ impl Node {
                 1 + map.entries.iter().map(|entry| 1 + entry.value.size()).sum::<usize>()
             }
         }
+    }
+
+    /// What stands at `path`, the deepest step first; an empty path is this node.
+    pub(super) fn at(&self, path: &[usize]) -> Option<&Self> {
+        path.iter().rev().try_fold(self, |node, &step| match &node.value {
+            Value::Map(map) => map.entries.get(step).map(|entry| &entry.value),
+            Value::Seq(items) => items.get(step),
+            Value::Scalar(_) => None,
+        })
     }
 
     /// Takes out what stands at `path` (the deepest step first) and remembers that it was there.

@@ -13,6 +13,9 @@ const PRIVATE: u32 = 0o600;
 /// Everybody may read a certificate (the directory decides who gets that far).
 const PUBLIC: u32 = 0o644;
 
+/// How to mend what fails here.
+const ELSEWHERE: &str = "make it this user's, or set GWPROXY_DATA_DIR to a directory that is";
+
 /// The directory.
 #[derive(Debug)]
 pub(super) struct Store {
@@ -34,11 +37,11 @@ impl Store {
             .mode(0o700)
             .create(&self.dir)
             .and_then(|()| std::fs::set_permissions(&self.dir, Permissions::from_mode(0o700)))
-            .map_err(|error| format!("cannot make the directory `{dir}`: {error}"))?;
+            .map_err(|error| format!("cannot make the directory `{dir}`: {error}; {ELSEWHERE}"))?;
         let path = self.dir.join(".lock");
         let lock = OpenOptions::new().create(true).append(true).mode(PRIVATE).open(&path);
         lock.and_then(|lock| lock.lock().map(|()| lock))
-            .map_err(|error| format!("cannot lock `{}`: {error}", path.display()))
+            .map_err(|error| format!("cannot lock `{}`: {error}; {ELSEWHERE}", path.display()))
     }
 
     pub(super) fn ca(&self) -> PathBuf {
@@ -92,7 +95,7 @@ fn read(path: &Path) -> Result<Option<String>, String> {
         Ok(text) => Ok(Some(text)),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) if error.kind() == io::ErrorKind::InvalidData => Ok(Some(String::new())),
-        Err(error) => Err(format!("cannot read `{}`: {error}", path.display())),
+        Err(error) => Err(format!("cannot read `{}`: {error}; {ELSEWHERE}", path.display())),
     }
 }
 
@@ -110,5 +113,5 @@ fn write(path: &Path, content: &str, mode: u32) -> Result<(), String> {
             file.sync_all()
         })
         .and_then(|()| std::fs::rename(&new, path))
-        .map_err(|error| format!("cannot write `{}`: {error}", path.display()))
+        .map_err(|error| format!("cannot write `{}`: {error}; {ELSEWHERE}", path.display()))
 }

@@ -33,6 +33,8 @@ const RESET: HeaderName = HeaderName::from_static("x-ratelimit-reset");
 /// One request on its way.
 #[derive(Debug)]
 pub struct Exchange {
+    /// When the request was there.
+    pub started: Instant,
     /// Whom limits and lists count for.
     pub client_ip: Option<IpAddr>,
     /// Whether it is a gRPC call.
@@ -101,9 +103,10 @@ impl Exchange {
 
     /// The exchange of a head that never became a request.
     pub fn of_rejected(client: &Client, listener: Arc<str>, shared: &Rc<Shared>) -> Self {
+        let started = Instant::now();
         let record = Record {
             shared: Rc::clone(shared),
-            started: Instant::now(),
+            started,
             remote: client.peer.remote,
             client_ip: client.peer.remote.ip(),
             listener,
@@ -118,6 +121,7 @@ impl Exchange {
             reason: None,
         };
         Self {
+            started,
             client_ip: None,
             is_grpc: false,
             route: None,

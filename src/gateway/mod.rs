@@ -16,14 +16,15 @@ use gwproxy_core::telemetry::Lines;
 use gwproxy_core::telemetry::metrics::Cells;
 use gwproxy_core::upstream::Cluster;
 use gwproxy_core::{Code, Error};
+use gwproxy_grpc::deadline;
 use gwproxy_grpc::reverse::Grpc;
 use gwproxy_http::h1::head::Reject;
 use gwproxy_http::rescue::{Problem, Rescue, rejected};
 use gwproxy_http::reverse::Reverse;
 use gwproxy_http::upstream::{Host, Terms};
-use gwproxy_http::wire::forwarded;
+use gwproxy_http::wire::forwarded::{self, Trusted};
+use gwproxy_http::wire::{Ambiguous, hop};
 use gwproxy_http::{Client, Handle, Request, Response};
-use ipnet::IpNet;
 
 use exchange::Exchange;
 use limit::{Limit, Source};
@@ -49,8 +50,10 @@ pub struct Service {
     pub cluster: Arc<Cluster>,
     /// Its own limit, whatever the route.
     pub limit: Option<Arc<Limit>>,
-    /// Time to the first byte of a response.
-    pub response_timeout: Duration,
+    /// Time to the first byte of a response; none: [`first_byte`]'s default.
+    pub response_timeout: Option<Duration>,
+    /// The deadlines of its calls, if they are gRPC.
+    pub grpc: deadline::Settings,
     /// What nodes see as `Host`.
     pub host: Host,
     /// What its balancer hashes by, if it does.
@@ -60,9 +63,10 @@ pub struct Service {
 /// What a listener does with its requests.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Target {
-    /// By the routes.
-    Route,
-    /// All to the service of this number.
+    /// By the routes, with the one path ([`gwproxy_http::wire::path`]).
+    Route(Ambiguous),
+    /// All to the service of this number, with the path as it came: there is no rule that a path
+    /// could get around, and what the node makes of it is its own.
     Serve(usize),
 }
 
@@ -85,7 +89,23 @@ pub struct Shared {
     /// The access log, if any.
     pub log: Option<(Rc<Lines>, AccessLogFormat)>,
     /// Whose forwarding fields are believed.
-    pub trusted: Arc<[IpNet]>,
+    pub trusted: Arc<Trusted>,
+}
+
+/// What a listener lets in, and where to.
+#[derive(Debug)]
+pub struct Frontend {
+    /// Its name.
+    pub listener: Arc<str>,
+    /// Where its requests go.
+    pub target: Target,
+    /// Which of them it takes.
+    pub only: Only,
+    /// How many of them.
+    pub limit: Option<Arc<Limit>>,
+    /// What becomes of names with `_` (D24). gRPC calls are never refused for them: their metadata
+    /// may have such names, and no CGI reads it.
+    pub underscores: Ambiguous,
 }
 
 /// One HTTP listener on one worker.
@@ -94,46 +114,50 @@ pub struct Gateway {
     table: RefCell<Cache<Arc<ArcSwap<Table>>, Arc<Table>>>,
     shared: Rc<Shared>,
     reverse: Rc<Reverse>,
-    listener: Arc<str>,
-    target: Target,
-    only: Only,
-    limit: Option<Arc<Limit>>,
+    frontend: Frontend,
 }
 
 impl Gateway {
-    /// A gateway for the listener called `listener`.
+    /// A gateway behind a listener.
     pub fn new(
         table: Arc<ArcSwap<Table>>,
         shared: Rc<Shared>,
         reverse: Rc<Reverse>,
-        listener: Arc<str>,
-        target: Target,
-        only: Only,
-        limit: Option<Arc<Limit>>,
+        frontend: Frontend,
     ) -> Rc<Self> {
         let table = RefCell::new(Cache::new(table));
-        Rc::new(Self { table, shared, reverse, listener, target, only, limit })
+        Rc::new(Self { table, shared, reverse, frontend })
     }
 
     /// The way of a request: limits, route, service, and back.
     async fn run(
         &self,
-        mut request: Request,
+        mut request: Box<Request>,
         client: &Client,
         exchange: &mut Exchange,
     ) -> Result<Response, Error> {
         // One load: the request keeps the table it began with.
         let table = Arc::clone(self.table.borrow_mut().load());
-        let now = Instant::now();
-        if self.only == Only::WebSocket
+        let now = exchange.started;
+        let Frontend { only, target, .. } = self.frontend;
+        let is_grpc = exchange.is_grpc || only == Only::Grpc;
+        if only == Only::WebSocket
             && let Some(refusal) = gwproxy_ws::upgrade::refusal(&request)
         {
             return Ok(refusal);
         }
-        check(self.limit.as_ref(), &request, exchange, now)?;
-        let service = match self.target {
+        check(self.frontend.limit.as_ref(), &request, exchange, now)?;
+        if self.frontend.underscores == Ambiguous::Refuse
+            && !is_grpc
+            && hop::has_underscore(request.headers())
+        {
+            let sentence = "a field name has an underscore (`underscores: keep` lets it pass)";
+            return Err(Error::new(Code::ClientMalformed, sentence).unsent());
+        }
+        let service = match target {
             Target::Serve(service) => service,
-            Target::Route => {
+            Target::Route(slash) => {
+                router::canonicalize(&mut request, slash, exchange.is_grpc)?;
                 let Taken { route, limit, path } = table.router.route(&request)?;
                 check(limit, &request, exchange, now)?;
                 exchange.route = Some(Arc::clone(&route.id));
@@ -154,11 +178,18 @@ impl Gateway {
             // Hash balancers must agree over processes and restarts.
             source.key(&request, exchange.client_ip, gwproxy_core::key::stable)
         });
-        let first_byte = exchange.timeout.unwrap_or(service.response_timeout);
-        let terms = Terms { first_byte, key, host: service.host.clone(), ..Terms::default() };
+        let first_byte = first_byte(exchange.timeout.or(service.response_timeout), is_grpc);
+        let terms = Terms {
+            first_byte,
+            key,
+            host: service.host.clone(),
+            interim: client.interim(),
+            ..Terms::default()
+        };
         let reverse = &self.reverse;
-        if exchange.is_grpc || self.only == Only::Grpc {
-            Grpc::new(reverse).forward(request, client, &service.cluster, &terms).await
+        if is_grpc {
+            let grpc = Grpc::new(reverse).obeying(service.grpc).since(now);
+            grpc.forward(request, client, &service.cluster, &terms).await
         } else {
             reverse.forward(request, client, &service.cluster, &terms).await
         }
@@ -169,10 +200,16 @@ impl Handle for Gateway {
     async fn handle(self: Rc<Self>, request: Request, client: Rc<Client>) -> Response {
         let client_ip =
             forwarded::client_ip(request.headers(), client.peer.remote, &self.shared.trusted);
-        let mut exchange =
-            Exchange::begin(&request, &client, client_ip, Arc::clone(&self.listener), &self.shared);
+        let mut exchange = Exchange::begin(
+            &request,
+            &client,
+            client_ip,
+            Arc::clone(&self.frontend.listener),
+            &self.shared,
+        );
         let rescue = gwproxy_grpc::rescue_for(request.headers());
-        let (mut response, error) = match self.run(request, &client, &mut exchange).await {
+        let (mut response, error) = match self.run(Box::new(request), &client, &mut exchange).await
+        {
             Ok(response) => (response, None),
             Err(error) => {
                 let response = match &rescue {
@@ -189,9 +226,20 @@ impl Handle for Gateway {
     fn reject(&self, reject: &Reject, client: &Client) -> Response {
         let mut response = rejected(reject);
         let error = Error::new(Code::ClientMalformed, reject.reason);
-        Exchange::of_rejected(client, Arc::clone(&self.listener), &self.shared)
+        Exchange::of_rejected(client, Arc::clone(&self.frontend.listener), &self.shared)
             .finish_on(&mut response, Some(&error));
         response
+    }
+}
+
+/// How long a node has for the head of its response. Zero is no limit, and so is nothing at all
+/// for gRPC calls: theirs is `grpc-timeout`, and a watch without one answers with its first event.
+pub fn first_byte(set: Option<Duration>, is_grpc: bool) -> Duration {
+    match set {
+        Some(Duration::ZERO) => Terms::NO_LIMIT,
+        Some(set) => set,
+        None if is_grpc => Terms::NO_LIMIT,
+        None => Terms::default().first_byte,
     }
 }
 
@@ -204,5 +252,22 @@ fn check(
     match limit {
         Some(limit) => limit.check(request, exchange, now),
         None => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// D07, and gRPC without it.
+    #[test]
+    fn calls_wait_by_their_own_deadline_unless_told() {
+        let secs = Duration::from_secs;
+        assert_eq!(first_byte(None, false), secs(15));
+        assert_eq!(first_byte(None, true), Terms::NO_LIMIT);
+        for is_grpc in [false, true] {
+            assert_eq!(first_byte(Some(secs(3)), is_grpc), secs(3));
+            assert_eq!(first_byte(Some(Duration::ZERO), is_grpc), Terms::NO_LIMIT);
+        }
     }
 }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use gwproxy_core::{Code, Error};
 use gwproxy_http::Request;
+use gwproxy_http::wire::{Ambiguous, path};
 use http::Uri;
 use http::header::HOST;
 use http::uri::PathAndQuery;
@@ -93,6 +94,33 @@ pub fn host_of(request: &Request) -> &str {
     host.strip_suffix('.').unwrap_or(host)
 }
 
+/// Gives a request the one path that it is matched, rewritten and sent on with.
+///
+/// # Errors
+/// [`Code::ClientMalformed`] for a path that has more than one meaning, and
+/// [`Code::RouteNotFound`] for a gRPC call whose path is not in its one spelling: it names a
+/// method, and no client spells those in two ways (T48).
+pub fn canonicalize(request: &mut Request, slash: Ambiguous, grpc: bool) -> Result<(), Error> {
+    let target = request.uri();
+    // The asterisk-form has no path (RFC 9112 §3.2.4).
+    if target.path() == "*" {
+        return Ok(());
+    }
+    let malformed = |why| {
+        let sentence = format!("the path is refused because {why}");
+        Error::new(Code::ClientMalformed, sentence).unsent()
+    };
+    let path = match path::canonical(target.path(), slash).map_err(malformed)? {
+        Cow::Borrowed(_) => return Ok(()),
+        Cow::Owned(_) if grpc => {
+            let sentence = "the path is not the one spelling of a method's";
+            return Err(Error::new(Code::RouteNotFound, sentence).unsent());
+        }
+        Cow::Owned(path) => with_query(path, target)?,
+    };
+    rewrite(request, path)
+}
+
 /// Puts a new path into a request.
 ///
 /// # Errors
@@ -106,12 +134,15 @@ pub fn rewrite(request: &mut Request, path: PathAndQuery) -> Result<(), Error> {
 
 fn rewritten(route: &Route, uri: &Uri) -> Result<Option<PathAndQuery>, Error> {
     let Some(to) = &route.rewrite_prefix else { return Ok(None) };
-    let mut target = route.path.replace(uri.path(), to);
+    with_query(route.path.replace(uri.path(), to), uri).map(Some)
+}
+
+fn with_query(mut path: String, uri: &Uri) -> Result<PathAndQuery, Error> {
     if let Some(query) = uri.query() {
-        target.push('?');
-        target.push_str(query);
+        path.push('?');
+        path.push_str(query);
     }
-    PathAndQuery::try_from(target).map(Some).map_err(invalid)
+    PathAndQuery::try_from(path).map_err(invalid)
 }
 
 fn invalid(error: impl std::error::Error + Send + Sync + 'static) -> Error {
@@ -177,6 +208,46 @@ mod tests {
         assert_eq!(to("/v1/x"), some("v2", "/v2/x"));
         assert_eq!(to("/posts"), None);
         assert!(router.route(&request("POST", "a", "/posts/1")).is_ok());
+    }
+
+    /// T47: rules see what the node will see.
+    #[test]
+    fn t47_a_path_is_matched_as_it_is_sent() {
+        let routes = [
+            route("admin", &[], "/admin", None),
+            route("api", &[], "/api", Some("/v2")),
+            route("rest", &[], "/", None),
+        ];
+        let router = router(&routes);
+        let way = |target: &str| {
+            let mut request = request("GET", "a", target);
+            canonicalize(&mut request, Ambiguous::Refuse, false).ok()?;
+            let taken = router.route(&request).ok()?;
+            let id = taken.route.id.to_string();
+            if let Some(path) = taken.path {
+                rewrite(&mut request, path).unwrap();
+            }
+            Some((id, request.uri().to_string()))
+        };
+        for (target, id, sent) in [
+            ("/api/../admin?q=/../x", "admin", "/admin?q=/../x"),
+            ("//admin", "admin", "/admin"),
+            ("/%61dmin/x", "admin", "/admin/x"),
+            ("/admin;x", "admin", "/admin;x"),
+            ("/api;x", "api", "/v2;x"),
+            ("/api/../api/y", "api", "/v2/y"),
+            ("/api../admin", "rest", "/api../admin"),
+            ("/Admin", "rest", "/Admin"),
+            ("http://h/%7Ex", "rest", "http://h/~x"),
+        ] {
+            assert_eq!(way(target), Some((id.into(), sent.into())), "{target}");
+        }
+        for target in ["/api/%2e%2e/admin", "/api%2fadmin", "/admin%00", "/x\\y", "/..", "/%252e/x"]
+        {
+            assert_eq!(way(target), None, "{target}");
+        }
+        let mut call = request("POST", "a", "//svc/M");
+        assert!(canonicalize(&mut call, Ambiguous::Refuse, true).is_err());
     }
 
     /// T14: the target's authority counts, not the field; case, port and final dot do not.

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use gwproxy_core::limit::LimitSettings;
+use gwproxy_http::wire::{Ambiguous, path};
 use serde::{Deserialize, Serialize};
 
 use super::ServiceId;
@@ -46,8 +47,9 @@ pub enum HostPattern {
     Suffix(Arc<str>),
 }
 
-/// A path by whole segments: `/api` takes `/api` and `/api/x`, not `/apix`; `/` takes all.
-/// `/api/` and `/api/**` are other spellings of `/api`.
+/// A path by whole segments: `/api` takes `/api`, `/api/x` and `/api;x`, not `/apix`; `/` takes
+/// all. `/api/` and `/api/**` are other spellings of `/api`. Compared are one spellings of paths
+/// ([`gwproxy_http::wire::path`]).
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct PathPrefix(Arc<str>);
@@ -159,7 +161,7 @@ impl PathPrefix {
     /// Whether it takes this path.
     pub fn takes(&self, path: &str) -> bool {
         match path.strip_prefix(&*self.0) {
-            Some(rest) => &*self.0 == "/" || rest.is_empty() || rest.starts_with('/'),
+            Some(rest) => &*self.0 == "/" || rest.is_empty() || rest.starts_with(['/', ';']),
             None => false,
         }
     }
@@ -202,6 +204,9 @@ impl FromStr for PathPrefix {
                 "." | ".." => return Err(bad("`.` and `..` are never left in a path")),
                 _ => {}
             }
+            if segment.contains(';') {
+                return Err(bad("routes are matched without what follows a `;`"));
+            }
             if segment.contains(['*', '{', '}']) {
                 return Err(bad("it is plain text; only `/**` at the end is a pattern"));
             }
@@ -211,7 +216,10 @@ impl FromStr for PathPrefix {
                 ));
             }
         }
-        Ok(Self(format!("/{path}").into()))
+        // An encoded slash may be kept; whether it ever comes here is the listener's to say.
+        let path = format!("/{path}");
+        let path = path::canonical(&path, Ambiguous::Keep).map_err(bad)?;
+        Ok(Self((&*path).into()))
     }
 }
 
@@ -338,14 +346,20 @@ mod tests {
 
     #[test]
     fn prefixes() {
-        for (text, want) in
-            [("/", "/"), ("/**", "/"), ("/api", "/api"), ("/api/", "/api"), ("/a/b/**", "/a/b")]
-        {
+        for (text, want) in [
+            ("/", "/"),
+            ("/**", "/"),
+            ("/api", "/api"),
+            ("/api/", "/api"),
+            ("/a/b/**", "/a/b"),
+            ("/%7Ea%3ab", "/~a%3Ab"),
+        ] {
             assert_eq!(text.parse::<PathPrefix>().unwrap().as_str(), want);
         }
-        for bad in
-            ["", "api", "/a//b", "/a/../b", "/a b", "/a?b", "/a*", "/a**", "/{id}", "//", "/é"]
-        {
+        for bad in [
+            "", "api", "/a//b", "/a/../b", "/a b", "/a?b", "/a*", "/a**", "/{id}", "//", "/é",
+            "/a;b", "/%2e%2e", "/%zz",
+        ] {
             assert!(bad.parse::<PathPrefix>().is_err(), "{bad}");
         }
         let prefix = |text: &str| text.parse::<PathPrefix>().unwrap();

@@ -16,7 +16,7 @@ use gwproxy_core::units::Weight;
 use gwproxy_core::upstream::NodeAddr;
 use serde::{Deserialize, Serialize};
 
-use super::Protocol;
+use super::{GrpcSettings, Protocol};
 
 /// The index of a service in [`super::Plan::services`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -41,6 +41,8 @@ pub struct Service {
     pub limiter: Option<LimitSettings>,
     /// Timeouts towards its nodes.
     pub timeouts: UpstreamTimeouts,
+    /// What gRPC calls are held to.
+    pub grpc: GrpcSettings,
     /// TLS towards nodes whose scheme has it.
     pub tls: ClientSettings,
     /// The `Host` (`:authority`) its nodes see.
@@ -132,8 +134,9 @@ pub enum HostPolicy {
 pub struct UpstreamTimeouts {
     /// Connection and TLS handshake. Default 2 s (D06).
     pub connect: Duration,
-    /// From the request's end to the head of the response. Default 15 s (D07).
-    pub response: Duration,
+    /// From the request's end to the head of the response; zero: no limit. None: 15 s (D07), but
+    /// no limit for gRPC calls, which have deadlines of their own and may be watches.
+    pub response: Option<Duration>,
     /// An unused pooled connection. Default 50 s: below what nodes commonly keep (D04).
     pub keep_alive: Duration,
 }
@@ -163,6 +166,22 @@ impl ServiceParseError {
 impl Service {
     /// Nodes tried for one request unless told otherwise (reliability D34).
     pub const MAX_ATTEMPTS: u32 = 2;
+
+    /// Refuses a service that has nodes and none that takes work: every request would fail.
+    ///
+    /// # Errors
+    /// A sentence that says how to mend it.
+    pub fn check(&self) -> Result<(), String> {
+        let works = |node: &Node| node.enabled && node.weight.get() > 0;
+        if self.nodes.is_empty() || self.nodes.iter().any(works) {
+            return Ok(());
+        }
+        Err(format!(
+            "no node of service `{}` takes work: each has the weight 0 or is not enabled; give \
+             one a weight from 1 up",
+            self.id
+        ))
+    }
 }
 
 impl ServiceId {
@@ -176,7 +195,7 @@ impl Default for UpstreamTimeouts {
     fn default() -> Self {
         Self {
             connect: Duration::from_secs(2),
-            response: Duration::from_secs(15),
+            response: None,
             keep_alive: Duration::from_secs(50),
         }
     }
@@ -294,6 +313,12 @@ impl Target {
         if host.contains(['/', '?', '#']) {
             let why = "a node is scheme://host:port without a path; paths are rewritten by routes";
             return Err(bad_node(text, why, protocol));
+        }
+        if let Ok(port) = host.strip_prefix(':').unwrap_or(host).parse::<u16>() {
+            // A bare number is an address to the system's resolver: 3000 is 0.0.11.184.
+            return Err(ServiceParseError::new(format!(
+                "`{text}` is a port without a host; write `localhost:{port}`"
+            )));
         }
         match HostPort::parse(host, scheme.default_port()) {
             Ok(addr) => Ok(Self::Remote { scheme, addr: NodeAddr::Tcp(addr) }),
@@ -434,6 +459,9 @@ mod tests {
             (Protocol::Http, "http://a:0", "1 to 65535"),
             (Protocol::Http, "http://", "the host"),
             (Protocol::Http, "", "the host"),
+            (Protocol::Http, "3000", "`3000` is a port without a host; write `localhost:3000`"),
+            (Protocol::Http, "http://:3000", "write `localhost:3000`"),
+            (Protocol::Tcp, ":5432", "write `localhost:5432`"),
             (Protocol::Http, "unix:x.sock", "begins with `/`"),
             (Protocol::Http, "echo:ws", "speaks ws, this service http"),
             (Protocol::Http, "echo:udp", "no echo server"),

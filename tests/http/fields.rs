@@ -57,9 +57,17 @@ fn p01_hop_by_hop_fields_of_a_response_stay_on_their_hop() {
     let answer = answered(
         "HTTP/1.1 200 OK\r\nConnection: X-One\r\nConnection: x-two\r\nX-One: 1\r\nX-Two: 2\r\n\
          X-Three: 3\r\nKeep-Alive: timeout=5\r\nProxy-Authenticate: Basic realm=\"x\"\r\n\
+         Proxy-Authentication-Info: nextnonce=\"x\"\r\n\
          Content-Length: 0\r\n\r\n",
     );
-    for gone in ["connection", "x-one", "x-two", "keep-alive", "proxy-authenticate"] {
+    for gone in [
+        "connection",
+        "x-one",
+        "x-two",
+        "keep-alive",
+        "proxy-authenticate",
+        "proxy-authentication-info",
+    ] {
         assert!(answer.fields.all(gone).is_empty(), "{gone}: {answer:?}");
     }
     assert_eq!(answer.fields.get("x-three"), Some("3"));
@@ -107,6 +115,31 @@ fn p07_unknown_and_repeated_fields_cross_in_order() {
     // The two bytes of UTF-8, each as one character.
     assert_eq!(seen.fields.get("x-bytes"), Some("caf\u{c3}\u{a9}"));
     assert_eq!(seen.fields.get("x-empty"), Some(""));
+}
+
+/// P07: for peers that mind how names are written, and in which order.
+#[test]
+fn p07_names_and_their_order_are_kept_where_wanted() {
+    let origin = Origin::answering(
+        "HTTP/1.1 200 OK\r\nX-ID: 1\r\nServer: x\r\nX-id: 2\r\nKeep-Alive: timeout=5\r\n\
+         Content-LENGTH: 2\r\nWWW-Authenticate: y\r\n\r\nok",
+    );
+    let proxy = Proxy::http(&origin.url(), &["--preserve-case", "--access-log", "off"]);
+    let answer = Conn::open(proxy.addr(0)).ask(
+        "POST / HTTP/1.1\r\nSOAPAction: a\r\nHOST: b\r\nX-One: 1\r\nConnection: X-Gone\r\n\
+         X-Gone: 2\r\nX-Empty:\r\nx-one: 3\r\nContent-length: 2\r\n\r\nhi",
+    );
+    let names = |message: &Message| {
+        let names = message.fields.0.iter().map(|(name, value)| format!("{name}={value}"));
+        names.collect::<Vec<_>>()
+    };
+    assert_eq!(names(&answer)[..4], ["X-ID=1", "Server=x", "X-id=2", "WWW-Authenticate=y"]);
+    assert!(names(&answer).contains(&"Content-LENGTH=2".to_owned()), "{answer:?}");
+    let seen = origin.received().concat();
+    let seen = Message::head(&mut &seen[..]).expect("a request");
+    assert_eq!(names(&seen)[..5], ["HOST=b", "SOAPAction=a", "X-One=1", "X-Empty=", "x-one=3"]);
+    assert!(names(&seen).contains(&"Content-length=2".to_owned()), "{seen:?}");
+    assert!(names(&seen).contains(&"x-forwarded-for=127.0.0.1".to_owned()), "{seen:?}");
 }
 
 /// P15.
@@ -157,6 +190,14 @@ fn a_trusted_proxys_forwarding_fields_are_extended() {
     assert!(forwarded.starts_with("for=6.6.6.6, for=127.0.0.1;proto=http;"), "{forwarded}");
 }
 
+/// P60: the number of proxies in front, instead of where they are.
+#[test]
+fn p60_hops_in_front_are_believed() {
+    let seen = received(CLAIMS, &["--trusted-hops", "1"]);
+    assert_eq!(seen.fields.get("x-forwarded-for"), Some("6.6.6.6, 127.0.0.1"));
+    assert_eq!(seen.fields.get("x-forwarded-proto"), Some("https"));
+}
+
 #[test]
 fn host_is_kept_unless_told() {
     let origin = Origin::answering(OK);
@@ -194,6 +235,42 @@ fn p25_options_for_the_server_stays_that() {
     assert_eq!(seen.start, "OPTIONS * HTTP/1.1");
     let seen = received("OPTIONS /x HTTP/1.1\r\nHost: a\r\n\r\n", &[]);
     assert_eq!(seen.start, "OPTIONS /x HTTP/1.1");
+    let seen = received("OPTIONS http://b.test:81 HTTP/1.1\r\nHost: a\r\n\r\n", &[]);
+    assert_eq!(seen.start, "OPTIONS * HTTP/1.1");
+    assert_eq!(seen.fields.get("host"), Some("b.test:81"));
+    let seen = received("OPTIONS http://b.test:81/ HTTP/1.1\r\nHost: a\r\n\r\n", &[]);
+    assert_eq!(seen.start, "OPTIONS / HTTP/1.1");
+}
+
+/// D24, T35: CGI reads `X_Real_IP` as the `X-Real-IP` that only a proxy may set.
+#[test]
+fn t35_names_with_underscores_are_refused_unless_wanted() {
+    let request = "GET / HTTP/1.1\r\nHost: a\r\nX_Real_IP: 6.6.6.6\r\n\r\n";
+    let origin = Origin::answering(OK);
+    let proxy = Proxy::http(&origin.url(), &QUIET);
+    let answer = Conn::open(proxy.addr(0)).ask(request);
+    assert_eq!((answer.status(), origin.connections()), (400, 0));
+    let seen = received(request, &["--underscores", "keep"]);
+    assert_eq!(seen.fields.get("x_real_ip"), Some("6.6.6.6"));
+}
+
+/// P04, RFC 9110 §7.6.2: a forward is counted, and none left is answered by the proxy itself.
+#[test]
+fn p04_max_forwards_ends_at_zero() {
+    let asked = |fields: &str| format!("OPTIONS / HTTP/1.1\r\nHost: a\r\n{fields}\r\n");
+    assert_eq!(received(&asked("Max-Forwards: 1\r\n"), &[]).fields.get("max-forwards"), Some("0"));
+    assert_eq!(received(&asked(""), &[]).fields.get("max-forwards"), None);
+    let origin = Origin::answering(OK);
+    let proxy = Proxy::http(&origin.url(), &QUIET);
+    let mut conn = Conn::open(proxy.addr(0));
+    let answer = conn.ask(asked("Max-Forwards: 0\r\n"));
+    assert_eq!((answer.status(), answer.fields.get("content-length")), (200, Some("0")));
+    let answer = conn
+        .ask("TRACE /x HTTP/1.1\r\nHost: a\r\nMax-Forwards: 0\r\nCookie: s=1\r\nX-A: 1\r\n\r\n");
+    assert_eq!(answer.fields.get("content-type"), Some("message/http"));
+    assert!(answer.text().starts_with("TRACE /x HTTP/1.1\r\n"), "{}", answer.text());
+    assert!(answer.text().contains("x-a: 1\r\n") && !answer.text().contains("s=1"));
+    assert_eq!(origin.connections(), 0);
 }
 
 /// T10: an upgrade to h2c would take the connection past every check.

@@ -310,16 +310,3 @@ fn p16_a_response_without_date_gets_one() {
     let answer = Conn::open(proxy.addr(0)).ask("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
     assert_eq!(answer.fields.get("date"), Some("Sun, 06 Nov 1994 08:49:37 GMT"));
 }
-
-/// P12: interim responses of the node's own reach a client that can read them.
-#[test]
-fn p12_an_interim_response_does_not_touch_the_final_one() {
-    let (_origin, proxy) = pair(
-        "HTTP/1.1 103 Early Hints\r\nLink: </x>; rel=preload\r\n\r\n\
-         HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok",
-    );
-    let answer = Conn::open(proxy.addr(0)).ask("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
-    assert_eq!((answer.status(), answer.text().as_str()), (200, "ok"));
-    // P56: its fields are not merged into the final response.
-    assert_eq!(answer.fields.get("link"), None);
-}

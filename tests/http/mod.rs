@@ -1,13 +1,17 @@
 //! HTTP through the built binary: what a client and an upstream see on the wire.
 
 mod abuse;
+mod calls;
+mod conformance;
 mod downgrade;
 mod failure;
 mod fields;
 mod framing;
 mod gateway;
 mod half_close;
+mod interim;
 mod load;
+mod paths;
 mod peers;
 mod reverse;
 mod streaming;

@@ -76,5 +76,7 @@ fn t08_an_early_answered_upload_gets_nothing_of_the_next_request() {
     let of = |stream| -> String {
         seen.iter().filter(|(each, _)| *each == stream).map(|(_, content)| &**content).collect()
     };
-    assert_eq!((of(3), of(5)), (String::new(), SECRET.to_owned()), "{seen:?}");
+    assert_eq!(of(5), SECRET, "{seen:?}");
+    // Its own content may still come, as far as it was taken from the client.
+    assert!("aaaaabbbbb".starts_with(&of(3)), "{seen:?}");
 }

@@ -3,7 +3,9 @@
 use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
 
-use crate::support::{Authority, Finished, Proxy, curl, echo, gwproxy, home, run, tool, wrapped};
+use crate::support::{
+    Authority, Finished, Proxy, Signal, curl, echo, gwproxy, gwproxy_with, home, run, tool, wrapped,
+};
 
 const TO: [&str; 2] = ["--to", "http://127.0.0.1:9"];
 
@@ -94,6 +96,7 @@ fn an_upstream_that_does_not_resolve_is_said() {
     let to = "http://no-such-host.invalid:80";
     let done = gwproxy(&["http", "--listen", "127.0.0.1:0", "--to", to]);
     failed(&done, &["`no-such-host.invalid`", "does not resolve", "check the spelling"]);
+    assert_eq!(done.stderr.matches("no-such-host").count(), 1, "once: {}", done.stderr);
     // One of several may be down for now.
     let good = echo("http", &[]);
     let proxy = Proxy::http(&good.url("http", ""), &["--to", to, "--access-log", "off"]);
@@ -107,6 +110,38 @@ fn an_upstream_that_does_not_resolve_is_said() {
 fn an_access_log_that_cannot_be_written_is_said() {
     let done = http(&["--listen", "127.0.0.1:0", "--access-log", "/no/such/dir/log"]);
     failed(&done, &["/no/such/dir/log", "--access-log off"]);
+}
+
+#[test]
+fn a_data_directory_that_cannot_be_written_is_said() {
+    let elsewhere = "set GWPROXY_DATA_DIR to a directory";
+    let nowhere = [("GWPROXY_DATA_DIR", "/dev/null/x")];
+    failed(&gwproxy_with(&["cert", "dev"], &nowhere), &["/dev/null/x", elsewhere]);
+    let front = ["http", "--tls-dev", "--listen", "127.0.0.1:0"];
+    failed(&gwproxy_with(&[&front[..], &TO].concat(), &nowhere), &["/dev/null/x", elsewhere]);
+}
+
+/// The lines to copy fit the proxy: its TLS, its users, and what makes either work.
+#[test]
+fn a_forward_proxy_says_how_to_use_it() {
+    let hash = "ann:$2y$10$N9qo8uLOickgx2ZMRZoMyeIjZAgcfl7p92ldGxad68LJZdL17lhWy";
+    let listen = ["http", "--forward", "--listen", "127.0.0.1:0", "--access-log", "off"];
+    let proxy = Proxy::start(&[&listen[..], &["--tls-dev", "--user", hash]].concat());
+    let addr = proxy.addr(0);
+    for part in [
+        format!(
+            "try: curl --proxy-insecure --proxy-user ann -x https://{addr} https://example.com/"
+        ),
+        format!("https_proxy=https://ann:PASSWORD@{addr}"),
+        "gwproxy cert show".to_owned(),
+    ] {
+        proxy.wait_stderr(&part);
+    }
+    let open = Proxy::start(&listen);
+    let addr = open.addr(0);
+    open.wait_stderr(&format!("try: curl -x http://{addr} https://example.com/"));
+    open.wait_stderr(&format!("https_proxy=http://{addr}"));
+    assert!(!open.stderr().contains("PASSWORD"), "{}", open.stderr());
 }
 
 #[test]
@@ -140,6 +175,30 @@ fn a_start_says_how_to_use_it() {
     let expected = format!("http on http://{addr}   try: curl http://{addr}/\n");
     assert_eq!(proxy.stderr(), expected);
     assert_eq!(proxy.stdout(), "");
+}
+
+/// Every example starts as it stands, but for its ports.
+#[test]
+fn every_example_starts() {
+    let authority = Authority::new();
+    let (_server, _client) =
+        (authority.leaf("server", &["localhost"]), authority.leaf("client", &["client"]));
+    let certs = authority.ca().replace("/ca.pem", "");
+    let mut seen = 0;
+    for entry in std::fs::read_dir("examples").expect("the examples") {
+        let path = entry.expect("an example").path();
+        let yaml = std::fs::read_to_string(&path).expect("text");
+        let bind = |line: &str| match line.split_once("bind: ") {
+            Some((before, _)) => format!("{before}bind: 127.0.0.1:0"),
+            None => line.replace("${CERTS:-certs}", &certs),
+        };
+        let yaml = yaml.lines().map(bind).collect::<Vec<_>>().join("\n");
+        let mut proxy = Proxy::run_file(&yaml);
+        proxy.signal(Signal::TERM);
+        assert_eq!(proxy.wait(), Some(0), "{}: {}", path.display(), proxy.stderr());
+        seen += 1;
+    }
+    assert!(seen >= 8, "{seen} examples");
 }
 
 /// A reader of the output that goes away is no reason to fail.

@@ -1,12 +1,14 @@
 //! What becomes a WebSocket, and what is answered to everything else.
 
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use serde_json::json;
 
 use super::frame::{ACCEPT, Frame, KEY, TEXT, handshake, open, switching};
 use super::messages::ws;
 use crate::clients::{Refusing, websocket};
 use crate::support::h2::{H2, request};
-use crate::support::{Conn, Origin, Proxy, curl, echo, gwproxy};
+use crate::support::{Conn, Origin, Proxy, curl, echo, eventually, gwproxy};
 
 /// A handshake whose line or field is replaced.
 fn changed(from: &str, to: &str) -> String {
@@ -158,6 +160,38 @@ fn handshakes_are_limited() {
     let answer = Conn::open(proxy.addr(0)).ask(handshake("/", ""));
     assert_eq!((answer.status(), &answer.json()["code"]), (429, &json!("rate_limited")));
     assert!(answer.fields.get("retry-after").is_some(), "{answer:?}");
+}
+
+/// A WebSocket can last for hours: as a half-open breaker's probe it is done when it has opened.
+#[test]
+fn row_0_5_a_websocket_is_a_probe_that_ends_with_its_handshake() {
+    let failing = AtomicBool::new(true);
+    let origin = Origin::start(move |peer| {
+        if peer.head().is_none() {
+            return;
+        }
+        if failing.swap(false, Ordering::SeqCst) {
+            peer.send("HTTP/1.1 500 Broken\r\nContent-Length: 0\r\n\r\n");
+        } else {
+            peer.send(switching(""));
+        }
+        peer.wait_end();
+    });
+    let breaker = ["--breaker", "50%,window=60s,min=1,open=100ms"];
+    let proxy = ws(&origin.url().replace("http://", "ws://"), &breaker);
+    let ask = || {
+        let mut conn = Conn::open(proxy.addr(0));
+        let status = conn.ask(handshake("/", "")).status();
+        (status, conn)
+    };
+    assert_eq!(ask().0, 500);
+    assert_eq!(ask().0, 503);
+    let probe = eventually("the breaker lets a probe through", || {
+        Some(ask()).filter(|(status, _)| *status == 101)
+    });
+    // The probe is still open, and the breaker is closed.
+    assert_eq!(ask().0, 101);
+    drop(probe);
 }
 
 /// Extended CONNECT (RFC 8441) is not announced, and HTTP/2 has no Upgrade.

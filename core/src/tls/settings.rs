@@ -188,8 +188,12 @@ impl FromStr for TlsName {
     fn from_str(text: &str) -> Result<Self, String> {
         let bare = text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(text);
         let name = ServerName::try_from(bare.to_ascii_lowercase());
-        name.map(Self)
-            .map_err(|_| format!("`{text}` is neither a host name nor an IP address for TLS"))
+        name.map(Self).map_err(|_| {
+            format!(
+                "`{text}` is neither a host name nor an IP address for TLS; write for example \
+                     `api.example.com`"
+            )
+        })
     }
 }
 

@@ -5,14 +5,14 @@ use std::time::Duration;
 use gwproxy_core::units::Span;
 use gwproxy_core::{Code, Error};
 use http::{HeaderMap, HeaderName, HeaderValue};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 /// How long the caller gives the call, from when it was sent.
 pub const GRPC_TIMEOUT: HeaderName = HeaderName::from_static("grpc-timeout");
 
 /// What a user may set about deadlines. Every key may be left out.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields, default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default, expecting = "a map with `max_deadline`")]
 pub struct Settings {
     /// The longest deadline that a caller may name; a longer one is shortened to this. Default
     /// 5 min; 0 takes any. A call without a deadline has none, whatever this says: it may be a

@@ -53,13 +53,14 @@ impl<'a> Grpc<'a> {
     /// Forwards a call to `cluster`. What is no call is answered with the HTTP status that says
     /// so: 415 by content type, 405 by method, 505 by version.
     ///
-    /// A call with a deadline is held to it instead of to `terms.first_byte`.
+    /// A call with a deadline is held to it as well as to `terms.first_byte`, which is worth
+    /// setting only where no call is a watch that answers with its first event.
     ///
     /// # Errors
     /// Why there is no response of the node's; [`rescue_for`] makes one.
     pub async fn forward(
         &self,
-        mut request: Request,
+        mut request: Box<Request>,
         client: &Client,
         cluster: &Arc<Cluster>,
         terms: &Terms,
@@ -79,7 +80,7 @@ impl<'a> Grpc<'a> {
             let response = self.reverse.forward(request, client, cluster, &terms).await?;
             return Ok(finish(response, &rescue, None));
         };
-        terms.first_byte = allowed;
+        terms.first_byte = terms.first_byte.min(allowed);
         let cut = Rc::<Cut>::default();
         if !request.body().is_empty() {
             request.body_mut().filter(Box::new(Asking(Rc::clone(&cut))));

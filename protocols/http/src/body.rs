@@ -1,10 +1,8 @@
 //! One body type for every message, whatever wire it came from or goes to.
 
-use std::cell::{Cell, RefCell};
 use std::pin::Pin;
-use std::rc::Rc;
 use std::sync::Arc;
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll};
 use std::time::Instant;
 
 use bytes::Bytes;
@@ -13,10 +11,9 @@ use gwproxy_core::worker::is_stopping;
 use gwproxy_core::{Code, Error};
 use http_body::{Body as _, Frame, SizeHint};
 
-use crate::h1;
 use crate::pool::StreamSlot;
 use crate::tunnel::{Tunnel, Upgraded};
-use crate::wire::hop;
+use crate::{h1, h2};
 
 /// A message body: frames of data, at most one of trailers.
 #[derive(Debug, Default)]
@@ -32,10 +29,7 @@ enum Kind {
     Full(Bytes),
     H1Request(h1::server::RequestBody),
     H1Response(Box<h1::client::ResponseBody>),
-    H2 {
-        body: hyper::body::Incoming,
-        on_reset: Code,
-    },
+    H2(Box<h2::Recv>),
     Tunnel(Tunnel),
     Upgraded(Upgraded),
 }
@@ -45,7 +39,6 @@ enum Kind {
 struct Attached {
     lease: Option<(Lease, Outcome)>,
     slot: Option<StreamSlot>,
-    progress: Option<Rc<Progress>>,
     end: Option<Box<dyn OnEnd>>,
     filter: Option<Box<dyn Filter>>,
     bytes: u64,
@@ -80,39 +73,6 @@ pub trait Filter: std::fmt::Debug {
     }
 }
 
-/// How far a body got, for whoever waits while another task reads it.
-#[derive(Debug, Default)]
-pub(crate) struct Progress {
-    /// Frames handed on.
-    pub(crate) frames: Cell<u64>,
-    /// It was asked for more and has none yet: its sender is to bring it.
-    pub(crate) waits_for_sender: Cell<bool>,
-    /// Nothing more will come.
-    pub(crate) ended: Cell<bool>,
-    waker: RefCell<Option<Waker>>,
-}
-
-impl Progress {
-    /// Wakes this task at the next change.
-    pub(crate) fn watch(&self, cx: &Context<'_>) {
-        let mut waker = self.waker.borrow_mut();
-        if !waker.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
-            *waker = Some(cx.waker().clone());
-        }
-    }
-
-    fn note(&self, frames: u64, waits_for_sender: bool, ended: bool) {
-        let waited = self.waits_for_sender.replace(waits_for_sender);
-        self.frames.set(self.frames.get() + frames);
-        let was_ended = self.ended.replace(ended);
-        if (frames > 0 || waited != waits_for_sender || was_ended != ended)
-            && let Some(waker) = self.waker.take()
-        {
-            waker.wake();
-        }
-    }
-}
-
 /// Hears when the last byte of a body was handed on, or that it never will be.
 pub trait OnEnd: std::fmt::Debug {
     /// `bytes` of content went by. `error` tells why it ended early; a body that was dropped
@@ -144,9 +104,8 @@ impl Body {
         Kind::H1Response(Box::new(body)).into()
     }
 
-    /// An HTTP/2 body; `on_reset` is what its reset means: which side it comes from.
-    pub(crate) fn h2(body: hyper::body::Incoming, on_reset: Code) -> Self {
-        Kind::H2 { body, on_reset }.into()
+    pub(crate) fn h2(recv: h2::Recv) -> Self {
+        Kind::H2(Box::new(recv)).into()
     }
 
     pub(crate) fn upgraded(upgraded: Upgraded) -> Self {
@@ -168,17 +127,6 @@ impl Body {
     /// Keeps a place on an HTTP/2 connection until the body ends.
     pub(crate) fn occupy(&mut self, slot: StreamSlot) {
         self.attached.get_or_insert_default().slot = Some(slot);
-    }
-
-    /// Lets someone see how far it gets.
-    pub(crate) fn watched(&mut self) -> Rc<Progress> {
-        let progress = Rc::new(Progress::default());
-        if self.is_empty() {
-            progress.ended.set(true);
-        } else {
-            self.attached.get_or_insert_default().progress = Some(Rc::clone(&progress));
-        }
-        progress
     }
 
     /// Tells `end` when the body ends.
@@ -243,7 +191,7 @@ impl Body {
         match &self.kind {
             Kind::Empty => true,
             Kind::Full(content) => content.is_empty(),
-            Kind::H2 { body, .. } => body.is_end_stream(),
+            Kind::H2(recv) => recv.is_end_stream(),
             _ => false,
         }
     }
@@ -263,15 +211,7 @@ impl Body {
             }
             Kind::H1Request(body) => body.poll_frame(cx),
             Kind::H1Response(body) => body.poll_frame(cx),
-            Kind::H2 { body, on_reset } => Pin::new(body).poll_frame(cx).map(|frame| {
-                frame.map(|frame| match frame {
-                    Ok(frame) => Ok(without_forbidden_trailers(frame)),
-                    Err(error) => {
-                        let sentence = "the HTTP/2 stream was reset";
-                        Err(Error::new(*on_reset, sentence).because(error))
-                    }
-                })
-            }),
+            Kind::H2(recv) => recv.poll_frame(cx),
         }
     }
 }
@@ -326,9 +266,6 @@ impl Attached {
             };
             lease.settle(outcome, Instant::now());
         }
-        if let Some(progress) = self.progress.take() {
-            progress.note(0, false, true);
-        }
         if let Some(end) = self.end.take() {
             end.end(self.bytes, error);
         }
@@ -355,14 +292,9 @@ impl http_body::Body for Body {
                 self.kind = Kind::Empty;
             }
         }
-        let Poll::Ready(frame) = frame else {
-            if let Some(progress) = self.attached.as_ref().and_then(|a| a.progress.as_ref()) {
-                progress.note(0, true, false);
-            }
-            return Poll::Pending;
-        };
+        let Poll::Ready(frame) = frame else { return Poll::Pending };
         if self.attached.is_some() {
-            // hyper does not ask again after the last data frame of a body of known length.
+            // Who knows the length does not ask again after the last data frame of a body of known length.
             let (ended, error) = match &frame {
                 Some(Ok(frame)) => (frame.is_trailers() || self.is_end_stream(), None),
                 Some(Err(error)) => (true, Some(error.code())),
@@ -370,9 +302,6 @@ impl http_body::Body for Body {
             };
             if let (Some(attached), Some(Ok(frame))) = (self.attached.as_deref_mut(), &frame) {
                 attached.bytes += frame.data_ref().map_or(0, |data| data.len() as u64);
-                if let Some(progress) = &attached.progress {
-                    progress.note(1, false, false);
-                }
             }
             if let Some(mut attached) = self.attached.take_if(|_| ended) {
                 attached.finish(error);
@@ -391,7 +320,7 @@ impl http_body::Body for Body {
             Kind::Full(content) => content.is_empty(),
             Kind::H1Request(body) => body.is_done(),
             Kind::H1Response(body) => body.is_done(),
-            Kind::H2 { body, .. } => body.is_end_stream(),
+            Kind::H2(recv) => recv.is_end_stream(),
         }
     }
 
@@ -401,22 +330,9 @@ impl http_body::Body for Body {
             Kind::Full(content) => Some(content.len() as u64),
             Kind::H1Request(body) => body.remaining(),
             Kind::H1Response(body) => body.remaining(),
-            Kind::H2 { body, .. } => return body.size_hint(),
+            Kind::H2(recv) => recv.remaining(),
         };
         remaining.map_or_else(SizeHint::default, SizeHint::with_exact)
-    }
-}
-
-/// RFC 9110 §6.5.1, for trailers that came over HTTP/2; HTTP/1.1's own are cleaned when they are
-/// parsed.
-fn without_forbidden_trailers(frame: Frame<Bytes>) -> Frame<Bytes> {
-    match frame.into_data() {
-        Ok(data) => Frame::data(data),
-        Err(frame) => {
-            let mut trailers = frame.into_trailers().unwrap_or_default();
-            hop::strip_trailers(&mut trailers, &[]);
-            Frame::trailers(trailers)
-        }
     }
 }
 

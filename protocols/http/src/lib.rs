@@ -5,6 +5,8 @@ pub mod date;
 pub mod forward;
 pub mod h1;
 pub mod h2;
+pub mod interim;
+mod max_forwards;
 pub mod pool;
 pub mod probe;
 pub mod rescue;

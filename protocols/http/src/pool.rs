@@ -5,12 +5,11 @@ use std::collections::{HashMap, VecDeque};
 use std::rc::{Rc, Weak};
 use std::time::Duration;
 
-use hyper::client::conn::http2::SendRequest;
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, interval};
 
-use crate::body::Body;
 use crate::h1::client::Connection;
+use crate::h2::Conn;
 
 /// Idle connections kept for one node on one worker.
 const IDLE_MAX: usize = 256;
@@ -50,15 +49,17 @@ struct Idle {
 /// An HTTP/2 connection.
 #[derive(Debug)]
 pub(crate) struct Multiplexed {
-    pub(crate) sender: SendRequest<Body>,
-    pub(crate) streams: Cell<usize>,
+    conn: Rc<Conn>,
+    streams: Cell<usize>,
+    /// Streams it has carried.
+    served: Cell<u64>,
     idle_since: Cell<Instant>,
 }
 
 /// One stream of an HTTP/2 connection, counted until its response is over.
 #[derive(Debug)]
 pub(crate) struct StreamSlot {
-    pub(crate) conn: Rc<Multiplexed>,
+    at: Rc<Multiplexed>,
 }
 
 impl Pool {
@@ -118,30 +119,32 @@ impl Home {
     /// A place on an open HTTP/2 connection.
     pub(crate) fn take_h2(&self) -> Option<StreamSlot> {
         let mut shared = self.shared.borrow_mut();
-        shared.retain(|conn| !conn.sender.is_closed());
-        let conn = shared.iter().find(|conn| conn.streams.get() < STREAMS_MAX)?;
-        Some(StreamSlot::new(Rc::clone(conn)))
+        shared.retain(|at| at.conn.is_open());
+        let has_room =
+            |at: &&Rc<Multiplexed>| at.streams.get() < STREAMS_MAX.min(at.conn.streams_max());
+        shared.iter().find(has_room).map(|at| StreamSlot::new(Rc::clone(at)))
     }
 
     /// Adds an HTTP/2 connection and takes the first place on it.
-    pub(crate) fn add_h2(&self, sender: SendRequest<Body>) -> StreamSlot {
+    pub(crate) fn add_h2(&self, conn: Rc<Conn>) -> StreamSlot {
         let idle_since = Cell::new(Instant::now());
-        let conn = Rc::new(Multiplexed { sender, streams: Cell::new(0), idle_since });
-        self.shared.borrow_mut().push(Rc::clone(&conn));
-        StreamSlot::new(conn)
+        let at =
+            Rc::new(Multiplexed { conn, streams: Cell::new(0), served: Cell::new(0), idle_since });
+        self.shared.borrow_mut().push(Rc::clone(&at));
+        StreamSlot::new(at)
     }
 
     /// Forgets a connection that refused a request.
-    pub(crate) fn forget_h2(&self, conn: &Rc<Multiplexed>) {
-        self.shared.borrow_mut().retain(|each| !Rc::ptr_eq(each, conn));
+    pub(crate) fn forget_h2(&self, conn: &Rc<Conn>) {
+        self.shared.borrow_mut().retain(|at| !Rc::ptr_eq(&at.conn, conn));
     }
 
     fn sweep(&self, now: Instant) {
         let fresh = |since: Instant| now.duration_since(since) < IDLE_TIMEOUT;
         self.idle.borrow_mut().retain_mut(|idle| fresh(idle.since) && idle.conn.is_usable());
-        self.shared.borrow_mut().retain(|conn| {
-            !conn.sender.is_closed() && (conn.streams.get() > 0 || fresh(conn.idle_since.get()))
-        });
+        self.shared
+            .borrow_mut()
+            .retain(|at| at.conn.is_open() && (at.streams.get() > 0 || fresh(at.idle_since.get())));
     }
 
     fn is_empty(&self) -> bool {
@@ -150,15 +153,32 @@ impl Home {
 }
 
 impl StreamSlot {
-    fn new(conn: Rc<Multiplexed>) -> Self {
-        conn.streams.set(conn.streams.get() + 1);
-        Self { conn }
+    fn new(at: Rc<Multiplexed>) -> Self {
+        at.streams.set(at.streams.get() + 1);
+        at.served.set(at.served.get() + 1);
+        Self { at }
+    }
+
+    pub(crate) fn conn(&self) -> &Rc<Conn> {
+        &self.at.conn
+    }
+
+    /// Whether the connection had served others before.
+    pub(crate) fn is_used(&self) -> bool {
+        self.at.served.get() > 1
     }
 }
 
 impl Drop for StreamSlot {
     fn drop(&mut self) {
-        self.conn.streams.set(self.conn.streams.get() - 1);
-        self.conn.idle_since.set(Instant::now());
+        self.at.streams.set(self.at.streams.get() - 1);
+        self.at.idle_since.set(Instant::now());
+    }
+}
+
+impl Drop for Multiplexed {
+    /// Nobody can use it any more.
+    fn drop(&mut self) {
+        self.conn.leave();
     }
 }

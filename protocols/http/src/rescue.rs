@@ -11,6 +11,7 @@ use http::{HeaderValue, StatusCode};
 use crate::Response;
 use crate::body::Body;
 use crate::h1::head::Reject;
+use crate::reverse::PSEUDONYM;
 
 /// RFC 9209.
 const PROXY_STATUS: HeaderName = HeaderName::from_static("proxy-status");
@@ -99,14 +100,16 @@ pub const fn title_of(code: Code) -> &'static str {
 }
 
 /// The error type of RFC 9209 §2.3 for a code.
-const fn proxy_error_of(code: Code) -> Option<&'static str> {
-    Some(match code {
+const fn proxy_error_of(code: Code) -> &'static str {
+    match code {
+        // Nobody reads this one; §2.3.7 is what an origin would have said.
+        Code::ClientClosed | Code::ClientMalformed | Code::ClientTimeout => "http_request_error",
         Code::DestinationDenied => "destination_ip_prohibited",
         Code::Internal => "proxy_internal_error",
         Code::LoopDetected => "proxy_loop_detected",
         Code::BreakerOpen | Code::NoHealthyNode => "destination_unavailable",
         Code::Overloaded | Code::Draining => "connection_limit_reached",
-        Code::RateLimited | Code::RouteNotFound => "http_request_denied",
+        Code::ProxyAuthRequired | Code::RateLimited | Code::RouteNotFound => "http_request_denied",
         Code::UpstreamConnectTimeout => "connection_timeout",
         Code::UpstreamMalformed => "http_protocol_error",
         Code::UpstreamRefused => "connection_refused",
@@ -114,11 +117,7 @@ const fn proxy_error_of(code: Code) -> Option<&'static str> {
         Code::UpstreamTimeout => "http_response_timeout",
         Code::UpstreamTls => "tls_protocol_error",
         Code::UpstreamUnresolved => "dns_error",
-        Code::ClientClosed
-        | Code::ClientMalformed
-        | Code::ClientTimeout
-        | Code::ProxyAuthRequired => return None,
-    })
+    }
 }
 
 /// The answer to a head that never became a request; the connection closes after it.
@@ -150,9 +149,8 @@ fn problem(status: StatusCode, code: Code, detail: Option<&str>) -> Response {
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    if let Some(error) = proxy_error_of(code)
-        && let Ok(value) = HeaderValue::from_str(&format!("gwproxy; error={error}"))
-    {
+    let proxy_status = format!("{PSEUDONYM}; error={}", proxy_error_of(code));
+    if let Ok(value) = HeaderValue::from_str(&proxy_status) {
         headers.insert(PROXY_STATUS, value);
     }
     response
@@ -175,6 +173,38 @@ mod tests {
             let tells = code == Code::ClientMalformed;
             assert_eq!(text.contains("10.0.0.1"), tells, "{text}");
         }
+    }
+
+    /// P58, RFC 9209 §2: our name as a token, and an error type of the registry (§2.3).
+    #[test]
+    fn p58_every_error_has_its_proxy_status() {
+        const TYPES: [&str; 14] = [
+            "connection_limit_reached",
+            "connection_refused",
+            "connection_terminated",
+            "connection_timeout",
+            "destination_ip_prohibited",
+            "destination_unavailable",
+            "dns_error",
+            "http_protocol_error",
+            "http_request_denied",
+            "http_request_error",
+            "http_response_timeout",
+            "proxy_internal_error",
+            "proxy_loop_detected",
+            "tls_protocol_error",
+        ];
+        for code in Code::ALL {
+            let response = Problem::default().answer(&Error::new(code, "x"));
+            let value = response.headers()["proxy-status"].to_str().unwrap();
+            let error = value.strip_prefix("gwproxy; error=").unwrap();
+            assert!(TYPES.contains(&error), "{code}: {value}");
+        }
+        let reject = Reject { status: StatusCode::URI_TOO_LONG, reason: "x" };
+        assert_eq!(
+            rejected(&reject).headers()["proxy-status"],
+            "gwproxy; error=http_request_error"
+        );
     }
 
     #[test]

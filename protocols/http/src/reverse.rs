@@ -9,14 +9,14 @@ use gwproxy_core::{Code, Error};
 use http::header::{CONNECTION, EXPECT, HOST, UPGRADE, VIA};
 use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, Version, request};
-use ipnet::IpNet;
 
 use crate::body::Body;
 use crate::serve::Client;
 use crate::tunnel::{Tunnel, Upgrade};
 use crate::upstream::{Terms, Upstream};
-use crate::wire::{forwarded, hop};
-use crate::{Request, Response};
+use crate::wire::forwarded::{self, Trusted};
+use crate::wire::hop;
+use crate::{Request, Response, max_forwards};
 
 /// The name in `Via` and `Proxy-Status`.
 pub const PSEUDONYM: &str = "gwproxy";
@@ -28,7 +28,7 @@ const OWN_HOPS_MAX: usize = 10;
 pub struct Reverse {
     upstream: Rc<Upstream>,
     upgrade: Rc<dyn Upgrade>,
-    trusted: Arc<[IpNet]>,
+    trusted: Arc<Trusted>,
 }
 
 impl std::fmt::Debug for Reverse {
@@ -40,7 +40,7 @@ impl std::fmt::Debug for Reverse {
 impl Reverse {
     /// A reverse proxy that carries upgraded connections by `upgrade` and believes the forwarding
     /// fields of `trusted` peers.
-    pub fn new(upstream: Rc<Upstream>, upgrade: Rc<dyn Upgrade>, trusted: Arc<[IpNet]>) -> Self {
+    pub fn new(upstream: Rc<Upstream>, upgrade: Rc<dyn Upgrade>, trusted: Arc<Trusted>) -> Self {
         Self { upstream, upgrade, trusted }
     }
 
@@ -55,7 +55,7 @@ impl Reverse {
     /// Why there is no response of the node's.
     pub async fn forward(
         &self,
-        mut request: Request,
+        mut request: Box<Request>,
         client: &Client,
         cluster: &Arc<Cluster>,
         terms: &Terms,
@@ -68,15 +68,18 @@ impl Reverse {
                 return Ok(*refusal);
             }
         }
+        if let Some(answer) = max_forwards::take_one(&mut request) {
+            return Ok(answer);
+        }
         prepare(&mut request, client, &self.trusted)?;
         let asked = wants_upgrade.then(|| {
             request.headers_mut().insert(UPGRADE, HeaderValue::from_static("websocket"));
-            head_of(&request)
+            Box::new(head_of(&request))
         });
         add_via(request.headers_mut(), version);
         let mut response = self.upstream.send(cluster, request, terms).await?;
         if response.status() == StatusCode::SWITCHING_PROTOCOLS {
-            return switch(&self.upgrade, self.upstream.worker(), asked.as_ref(), response);
+            return switch(&self.upgrade, self.upstream.worker(), asked.as_deref(), response);
         }
         hop::strip_response(response.headers_mut());
         Ok(response)
@@ -129,7 +132,7 @@ pub fn wants_websocket(request: &Request) -> bool {
 pub(crate) fn prepare(
     request: &mut Request,
     client: &Client,
-    trusted: &[IpNet],
+    trusted: &Trusted,
 ) -> Result<(), Error> {
     if *request.method() == Method::CONNECT {
         return Err(Error::new(

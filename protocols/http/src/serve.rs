@@ -1,13 +1,13 @@
 //! From an accepted connection to requests: which HTTP it speaks, and who answers.
 
-use std::cell::RefCell;
+use std::cell::{OnceCell, RefCell};
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 use std::task::{Poll, ready};
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
+use bytes::BytesMut;
 use gwproxy_core::net::accept::{Held, Serve};
 use gwproxy_core::net::{Peer, Stream};
 use gwproxy_core::worker::{LocalFuture, Worker};
@@ -16,10 +16,9 @@ use serde::{Deserialize, Serialize};
 use tokio_util::io::poll_read_buf;
 
 use crate::h1::head::{Limits, Reject};
+use crate::h2::PREFACE;
+use crate::interim::Interim;
 use crate::{Request, Response, h1, h2, rescue};
-
-/// The first bytes of an HTTP/2 connection (RFC 9113 §3.4).
-const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 /// Answers requests. `Rc<Self>` and `'static` because an HTTP/2 connection runs several at once.
 pub trait Handle: 'static {
@@ -44,6 +43,7 @@ pub struct Client {
     /// `http` or `https`, by the connection's TLS.
     pub scheme: Scheme,
     held: RefCell<Rc<Held>>,
+    interim: OnceCell<Weak<dyn Interim>>,
 }
 
 /// How long a client may take for each part.
@@ -124,7 +124,18 @@ impl Client {
     /// A client that holds its place in the listener's count for as long as this lives.
     pub fn new(peer: Peer, held: Held) -> Self {
         let scheme = if peer.tls.is_some() { Scheme::HTTPS } else { Scheme::HTTP };
-        Self { peer, scheme, held: RefCell::new(Rc::new(held)) }
+        Self { peer, scheme, held: RefCell::new(Rc::new(held)), interim: OnceCell::new() }
+    }
+
+    /// Where interim responses to this client go; none: it is not told them. A connection with
+    /// several requests at once needs one of these for each of them.
+    pub fn interim(&self) -> Option<Rc<dyn Interim>> {
+        self.interim.get()?.upgrade()
+    }
+
+    /// Offers a way for interim responses; the first one stays.
+    pub(crate) fn offer_interim(&self, interim: Weak<dyn Interim>) {
+        let _ = self.interim.set(interim);
     }
 
     /// The client's place in the listener's count, for what outlives the connection's task.
@@ -167,7 +178,6 @@ impl<H: Handle> Serve for Server<H> {
                     h1::server::serve(stream, early, client, handler, worker, settings).await;
                 }
                 Wire::H2 => {
-                    let early: Bytes = early.freeze();
                     h2::server::serve(stream, early, client, handler, worker, settings).await;
                 }
             }

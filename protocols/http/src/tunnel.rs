@@ -11,8 +11,9 @@ use gwproxy_core::Error;
 use gwproxy_core::net::Stream;
 use gwproxy_core::net::relay::{Relayed, relay};
 use gwproxy_core::worker::{LocalFuture, Worker};
-use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+use crate::h2;
 
 /// One end of a connection that left HTTP, with the bytes that were read too far.
 #[derive(Debug)]
@@ -29,7 +30,7 @@ pub enum UpgradedIo {
     /// HTTP/1.1: the whole connection.
     Stream(Box<Stream>),
     /// HTTP/2: one stream of a connection (RFC 9113 §8.5).
-    H2(TokioIo<hyper::upgrade::Upgraded>),
+    H2(Box<h2::StreamIo>),
 }
 
 /// The body of a response that ends HTTP on this connection: what to do with the client's end. It
@@ -189,7 +190,7 @@ impl AsyncRead for UpgradedIo {
     ) -> Poll<io::Result<()>> {
         match self.get_mut() {
             Self::Stream(stream) => Pin::new(&mut **stream).poll_read(cx, buf),
-            Self::H2(stream) => Pin::new(stream).poll_read(cx, buf),
+            Self::H2(stream) => Pin::new(&mut **stream).poll_read(cx, buf),
         }
     }
 }
@@ -202,21 +203,21 @@ impl AsyncWrite for UpgradedIo {
     ) -> Poll<io::Result<usize>> {
         match self.get_mut() {
             Self::Stream(stream) => Pin::new(&mut **stream).poll_write(cx, buf),
-            Self::H2(stream) => Pin::new(stream).poll_write(cx, buf),
+            Self::H2(stream) => Pin::new(&mut **stream).poll_write(cx, buf),
         }
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self.get_mut() {
             Self::Stream(stream) => Pin::new(&mut **stream).poll_flush(cx),
-            Self::H2(stream) => Pin::new(stream).poll_flush(cx),
+            Self::H2(stream) => Pin::new(&mut **stream).poll_flush(cx),
         }
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self.get_mut() {
             Self::Stream(stream) => Pin::new(&mut **stream).poll_shutdown(cx),
-            Self::H2(stream) => Pin::new(stream).poll_shutdown(cx),
+            Self::H2(stream) => Pin::new(&mut **stream).poll_shutdown(cx),
         }
     }
 }

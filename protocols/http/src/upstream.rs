@@ -1,5 +1,6 @@
 //! From a request and a service to a response: the only retry loop there is.
 
+use std::future::poll_fn;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -13,8 +14,8 @@ use http::header::{HOST, UPGRADE};
 use http::uri::Scheme;
 use http::{Method, StatusCode};
 
-use crate::body::Body;
 use crate::h1::client::{Connection, Limit, SendError};
+use crate::interim::Interim;
 use crate::pool::{Home, Pool, StreamSlot};
 use crate::{Request, Response, h1, h2};
 
@@ -29,7 +30,8 @@ pub struct Upstream {
 /// How long one request may take, and what it is balanced by.
 #[derive(Debug, Clone)]
 pub struct Terms {
-    /// From the end of the request to the head of the response. Default 15 s.
+    /// From the end of the request to the head of the response. Default 15 s (D07);
+    /// [`Terms::NO_LIMIT`] waits for as long as the node is there.
     pub first_byte: Duration,
     /// Silence within a body, either way. Default 300 s: event streams are silent for long.
     pub body: Duration,
@@ -37,6 +39,8 @@ pub struct Terms {
     pub key: Option<u64>,
     /// What the node sees as `Host`.
     pub host: Host,
+    /// Where interim responses go. Default none: they end here.
+    pub interim: Option<Rc<dyn Interim>>,
     /// Speak HTTP/2 from the first byte to `http` nodes as well (RFC 9113 §3.3). Default no.
     pub prior_knowledge: bool,
 }
@@ -66,9 +70,22 @@ enum Speaks {
 struct Failed {
     error: Error,
     /// The request, if it can be sent again as it is.
-    request: Option<Request>,
+    request: Option<Box<Request>>,
     /// The connection had been idle and was closed without a byte of an answer.
     is_stale: bool,
+}
+
+impl Failed {
+    /// The request, to be sent once more to the same node: the node closed the connection while
+    /// it idled, and the request crossed that on its way. That is no second try.
+    fn on_a_fresh_connection(self) -> Result<Box<Request>, Self> {
+        match self.request {
+            Some(again) if self.is_stale && (self.error.is_unsent() || is_replayable(&again)) => {
+                Ok(again)
+            }
+            request => Err(Self { request, ..self }),
+        }
+    }
 }
 
 impl Default for Terms {
@@ -78,9 +95,15 @@ impl Default for Terms {
             body: Duration::from_mins(5),
             key: None,
             host: Host::Preserve,
+            interim: None,
             prior_knowledge: false,
         }
     }
+}
+
+impl Terms {
+    /// For [`Terms::first_byte`].
+    pub const NO_LIMIT: Duration = Duration::MAX;
 }
 
 impl Upstream {
@@ -104,12 +127,15 @@ impl Upstream {
     /// Sends `request` to a node of `cluster`, to another one when that is safe and the first
     /// failed, and returns the head of the response. The response's body holds the node's lease.
     ///
+    /// The request is boxed because it goes through a chain of futures, each of which would
+    /// otherwise hold two of it.
+    ///
     /// # Errors
     /// The last try's.
     pub async fn send(
         &self,
         cluster: &Arc<Cluster>,
-        request: Request,
+        request: Box<Request>,
         terms: &Terms,
     ) -> Result<Response, Error> {
         let replayable = is_replayable(&request);
@@ -125,11 +151,14 @@ impl Upstream {
             let is_last = tried.len() >= cluster.settings().max_attempts as usize;
             let endpoint = Arc::clone(lease.endpoint());
             let connect_limit = cluster.settings().connect_timeout;
-            let may_copy = replayable && !is_last && tried.len() < cluster.endpoints().len();
             let Failed { error, request, .. } =
-                match self.attempt(&endpoint, next, terms, connect_limit, may_copy).await {
+                match self.attempt(&endpoint, next, terms, connect_limit).await {
                     Ok(mut response) => {
                         let outcome = outcome_of_status(response.status());
+                        if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+                            // What follows may last for hours; a breaker's probe may not.
+                            lease.settle(outcome, Instant::now());
+                        }
                         response.body_mut().hold(lease, outcome);
                         return Ok(response);
                     }
@@ -162,7 +191,7 @@ impl Upstream {
         terms: &Terms,
         connect_limit: Duration,
     ) -> Result<Response, Error> {
-        self.attempt(endpoint, request, terms, connect_limit, false)
+        self.attempt(endpoint, Box::new(request), terms, connect_limit)
             .await
             .map_err(|failed| failed.error)
     }
@@ -170,10 +199,9 @@ impl Upstream {
     async fn attempt(
         &self,
         endpoint: &Endpoint,
-        mut request: Request,
+        mut request: Box<Request>,
         terms: &Terms,
         connect_limit: Duration,
-        may_copy: bool,
     ) -> Result<Response, Failed> {
         match &terms.host {
             Host::Preserve => {}
@@ -193,29 +221,24 @@ impl Upstream {
         if speaks != Speaks::H1
             && let Some(slot) = home.take_h2()
         {
-            return self.on_stream(slot, &home, endpoint, request, terms, may_copy).await;
+            match self.on_stream(slot, &home, endpoint, request, terms).await {
+                Err(failed) => request = failed.on_a_fresh_connection()?,
+                done => return done,
+            }
         }
         if speaks != Speaks::H2
             && !is_upgrade
             && let Some(conn) = home.take_h1()
         {
             match on_connection(conn, request, terms, &home).await {
-                // The node closed the connection while it idled, and the request crossed that on
-                // its way: a fresh connection to the same node is no second try.
-                Err(Failed { request: Some(again), is_stale: true, .. })
-                    if is_replayable(&again) =>
-                {
-                    request = again;
-                }
+                Err(failed) => request = failed.on_a_fresh_connection()?,
                 done => return done,
             }
         }
         // Boxed: a fresh connection is rare, and its future is larger than all the rest.
         match Box::pin(self.open(endpoint, &home, speaks, connect_limit)).await {
             Ok(Opened::H1(conn)) => on_connection(conn, request, terms, &home).await,
-            Ok(Opened::H2(slot)) => {
-                self.on_stream(slot, &home, endpoint, request, terms, may_copy).await
-            }
+            Ok(Opened::H2(slot)) => self.on_stream(slot, &home, endpoint, request, terms).await,
             Err(error) => Err(Failed { error, request: Some(request), is_stale: false }),
         }
     }
@@ -252,7 +275,20 @@ impl Upstream {
             }
         };
         if is_h2 {
-            return Ok(Opened::H2(home.add_h2(h2::client::open(stream).await?)));
+            let conn = h2::client::open(stream, timer);
+            let slot = home.add_h2(Rc::clone(&conn));
+            let deadline = timer.deadline();
+            return match deadline.within(limit, poll_fn(|cx| conn.poll_settings(cx))).await {
+                Some(Ok(())) => Ok(Opened::H2(slot)),
+                Some(Err(why)) => {
+                    let sentence = format!("{} did not begin HTTP/2: {why}", endpoint.addr);
+                    Err(Error::new(Code::UpstreamReset, sentence).unsent())
+                }
+                None => {
+                    home.forget_h2(&conn);
+                    Err(too_slow(endpoint, limit))
+                }
+            };
         }
         Ok(Opened::H1(Box::new(Connection::new(stream, timer))))
     }
@@ -262,17 +298,21 @@ impl Upstream {
         slot: StreamSlot,
         home: &Rc<Home>,
         endpoint: &Endpoint,
-        request: Request,
+        request: Box<Request>,
         terms: &Terms,
-        may_copy: bool,
     ) -> Result<Response, Failed> {
-        // The engine keeps what it sent; only a service with another node has use for a copy.
-        let copy = may_copy.then(|| head_of(&request));
         let scheme = if endpoint.tls.is_some() { Scheme::HTTPS } else { Scheme::HTTP };
-        let timer = self.worker.timer();
-        h2::client::exchange(slot, home, request, scheme, terms.first_byte, timer).await.map_err(
-            |(error, request)| Failed { error, request: request.or(copy), is_stale: false },
-        )
+        let limit = Limit { first_byte: terms.first_byte, body: terms.body };
+        let (was_used, conn) = (slot.is_used(), Rc::clone(slot.conn()));
+        let done = h2::client::exchange(slot, request, &scheme, limit, self.worker.timer()).await;
+        done.map_err(|h2::client::Refused { error, request, is_over }| {
+            if is_over {
+                // A node that opens no more streams on this connection may on another one.
+                home.forget_h2(&conn);
+            }
+            let is_stale = is_over && was_used && error.code() == Code::UpstreamReset;
+            Failed { error, request, is_stale }
+        })
     }
 }
 
@@ -288,19 +328,20 @@ enum Opened {
 
 async fn on_connection(
     conn: Box<Connection>,
-    request: Request,
+    mut request: Box<Request>,
     terms: &Terms,
     home: &Rc<Home>,
 ) -> Result<Response, Failed> {
-    let (parts, body) = request.into_parts();
+    let body = std::mem::take(request.body_mut());
     let limit = Limit { first_byte: terms.first_byte, body: terms.body };
     let was_idle = conn.served > 0;
     let is_bodiless = body.is_empty();
-    match h1::client::exchange(conn, &parts, body, limit, Some(Rc::clone(home))).await {
+    let interim = terms.interim.as_deref();
+    match h1::client::exchange(conn, &request, body, limit, interim, Rc::clone(home)).await {
         Ok(response) => Ok(response),
         Err(SendError { error, was_silent }) => Err(Failed {
             error,
-            request: is_bodiless.then(|| Request::from_parts(parts, Body::empty())),
+            request: is_bodiless.then_some(request),
             is_stale: was_idle && was_silent,
         }),
     }
@@ -347,16 +388,6 @@ fn is_replayable(request: &Request) -> bool {
         Method::GET | Method::HEAD | Method::OPTIONS | Method::TRACE | Method::PUT | Method::DELETE
     );
     idempotent && request.body().is_empty() && !request.headers().contains_key(UPGRADE)
-}
-
-/// A request without a body, again.
-fn head_of(request: &Request) -> Request {
-    let mut again = Request::new(Body::empty());
-    request.method().clone_into(again.method_mut());
-    request.uri().clone_into(again.uri_mut());
-    *again.version_mut() = request.version();
-    request.headers().clone_into(again.headers_mut());
-    again
 }
 
 fn set_host(request: &mut Request, endpoint: &Endpoint) {

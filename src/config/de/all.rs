@@ -1,5 +1,7 @@
 //! Reading on after an error: what fails is noted and taken out, the rest is read again.
 
+use std::collections::HashSet;
+
 use serde::de::DeserializeOwned;
 
 use super::De;
@@ -18,7 +20,7 @@ pub(in crate::config) fn read_all<T: DeserializeOwned>(
     mut root: Node,
     told: Vec<Diagnostic>,
 ) -> (Option<T>, Found) {
-    let mut found = Found { diagnostics: told, damaged: false, lost: false };
+    let mut found = Found { diagnostics: told, damage: Damage::default() };
     loop {
         let error = match T::deserialize(De(&root)) {
             Ok(value) => return (Some(value), found),
@@ -26,13 +28,14 @@ pub(in crate::config) fn read_all<T: DeserializeOwned>(
         };
         let place = error.place.unwrap_or(root.place);
         let mut path = &error.path[..];
+        let unknown = matches!(error.kind, Kind::Other(Code::UnknownKey));
         match error.kind {
             Kind::Missing(field) => {
                 if !was_pruned(&root, path, field) {
                     found.add(Code::MissingKey, place, error.message, false);
                 }
                 // Without its key the element cannot be had: take all of it.
-                found.took(path);
+                found.damage.take(&root, path, None, false);
                 if root.prune(path, None).is_none() {
                     return (None, found);
                 }
@@ -42,13 +45,13 @@ pub(in crate::config) fn read_all<T: DeserializeOwned>(
             Kind::Other(code) => found.add(code, place, error.message, holds_secret(&root, path)),
         }
         // What cannot be taken out itself goes with what it is in.
-        while root.prune(path, error.instead.as_deref()).is_none() {
-            match path.split_first() {
-                Some((_, up)) => path = up,
-                None => return (None, found),
-            }
+        while root.at(path).is_none() {
+            path = path.split_first().map_or(&[], |(_, up)| up);
         }
-        found.took(path);
+        found.damage.take(&root, path, error.instead.as_deref(), unknown);
+        if root.prune(path, error.instead.as_deref()).is_none() {
+            return (None, found);
+        }
         if found.diagnostics.len() >= ERRORS_MAX {
             return (None, found);
         }
@@ -58,21 +61,81 @@ pub(in crate::config) fn read_all<T: DeserializeOwned>(
 /// What [`read_all`] found wrong.
 pub(in crate::config) struct Found {
     pub(in crate::config) diagnostics: Vec<Diagnostic>,
-    /// Whether anything was taken out, so that what is missing, empty or the same as another may
-    /// be so through that.
-    pub(in crate::config) damaged: bool,
-    /// Whether a whole listener, route or service was, so that references to it dangle through no
-    /// fault of theirs.
-    pub(in crate::config) lost: bool,
+    pub(in crate::config) damage: Damage,
+}
+
+/// What was taken out, so that what only seems missing, empty or unknown through that is not told.
+#[derive(Default)]
+pub(in crate::config) struct Damage {
+    /// A key at the top that could have been meant for any of those there are.
+    unknown: bool,
+    /// Keys at the top of which something was taken out whole.
+    sections: HashSet<String>,
+    /// Where listeners, routes and services begin of which a part was taken out.
+    elements: HashSet<Place>,
+    /// The ids of services that were taken out whole; none if one had no id to be read.
+    services: Option<HashSet<String>>,
+}
+
+impl Damage {
+    /// Whether the listener, route or service that begins here stands as it was typed.
+    pub(in crate::config) fn spares(&self, element: Place) -> bool {
+        !self.elements.contains(&element)
+    }
+
+    /// Whether nothing of the list at the top of the file was taken out whole.
+    pub(in crate::config) fn spares_all(&self, section: &str) -> bool {
+        !self.unknown && !self.sections.contains(section)
+    }
+
+    /// Whether a service of this id may have been among what was taken out.
+    pub(in crate::config) fn may_hold(&self, service: &str) -> bool {
+        !self.spares_all("services")
+            && self.services.as_ref().is_none_or(|known| known.contains(service))
+    }
+
+    /// Notes what is about to go. `meant`: the key it should have been; `unknown`: it is no key.
+    fn take(&mut self, root: &Node, path: &[usize], meant: Option<&str>, unknown: bool) {
+        let (Some((&top, _)), Value::Map(map)) = (path.split_last(), &root.value) else { return };
+        let Some(entry) = map.entries.get(top) else { return };
+        let element = match &entry.value.value {
+            Value::Seq(_) => path.len().checked_sub(2).and_then(|at| root.at(&path[at..])),
+            Value::Map(_) | Value::Scalar(_) => None,
+        };
+        let services = self.sections.contains("services");
+        match (path.len(), element) {
+            (0 | 1, _) | (2, None) => {
+                self.unknown |= unknown && meant.is_none();
+                self.sections.insert(meant.unwrap_or(&entry.key).to_owned());
+                if meant.unwrap_or(&entry.key) == "services" {
+                    self.services = None;
+                }
+            }
+            (2, Some(element)) => {
+                if entry.key == "services" {
+                    let known = if services { self.services.take() } else { Some(HashSet::new()) };
+                    self.services = known.zip(id(element)).map(|(mut known, id)| {
+                        known.insert(id.to_owned());
+                        known
+                    });
+                }
+                self.sections.insert(entry.key.clone());
+            }
+            (_, element) => self.elements.extend(element.map(|element| element.place)),
+        }
+    }
+}
+
+fn id(element: &Node) -> Option<&str> {
+    let Value::Map(map) = &element.value else { return None };
+    let entry = map.entries.iter().find(|entry| entry.key == "id")?;
+    match &entry.value.value {
+        Value::Scalar(scalar) => Some(&scalar.text),
+        Value::Map(_) | Value::Seq(_) => None,
+    }
 }
 
 impl Found {
-    fn took(&mut self, path: &[usize]) {
-        self.damaged = true;
-        // `services` itself, or one of its elements.
-        self.lost |= path.len() <= 2;
-    }
-
     fn add(&mut self, code: Code, place: Place, message: String, secret: bool) {
         let mut one = Diagnostic::new(code, place, message);
         one.secret = secret;
@@ -103,19 +166,8 @@ fn holds_secret(root: &Node, path: &[usize]) -> bool {
 }
 
 fn was_pruned(root: &Node, path: &[usize], field: &str) -> bool {
-    let mut node = root;
-    for &step in path.iter().rev() {
-        let next = match &node.value {
-            Value::Map(map) => map.entries.get(step).map(|entry| &entry.value),
-            Value::Seq(items) => items.get(step),
-            Value::Scalar(_) => None,
-        };
-        match next {
-            Some(next) => node = next,
-            None => return false,
-        }
-    }
-    matches!(&node.value, Value::Map(map) if map.pruned.iter().any(|key| {
+    let Some(Node { value: Value::Map(map), .. }) = root.at(path) else { return false };
+    map.pruned.iter().any(|key| {
         key == field || ALIASES.iter().any(|(alias, name)| key == alias && *name == field)
-    }))
+    })
 }

@@ -7,7 +7,7 @@ use super::*;
 
 fn record(asked: Option<Asked>, reason: &str) -> Record {
     let metrics = Metrics::new(1, vec!["-".into()]);
-    let shared = Shared { metrics: metrics.cells(0), log: None, trusted: [].into() };
+    let shared = Shared { metrics: metrics.cells(0), log: None, trusted: Arc::default() };
     Record {
         shared: Rc::new(shared),
         started: Instant::now(),

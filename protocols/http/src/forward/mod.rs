@@ -29,13 +29,14 @@ use tokio::net::TcpStream;
 
 use crate::body::Body;
 use crate::h1::head::Reject;
+use crate::interim::Interim;
 use crate::rescue::{self, Problem, Rescue};
 use crate::reverse::{self, head_of};
 use crate::serve::{Client, Handle};
 use crate::tunnel::{Tunnel, Upgrade, Upgraded, UpgradedIo, carry_raw};
-use crate::upstream::{Host, Terms, Upstream};
+use crate::upstream::{Terms, Upstream};
 use crate::wire::hop;
-use crate::{Request, Response};
+use crate::{Request, Response, max_forwards};
 
 pub use authenticate::Credentials;
 pub use destination::{Destination, DestinationError, Form, Ports};
@@ -193,6 +194,9 @@ impl Forward {
         if wants_upgrade && let Err(refusal) = self.upgrade.check_request(&head_of(&request)) {
             return Ok(*refusal);
         }
+        if let Some(answer) = max_forwards::take_one(&mut request) {
+            return Ok(answer);
+        }
         let version = request.version();
         hop::strip(request.headers_mut());
         reverse::to_origin_form(&mut request)?;
@@ -203,7 +207,8 @@ impl Forward {
         reverse::add_via(request.headers_mut(), version);
         let connect_timeout = self.settings.connect_timeout;
         let cluster = self.nodes.of(&at, &addrs, connect_timeout, Instant::now());
-        let mut response = self.upstream.send(&cluster, request, &self.terms()).await?;
+        let terms = self.terms(client);
+        let mut response = self.upstream.send(&cluster, Box::new(request), &terms).await?;
         let version = response.version();
         if response.status() == StatusCode::SWITCHING_PROTOCOLS {
             let worker = self.upstream.worker();
@@ -267,9 +272,10 @@ impl Forward {
         }
     }
 
-    fn terms(&self) -> Terms {
+    fn terms(&self, client: &Client) -> Terms {
         let Settings { first_byte, body, .. } = *self.settings;
-        Terms { first_byte, body, key: None, host: Host::Preserve, ..Terms::default() }
+        let interim = client.interim().map(|to| Rc::new(Signed(to)) as Rc<dyn Interim>);
+        Terms { first_byte, body, interim, ..Terms::default() }
     }
 }
 
@@ -280,6 +286,19 @@ impl Handle for Forward {
             tracing::debug!(client = %client.peer.remote, code = %error.code(), %error);
         }
         response
+    }
+}
+
+/// Interim responses with our name on them, as final ones have it (RFC 9110 §7.6.3).
+#[derive(Debug)]
+struct Signed(Rc<dyn Interim>);
+
+impl Interim for Signed {
+    fn send(&self, status: StatusCode, headers: &HeaderMap) {
+        let mut headers = headers.clone();
+        // The only version in which nodes are asked through this way.
+        reverse::add_via(&mut headers, Version::HTTP_11);
+        self.0.send(status, &headers);
     }
 }
 

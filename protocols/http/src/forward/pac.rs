@@ -72,8 +72,9 @@ fn script(proxy: &HostPort, is_tls: bool) -> String {
 /// The lines that make each system use a proxy on `listen`, to be printed at start.
 ///
 /// `is_tls`: the listener speaks TLS. The settings of the systems know only plain proxies; the
-/// PAC file and `https_proxy=https://…` know both.
-pub fn guide(listen: &ListenAddr, is_tls: bool) -> String {
+/// PAC file and `https_proxy=https://…` know both. `user`: one of those who may use it; programs
+/// that are told nothing of a user ask for one.
+pub fn guide(listen: &ListenAddr, is_tls: bool, user: Option<&str>) -> String {
     let (host, port) = match listen {
         ListenAddr::Any(port) => ("127.0.0.1".to_owned(), *port),
         ListenAddr::Tcp(addr) if addr.ip().is_unspecified() => {
@@ -92,9 +93,10 @@ pub fn guide(listen: &ListenAddr, is_tls: bool) -> String {
     let mut text = String::with_capacity(1024);
     // Writing to a String cannot fail.
     let _ = writeln!(text, "use this forward proxy:");
+    let login = user.map(login).unwrap_or_default();
     let _ = writeln!(
         text,
-        "  shell    export http_proxy={scheme}://{at} https_proxy={scheme}://{at} \
+        "  shell    export http_proxy={scheme}://{login}{at} https_proxy={scheme}://{login}{at} \
          no_proxy=localhost,127.0.0.1"
     );
     let _ = writeln!(text, "  PAC      {scheme}://{at}{PATH}");
@@ -127,13 +129,20 @@ pub fn guide(listen: &ListenAddr, is_tls: bool) -> String {
     text
 }
 
+/// The user of a URL, with the password left to fill in. Names that would need escaping there are
+/// left to fill in as well.
+fn login(user: &str) -> String {
+    let plain = user.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._~".contains(&b));
+    format!("{}:PASSWORD@", if plain { user } else { "USER" })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn the_guide_names_the_address_for_every_system() {
-        let guide = |listen: &str, is_tls| guide(&listen.parse().unwrap(), is_tls);
+        let guide = |listen: &str, is_tls| guide(&listen.parse().unwrap(), is_tls, None);
         let text = guide("127.0.0.1:3128", false);
         for line in [
             "http_proxy=http://127.0.0.1:3128 https_proxy=http://127.0.0.1:3128",
@@ -154,6 +163,10 @@ mod tests {
         assert!(tls.contains("https_proxy=https://127.0.0.1:3129"), "{tls}");
         assert!(tls.contains("-setautoproxyurl Wi-Fi https://127.0.0.1:3129/proxy.pac"), "{tls}");
         assert!(!tls.contains("-setwebproxy"), "{tls}");
+        let tls = super::guide(&"127.0.0.1:1".parse().unwrap(), true, Some("ann"));
+        assert!(tls.contains("http_proxy=https://ann:PASSWORD@127.0.0.1:1 "), "{tls}");
+        let odd = super::guide(&":1".parse().unwrap(), false, Some("a@b"));
+        assert!(odd.contains("https_proxy=http://USER:PASSWORD@127.0.0.1:1 "), "{odd}");
         assert!(guide("unix:/run/p.sock", false).contains("/run/p.sock"));
     }
 

@@ -7,6 +7,27 @@ mod websockets;
 
 use support::*;
 
+/// P03, RFC 9110 §7.6.3: each message that is forwarded. P12.
+#[tokio::test]
+async fn p03_interim_responses_are_signed_as_well() {
+    let origin = Origin::bind().await;
+    let proxy = Proxy::start(Config::loopback());
+    let at = origin.at;
+    let served = origin.serve_one(
+        b"HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n\
+          HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok",
+    );
+    let mut client = Client::to(&proxy).await;
+    client
+        .send(&format!("GET http://{at}/ HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"))
+        .await;
+    let all = client.rest().await;
+    let hint =
+        "HTTP/1.1 103 Early Hints\r\nlink: </x>\r\nvia: 1.1 gwproxy\r\n\r\nHTTP/1.1 200 OK\r\n";
+    assert!(all.starts_with(hint), "{all}");
+    served.await.unwrap();
+}
+
 /// P24, RFC 9112 §3.2.2: the target names the host, whatever `Host` says. RFC 9110 §7.6.1: what
 /// is between client and proxy stays there. §7.7: the path is not touched.
 #[tokio::test]

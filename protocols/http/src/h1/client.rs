@@ -10,30 +10,35 @@ use bytes::{Bytes, BytesMut};
 use gwproxy_core::net::Stream;
 use gwproxy_core::timer::{Deadline, Timer};
 use gwproxy_core::{Code, Error};
-use http::header::UPGRADE;
-use http::{Method, StatusCode, request};
+use http::header::{CONNECTION, UPGRADE};
+use http::uri::PathAndQuery;
+use http::{Method, StatusCode};
 use http_body::{Body as _, Frame};
 
 use super::body::{Decoder, Part};
 use super::encode;
 use super::head::{self, Framing, Limits, ResponseHead, Scan};
 use super::read::Reader;
+use super::spelling::{Spelling, put_name};
 use super::write::Writer;
-use crate::Response;
 use crate::body::Body;
+use crate::interim::{INTERIM_MAX, Interim};
 use crate::pool::Home;
 use crate::tunnel::{Upgraded, UpgradedIo};
 use crate::wire::hop;
-
-/// Interim responses taken for one request (RFC 9110 §15.2); more is an attack.
-const INTERIM_MAX: u32 = 10;
+use crate::{Request, Response};
 
 /// How long an upload waits for `100 Continue` before it starts anyway (RFC 9110 §10.1.1).
 const CONTINUE_WAIT: Duration = Duration::from_secs(1);
 
 /// Bounds of a node's response head: a node may set larger cookies than a client may send.
-const RESPONSE_LIMITS: Limits =
-    Limits { head_bytes: 64 * 1024, fields: 128, field_bytes: 32 * 1024, target_bytes: 8 * 1024 };
+const RESPONSE_LIMITS: Limits = Limits {
+    head_bytes: 64 * 1024,
+    fields: 128,
+    field_bytes: 32 * 1024,
+    target_bytes: 8 * 1024,
+    preserve_case: false,
+};
 
 /// A connection to a node, between exchanges or in one.
 #[derive(Debug)]
@@ -119,10 +124,11 @@ impl Connection {
         &mut self,
         cx: &mut Context<'_>,
         scan: &mut Scan,
+        limits: &Limits,
         asked: &Method,
     ) -> Poll<Result<ResponseHead, Error>> {
         loop {
-            match head::parse_response(&mut self.reader.buf, scan, &RESPONSE_LIMITS, asked) {
+            match head::parse_response(&mut self.reader.buf, scan, limits, asked) {
                 Ok(Some(head)) => return Poll::Ready(Ok(head)),
                 Ok(None) => {}
                 Err(reject) => {
@@ -151,57 +157,70 @@ impl Connection {
 }
 
 /// Sends a request and waits for the head of the response. Hop-by-hop fields must be gone from
-/// `parts`, except that an upgrade request still has `Upgrade`.
+/// `request`, except that an upgrade request still has `Upgrade`.
 ///
 /// # Errors
 /// With the connection dropped: what went wrong. The request's body is lost.
 pub(crate) async fn exchange(
     mut conn: Box<Connection>,
-    parts: &request::Parts,
+    request: &Request,
     body: Body,
     limit: Limit,
-    home: Option<Rc<Home>>,
+    interim: Option<&dyn Interim>,
+    home: Rc<Home>,
 ) -> Result<Response, SendError> {
-    let is_upgrade = parts.headers.contains_key(UPGRADE);
+    let is_upgrade = request.headers().contains_key(UPGRADE);
     let framing = match body.length() {
         _ if body.is_empty() => Framing::None,
         Some(length) => Framing::Length(length),
         None => Framing::Chunked,
     };
-    queue_head(&mut conn.writer.gathered, parts, framing, is_upgrade);
-    let mut upload = Upload::new(body, framing, expects_continue(parts));
+    queue_head(&mut conn.writer.gathered, request, framing, is_upgrade);
+    let mut upload = Upload::new(body, framing, expects_continue(request));
     conn.served += 1;
     conn.deadline.arm(match upload.state {
         UploadState::WaitsForContinue => CONTINUE_WAIT,
         _ => limit.first_byte,
     });
-    let mut awaited =
-        Awaited { scan: Scan::default(), interim: 0, frames: Frames::default(), limit };
-    let head = poll_fn(|cx| awaited.poll(cx, &mut conn, &mut upload, &parts.method)).await;
+    let mut awaited = Awaited {
+        scan: Scan::default(),
+        // A client that wrote names its way gets the node's way of writing them.
+        limits: Limits {
+            preserve_case: request.extensions().get::<Spelling>().is_some(),
+            ..RESPONSE_LIMITS
+        },
+        interim_count: 0,
+        interim,
+        frames: Frames::default(),
+        limit,
+    };
+    let head = poll_fn(|cx| awaited.poll(cx, &mut conn, &mut upload, request.method())).await;
     let head = match head {
         Ok(head) => head,
         Err(error) => {
             let was_silent = error.code() == Code::UpstreamReset
-                && awaited.interim == 0
+                && awaited.interim_count == 0
                 && conn.reader.buf.is_empty();
             return Err(SendError { error, was_silent });
         }
     };
     conn.deadline.disarm();
-    finish_head(conn, head, upload, parts, limit, home)
+    finish_head(conn, head, upload, request, limit, Some(home))
         .map_err(|error| SendError { error, was_silent: false })
 }
 
 /// The head of a response, until it is there.
-struct Awaited {
+struct Awaited<'a> {
     scan: Scan,
+    limits: Limits,
     /// Interim responses so far.
-    interim: u32,
+    interim_count: u32,
+    interim: Option<&'a dyn Interim>,
     frames: Frames,
     limit: Limit,
 }
 
-impl Awaited {
+impl Awaited<'_> {
     fn poll(
         &mut self,
         cx: &mut Context<'_>,
@@ -211,10 +230,10 @@ impl Awaited {
     ) -> Poll<Result<ResponseHead, Error>> {
         loop {
             ready_error(upload.poll(cx, conn))?;
-            match conn.poll_head(cx, &mut self.scan, asked) {
+            match conn.poll_head(cx, &mut self.scan, &self.limits, asked) {
                 Poll::Ready(Ok(head)) if is_interim(head.parts.status) => {
-                    self.interim += 1;
-                    if self.interim > INTERIM_MAX {
+                    self.interim_count += 1;
+                    if self.interim_count > INTERIM_MAX {
                         return Poll::Ready(Err(Error::new(
                             Code::UpstreamMalformed,
                             "the node sent more than ten interim responses",
@@ -223,6 +242,10 @@ impl Awaited {
                     if head.parts.status == StatusCode::CONTINUE {
                         upload.go_on();
                         conn.deadline.arm(self.limit.first_byte);
+                    } else if let Some(client) = self.interim {
+                        let mut headers = head.parts.headers;
+                        hop::strip_response(&mut headers);
+                        client.send(head.parts.status, &headers);
                     }
                 }
                 Poll::Ready(Ok(head)) => {
@@ -277,13 +300,13 @@ fn finish_head(
     mut conn: Box<Connection>,
     head: ResponseHead,
     upload: Upload,
-    request: &request::Parts,
+    request: &Request,
     limit: Limit,
     home: Option<Rc<Home>>,
 ) -> Result<Response, Error> {
     let ResponseHead { parts, framing, keep_alive } = head;
     if parts.status == StatusCode::SWITCHING_PROTOCOLS {
-        if !request.headers.contains_key(UPGRADE) {
+        if !request.headers().contains_key(UPGRADE) {
             return Err(Error::new(
                 Code::UpstreamMalformed,
                 "the node switched protocols without being asked (RFC 9110 §7.8)",
@@ -511,26 +534,21 @@ fn is_interim(status: StatusCode) -> bool {
     status.is_informational() && status != StatusCode::SWITCHING_PROTOCOLS
 }
 
-fn expects_continue(parts: &request::Parts) -> bool {
-    parts.headers.contains_key(http::header::EXPECT)
+fn expects_continue(request: &Request) -> bool {
+    request.headers().contains_key(http::header::EXPECT)
 }
 
-fn queue_head(out: &mut BytesMut, parts: &request::Parts, framing: Framing, is_upgrade: bool) {
-    let uri = &parts.uri;
-    let target = match (uri.path_and_query(), &parts.method) {
-        (Some(target), &Method::OPTIONS) if target.as_str() == "/" && uri.authority().is_some() => {
-            // RFC 9112 §3.2.4: the asterisk-form travels as an empty path.
-            if uri.path().is_empty() { "*" } else { target.as_str() }
-        }
-        (Some(target), _) => target.as_str(),
-        (None, _) => "/",
-    };
-    let host = parts.headers.get(http::header::HOST).map(http::HeaderValue::as_bytes);
+fn queue_head(out: &mut BytesMut, request: &Request, framing: Framing, is_upgrade: bool) {
+    let (uri, headers) = (request.uri(), request.headers());
+    let target = uri.path_and_query().map_or("/", PathAndQuery::as_str).as_bytes();
+    let host = headers.get(http::header::HOST).map(http::HeaderValue::as_bytes);
     let authority = || uri.authority().map_or("", http::uri::Authority::as_str).as_bytes();
     let host = host.unwrap_or_else(authority);
-    encode::request_head(out, &parts.method, target.as_bytes(), host, &parts.headers, framing);
+    let spelling = request.extensions().get();
+    encode::request_head(out, request.method(), target, host, headers, framing, spelling);
     if is_upgrade {
         out.truncate(out.len() - 2);
-        out.extend_from_slice(b"connection: upgrade\r\n\r\n");
+        put_name(out, &CONNECTION, spelling);
+        out.extend_from_slice(b"upgrade\r\n\r\n");
     }
 }

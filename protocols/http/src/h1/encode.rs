@@ -1,10 +1,11 @@
 //! Message heads and body framing onto the wire.
 
 use bytes::BytesMut;
-use http::header::{CONNECTION, CONTENT_LENGTH, DATE, TRANSFER_ENCODING};
-use http::{HeaderMap, Method, StatusCode, Version};
+use http::header::{CONNECTION, CONTENT_LENGTH, DATE, HOST, TRANSFER_ENCODING};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version};
 
 use super::head::Framing;
+use super::spelling::{Spelling, put_name};
 
 /// The longest chunk-size line we write: 16 digits and CRLF.
 const CHUNK_LINE_BYTES: usize = 18;
@@ -12,28 +13,30 @@ const CHUNK_LINE_BYTES: usize = 18;
 /// Writes a request head. `target` and `host` are given because they depend on the form: a proxy
 /// generates both (RFC 9112 §3.2). Framing and connection fields of `headers` are ours to write,
 /// not the caller's.
-pub fn request_head(
+pub(super) fn request_head(
     out: &mut BytesMut,
     method: &Method,
     target: &[u8],
     host: &[u8],
     headers: &HeaderMap,
     framing: Framing,
+    spelling: Option<&Spelling>,
 ) {
     out.reserve(512);
     out.extend_from_slice(method.as_str().as_bytes());
     out.extend_from_slice(b" ");
     out.extend_from_slice(target);
-    out.extend_from_slice(b" HTTP/1.1\r\nhost: ");
+    out.extend_from_slice(b" HTTP/1.1\r\n");
+    put_name(out, &HOST, spelling);
     out.extend_from_slice(host);
     out.extend_from_slice(b"\r\n");
-    fields(out, headers, |name| *name == http::header::HOST || is_framing(name));
+    fields(out, headers, spelling, |name| *name == HOST || is_framing(name));
     // A body of known length zero is announced for methods that usually have one (RFC 9110 §8.6).
     let announces_none = matches!(*method, Method::POST | Method::PUT | Method::PATCH);
     match framing {
-        Framing::Length(length) => content_length(out, length),
-        Framing::Chunked => out.extend_from_slice(b"transfer-encoding: chunked\r\n"),
-        Framing::None if announces_none => content_length(out, 0),
+        Framing::Length(length) => content_length(out, length, spelling),
+        Framing::Chunked => chunked(out, spelling),
+        Framing::None if announces_none => content_length(out, 0, spelling),
         Framing::None | Framing::UntilClose => {}
     }
     out.extend_from_slice(b"\r\n");
@@ -41,40 +44,44 @@ pub fn request_head(
 
 /// Writes a response head. `connection` is the connection option to send, if any; `date` is used
 /// when the response has none (RFC 9110 §6.6.1).
-pub fn response_head(
+pub(super) fn response_head(
     out: &mut BytesMut,
     status: StatusCode,
     headers: &HeaderMap,
     framing: ResponseFraming,
     connection: Option<&'static str>,
     date: &[u8],
+    spelling: Option<&Spelling>,
 ) {
-    out.reserve(512);
-    out.extend_from_slice(b"HTTP/1.1 ");
-    out.extend_from_slice(status.as_str().as_bytes());
-    out.extend_from_slice(b" ");
-    out.extend_from_slice(status.canonical_reason().unwrap_or("Unknown").as_bytes());
-    out.extend_from_slice(b"\r\n");
+    status_line(out, status);
     // RFC 9110 §8.6: a 1xx or 204 has no Content-Length.
     let keep_length = framing == ResponseFraming::AsGiven
         && !status.is_informational()
         && status != StatusCode::NO_CONTENT;
-    fields(out, headers, |name| is_framing(name) && !(keep_length && *name == CONTENT_LENGTH));
+    let is_ours = |name: &_| is_framing(name) && !(keep_length && *name == CONTENT_LENGTH);
+    fields(out, headers, spelling, is_ours);
     match framing {
-        ResponseFraming::Length(length) => content_length(out, length),
-        ResponseFraming::Chunked => out.extend_from_slice(b"transfer-encoding: chunked\r\n"),
+        ResponseFraming::Length(length) => content_length(out, length, spelling),
+        ResponseFraming::Chunked => chunked(out, spelling),
         ResponseFraming::AsGiven | ResponseFraming::UntilClose => {}
     }
     if let Some(option) = connection {
-        out.extend_from_slice(b"connection: ");
+        put_name(out, &CONNECTION, spelling);
         out.extend_from_slice(option.as_bytes());
         out.extend_from_slice(b"\r\n");
     }
     if !headers.contains_key(DATE) {
-        out.extend_from_slice(b"date: ");
+        put_name(out, &DATE, spelling);
         out.extend_from_slice(date);
         out.extend_from_slice(b"\r\n");
     }
+    out.extend_from_slice(b"\r\n");
+}
+
+/// Writes an interim response; it has no content (RFC 9110 §15.2), so nothing that frames some.
+pub fn interim_head(out: &mut BytesMut, status: StatusCode, headers: &HeaderMap) {
+    status_line(out, status);
+    fields(out, headers, None, is_framing);
     out.extend_from_slice(b"\r\n");
 }
 
@@ -126,29 +133,54 @@ pub fn chunk_size(out: &mut BytesMut, size: usize) {
 pub fn last_chunk(out: &mut BytesMut, trailers: Option<&HeaderMap>) {
     out.extend_from_slice(b"0\r\n");
     if let Some(trailers) = trailers {
-        fields(out, trailers, is_framing);
+        fields(out, trailers, None, is_framing);
     }
     out.extend_from_slice(b"\r\n");
 }
 
-fn fields(out: &mut BytesMut, headers: &HeaderMap, skip: impl Fn(&http::HeaderName) -> bool) {
-    for (name, value) in headers {
-        if skip(name) {
-            continue;
-        }
-        out.extend_from_slice(name.as_str().as_bytes());
+fn status_line(out: &mut BytesMut, status: StatusCode) {
+    out.reserve(512);
+    out.extend_from_slice(b"HTTP/1.1 ");
+    out.extend_from_slice(status.as_str().as_bytes());
+    out.extend_from_slice(b" ");
+    out.extend_from_slice(status.canonical_reason().unwrap_or("Unknown").as_bytes());
+    out.extend_from_slice(b"\r\n");
+}
+
+fn fields(
+    out: &mut BytesMut,
+    headers: &HeaderMap,
+    spelling: Option<&Spelling>,
+    skip: impl Fn(&HeaderName) -> bool,
+) {
+    let mut put = |name: &[u8], value: &HeaderValue| {
+        out.extend_from_slice(name);
         out.extend_from_slice(b": ");
         out.extend_from_slice(value.as_bytes());
         out.extend_from_slice(b"\r\n");
+    };
+    if let Some(spelling) = spelling {
+        spelling.fields(headers, skip, put);
+        return;
+    }
+    for (name, value) in headers {
+        if !skip(name) {
+            put(name.as_str().as_bytes(), value);
+        }
     }
 }
 
-fn is_framing(name: &http::HeaderName) -> bool {
+fn chunked(out: &mut BytesMut, spelling: Option<&Spelling>) {
+    put_name(out, &TRANSFER_ENCODING, spelling);
+    out.extend_from_slice(b"chunked\r\n");
+}
+
+fn is_framing(name: &HeaderName) -> bool {
     *name == CONTENT_LENGTH || *name == TRANSFER_ENCODING || *name == CONNECTION
 }
 
-fn content_length(out: &mut BytesMut, length: u64) {
-    out.extend_from_slice(b"content-length: ");
+fn content_length(out: &mut BytesMut, length: u64, spelling: Option<&Spelling>) {
+    put_name(out, &CONTENT_LENGTH, spelling);
     let mut digits = [0u8; 20];
     let mut at = digits.len();
     let mut left = length;
@@ -177,11 +209,11 @@ mod tests {
             chunk_size(&mut out, number);
             assert_eq!(out, format!("{number:x}\r\n").as_bytes());
             let mut out = BytesMut::new();
-            content_length(&mut out, number as u64);
+            content_length(&mut out, number as u64, None);
             assert_eq!(out, format!("content-length: {number}\r\n").as_bytes());
         }
         let mut out = BytesMut::new();
-        content_length(&mut out, u64::MAX);
+        content_length(&mut out, u64::MAX, None);
         assert_eq!(out, format!("content-length: {}\r\n", u64::MAX).as_bytes());
     }
 }

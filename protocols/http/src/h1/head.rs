@@ -2,9 +2,11 @@
 
 use bytes::{Buf, Bytes, BytesMut};
 use http::header::{CONNECTION, CONTENT_LENGTH, EXPECT, HOST, TRANSFER_ENCODING, UPGRADE};
+use http::uri::{Authority, PathAndQuery};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, Version};
 use httparse::Status;
 
+use super::spelling::Spelling;
 use crate::wire::hop;
 
 /// The most fields a head may have, whatever the configured limit: the parser's array is on the
@@ -25,6 +27,9 @@ pub struct Limits {
     pub field_bytes: usize,
     /// Bytes of the request target. Default 8 KiB; above: 414.
     pub target_bytes: usize,
+    /// Remember how field names were written, and their order, so that they leave as they came
+    /// where both sides speak HTTP/1. Default false: names are written in small letters.
+    pub preserve_case: bool,
 }
 
 /// How the end of a body is found (RFC 9112 §6.3).
@@ -85,7 +90,13 @@ pub struct Scan {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { head_bytes: 16 * 1024, fields: 100, field_bytes: 8 * 1024, target_bytes: 8 * 1024 }
+        Self {
+            head_bytes: 16 * 1024,
+            fields: 100,
+            field_bytes: 8 * 1024,
+            target_bytes: 8 * 1024,
+            preserve_case: false,
+        }
     }
 }
 
@@ -168,13 +179,17 @@ pub fn parse_request(
     if target.len() > limits.target_bytes {
         return Err(Reject::new(StatusCode::URI_TOO_LONG, "the request target is too long"));
     }
-    let headers = header_map(&head, parsed.headers, limits)?;
+    let mut headers = header_map(&head, parsed.headers, limits)?;
     let version = if minor == 0 { Version::HTTP_10 } else { Version::HTTP_11 };
     let method = parse_method(method)?;
     let uri = parse_target(&head, &method, target)?;
     check_host(&headers, version)?;
     let framing = request_framing(&headers, version)?;
     let expects_continue = check_expect(&headers, version)?;
+    if !expects_continue {
+        // RFC 9110 §10.1.1: one of HTTP/1.0 is ignored, by those behind us as well.
+        headers.remove(EXPECT);
+    }
     hop::check_connection(&headers).map_err(Reject::bad)?;
     if headers.contains_key(UPGRADE) && !matches!(framing, Framing::None | Framing::Length(0)) {
         return Err(Reject::bad("a request with Upgrade must not have a body"));
@@ -185,6 +200,9 @@ pub fn parse_request(
     parts.uri = uri;
     parts.version = version;
     parts.headers = headers;
+    if limits.preserve_case {
+        parts.extensions.insert(Spelling::of_head(&head));
+    }
     let expects_continue = expects_continue && !matches!(framing, Framing::None);
     Ok(Some(RequestHead { parts, framing, keep_alive, expects_continue }))
 }
@@ -226,6 +244,9 @@ pub fn parse_response(
     parts.status = status;
     parts.version = version;
     parts.headers = headers;
+    if limits.preserve_case {
+        parts.extensions.insert(Spelling::of_head(&head));
+    }
     Ok(Some(ResponseHead { parts, framing, keep_alive }))
 }
 
@@ -275,6 +296,10 @@ fn parse_method(method: &str) -> Result<Method, Reject> {
 /// The four forms of a request target (RFC 9112 §3.2).
 fn parse_target(head: &Bytes, method: &Method, target: &str) -> Result<Uri, Reject> {
     let bad = Reject::bad("the request target is not valid (RFC 9112 §3.2)");
+    if target.contains('#') {
+        // `Uri` would leave it out, and the next reader might not.
+        return Err(Reject::bad("the request target has a fragment (RFC 9112 §3.2)"));
+    }
     let uri = Uri::from_maybe_shared(head.slice_ref(target.as_bytes())).map_err(|_| bad)?;
     let is_authority_form = uri.scheme().is_none() && uri.authority().is_some();
     let fits = match *method {
@@ -283,7 +308,19 @@ fn parse_target(head: &Bytes, method: &Method, target: &str) -> Result<Uri, Reje
         _ => target.starts_with('/') || (uri.scheme().is_some() && uri.authority().is_some()),
     };
     let is_host = uri.authority().is_none_or(|host| is_authority(host.as_str().as_bytes()));
-    if fits && is_host { Ok(uri) } else { Err(bad) }
+    if !fits || !is_host {
+        return Err(bad);
+    }
+    let bytes_of =
+        |scheme: &str, host: &Authority| scheme.len() + "://".len() + host.as_str().len();
+    let bare = uri.scheme_str().zip(uri.authority()).map(|(scheme, host)| bytes_of(scheme, host));
+    if *method == Method::OPTIONS && bare == Some(target.len()) {
+        // RFC 9112 §3.2.4: an empty path means the server, which `Uri` would read as `/`.
+        let mut parts = uri.into_parts();
+        parts.path_and_query = Some(PathAndQuery::from_static("*"));
+        return Uri::from_parts(parts).map_err(|_| bad);
+    }
+    Ok(uri)
 }
 
 fn check_host(headers: &HeaderMap, version: Version) -> Result<(), Reject> {
@@ -311,7 +348,7 @@ pub(crate) fn is_authority(host: &[u8]) -> bool {
     if host.contains(&b'@') {
         return false;
     }
-    http::uri::Authority::try_from(host).is_ok_and(|authority| {
+    Authority::try_from(host).is_ok_and(|authority| {
         // `Authority` takes any text after the colon; a port is a number.
         let text = authority.as_str();
         let after = text.rsplit_once(']').map_or(text, |(_, rest)| rest);

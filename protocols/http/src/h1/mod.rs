@@ -9,6 +9,7 @@ pub mod body;
 pub mod client;
 pub mod encode;
 pub mod head;
-mod read;
+pub(crate) mod read;
 pub mod server;
+mod spelling;
 mod write;

@@ -22,19 +22,19 @@ thread_local! {
 
 /// Bytes read from a connection and not yet taken.
 #[derive(Debug, Default)]
-pub(super) struct Reader {
-    pub(super) buf: BytesMut,
+pub(crate) struct Reader {
+    pub(crate) buf: BytesMut,
 }
 
 impl Reader {
     /// Starts with bytes that were already read.
-    pub(super) fn with(buf: BytesMut) -> Self {
+    pub(crate) fn with(buf: BytesMut) -> Self {
         Self { buf }
     }
 
     /// Reads once. `expected` is how many bytes are known to come, if they are. Ready with 0 at
     /// the end of the stream. While nothing comes, an empty buffer goes back to the worker.
-    pub(super) fn poll_fill(
+    pub(crate) fn poll_fill(
         &mut self,
         cx: &mut Context<'_>,
         stream: &mut Stream,
@@ -58,7 +58,7 @@ impl Reader {
     }
 
     /// Gives an empty buffer back to the worker.
-    pub(super) fn release(&mut self) {
+    pub(crate) fn release(&mut self) {
         if self.buf.is_empty() && self.buf.capacity() > 0 {
             put_spare(std::mem::take(&mut self.buf));
         }

@@ -16,7 +16,7 @@ use gwproxy_core::timer::Deadline;
 use gwproxy_core::worker::Worker;
 use gwproxy_core::{Code, Error};
 use http::header::{CONNECTION, UPGRADE};
-use http::{Method, StatusCode, Version};
+use http::{HeaderMap, Method, StatusCode, Version};
 use http_body::{Body as _, Frame};
 use tokio::io::{AsyncRead, AsyncWriteExt, ReadBuf};
 
@@ -26,6 +26,7 @@ use super::head::{self, Framing, Reject, RequestHead, Scan};
 use super::read::Reader;
 use super::write::Writer;
 use crate::body::{Body, Guard};
+use crate::interim::Interim;
 use crate::serve::{Client, HalfClose, Handle, Settings};
 use crate::tunnel::{Tunnel, Upgraded, UpgradedIo};
 use crate::{Request, Response, date};
@@ -36,6 +37,8 @@ pub(crate) use body::RequestBody;
 const DRAIN_BYTES_MAX: u64 = 64 * 1024;
 /// How long reading away may take, and how long a closing connection lingers (RFC 9112 §9.6).
 const LINGER: Duration = Duration::from_secs(1);
+/// Bytes of interim responses that wait for the client to read; those above are left out.
+const INTERIM_BYTES_MAX: usize = 16 * 1024;
 /// Bytes of further requests taken while one is under way.
 const PIPELINE_BYTES_MAX: usize = 16 * 1024;
 
@@ -72,6 +75,8 @@ struct Io {
     waits_for_body: bool,
     /// The final response has begun: only its own task writes now.
     is_responding: bool,
+    /// The client knows interim responses.
+    takes_interim: bool,
     /// Who waits for more of the body.
     body_waker: Option<Waker>,
 }
@@ -113,6 +118,7 @@ pub(crate) async fn serve<H: Handle>(
             stalled: None,
             waits_for_body: false,
             is_responding: false,
+            takes_interim: false,
             body_waker: None,
         }),
         reading: worker.timer().deadline(),
@@ -121,6 +127,7 @@ pub(crate) async fn serve<H: Handle>(
         turn: Cell::new(0),
     });
     let _ended_with_it = EndTurn(Rc::clone(&conn));
+    client.offer_interim(Rc::<Conn>::downgrade(&conn));
     let mut is_first = true;
     loop {
         match conn.next_head(&worker, is_first).await {
@@ -216,6 +223,8 @@ impl Conn {
             io.answers_half_closed = self.settings.half_close == HalfClose::Allow || !keep_alive;
             io.waits_for_body = false;
             io.is_responding = false;
+            // RFC 9110 §15.2: never to a client of HTTP/1.0.
+            io.takes_interim = parts.version == Version::HTTP_11;
             match framing {
                 Framing::None => Body::empty(),
                 _ => Body::h1_request(RequestBody { conn: Rc::clone(self), turn: self.turn.get() }),
@@ -246,6 +255,8 @@ impl Conn {
             if let Poll::Ready(response) = handling.as_mut().poll(cx) {
                 return Poll::Ready(Some(response));
             }
+            // Interim responses. What cannot leave now is for the final one to complain about.
+            let _ = self.poll_flush(cx);
             self.poll_client_gone(cx).map(|()| None)
         })
         .await
@@ -337,7 +348,8 @@ impl Conn {
         let out = &mut io.writer.gathered;
         date::with_now(|date| {
             let (status, headers) = (response.status(), response.headers());
-            encode::response_head(out, status, headers, framing, connection, date);
+            let spelling = response.extensions().get();
+            encode::response_head(out, status, headers, framing, connection, date, spelling);
         });
     }
 
@@ -476,6 +488,20 @@ impl Conn {
         let mut io = self.io.borrow_mut();
         let early = std::mem::take(&mut io.reader.buf).freeze();
         io.stream.take().map(|stream| Upgraded { io: UpgradedIo::Stream(Box::new(stream)), early })
+    }
+}
+
+impl Interim for Conn {
+    fn send(&self, status: StatusCode, headers: &HeaderMap) {
+        let io = &mut *self.io.borrow_mut();
+        if !io.takes_interim || io.is_responding {
+            return;
+        }
+        let mut head = BytesMut::new();
+        encode::interim_head(&mut head, status, headers);
+        if io.writer.gathered.len() + head.len() <= INTERIM_BYTES_MAX {
+            io.writer.gathered.extend_from_slice(&head);
+        }
     }
 }
 

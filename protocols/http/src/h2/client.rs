@@ -1,166 +1,236 @@
 //! The client's side of HTTP/2: connections are shared, a request is one stream.
 
-use std::future::{Future, poll_fn};
+use std::future::poll_fn;
+use std::rc::Rc;
 use std::task::Poll;
 use std::time::Duration;
 
+use bytes::BytesMut;
 use gwproxy_core::net::Stream;
 use gwproxy_core::timer::Timer;
 use gwproxy_core::{Code, Error};
-use http::header::{EXPECT, HOST, TE};
-use http::uri::{Authority, Scheme};
-use http::{HeaderValue, Uri, Version};
-use hyper::client::conn::http2::{self, SendRequest};
-use hyper_util::rt::TokioIo;
+use http::header::{CONTENT_LENGTH, EXPECT, HOST, TE};
+use http::uri::Scheme;
+use http::{HeaderValue, Method, response};
 
-use super::{
-    CONNECTION_WINDOW_BYTES, Clock, Local, PING_INTERVAL, PING_TIMEOUT, SEND_BUFFER_BYTES,
-    STREAM_WINDOW_BYTES,
-};
+use super::conn::{Bounds, Conn, Role};
+use super::drive::{Driver, Patience};
+use super::handle::{Handle, Recv, Send, explain_node};
+use super::hpack::Encoder;
+use super::pump::{Pump, Stopped, Turn};
+use super::{Reason, reset_code};
 use crate::body::Body;
-use crate::pool::{Home, StreamSlot};
-use crate::wire::hop;
+use crate::h1::client::Limit;
+use crate::pool::StreamSlot;
 use crate::{Request, Response};
 
-/// Bytes of a node's field section; larger than a client's, as for HTTP/1.1.
-const FIELD_SECTION_BYTES: u32 = 64 * 1024;
+/// Bounds of a node's field section; larger than a client's, as for HTTP/1.1.
+const BOUNDS: Bounds = Bounds { section: 64 * 1024, fields: 128 };
 
 /// Opens HTTP/2 on a fresh connection and drives it on this worker.
-///
-/// # Errors
-/// When the node does not speak HTTP/2.
-pub(crate) async fn open(stream: Stream) -> Result<SendRequest<Body>, Error> {
-    let mut builder = http2::Builder::new(Local);
-    builder
-        .timer(Clock)
-        .initial_stream_window_size(STREAM_WINDOW_BYTES)
-        .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
-        .max_header_list_size(FIELD_SECTION_BYTES)
-        .max_send_buf_size(SEND_BUFFER_BYTES)
-        .keep_alive_interval(PING_INTERVAL)
-        .keep_alive_timeout(PING_TIMEOUT);
-    let (sender, connection) = builder.handshake(TokioIo::new(stream)).await.map_err(|error| {
-        Error::new(Code::UpstreamMalformed, "the node does not speak HTTP/2")
-            .because(error)
-            .unsent()
-    })?;
-    tokio::task::spawn_local(async move {
-        if let Err(error) = connection.await {
-            tracing::debug!(%error, "an HTTP/2 connection to a node ended");
-        }
-    });
-    Ok(sender)
+pub(crate) fn open(stream: Stream, timer: &Timer) -> Rc<Conn> {
+    let conn = Conn::new(Role::Client, BOUNDS);
+    let patience = Patience {
+        head: Duration::from_secs(10),
+        write: Duration::from_secs(30),
+        // The pool closes what idles.
+        idle: None,
+    };
+    let driver = Driver::new(Rc::clone(&conn), stream, BytesMut::new(), timer, patience);
+    tokio::task::spawn_local(driver.run(|_| {}));
+    conn
+}
+
+/// A failed exchange.
+pub(crate) struct Refused {
+    pub(crate) error: Error,
+    /// The request, if nothing of its content is gone.
+    pub(crate) request: Option<Box<Request>>,
+    /// The connection can serve no others.
+    pub(crate) is_over: bool,
 }
 
 /// Sends a request on a stream and waits for the head of the response.
 ///
 /// # Errors
-/// What went wrong, with the request if the node provably did not process it: never sent, refused
-/// (`REFUSED_STREAM`), or above the last stream of a GOAWAY (RFC 9113 §8.7).
+/// What went wrong. The error says so if the node provably did not process the request: never
+/// sent, refused (`REFUSED_STREAM`), or above the last stream of a GOAWAY (RFC 9113 §8.7).
 pub(crate) async fn exchange(
     slot: StreamSlot,
-    home: &Home,
-    mut request: Request,
-    scheme: Scheme,
-    first_byte: Duration,
+    mut request: Box<Request>,
+    scheme: &Scheme,
+    limit: Limit,
     timer: &Timer,
-) -> Result<Response, (Error, Option<Request>)> {
-    if let Err(error) = prepare(&mut request, scheme) {
-        return Err((error, None));
-    }
-    let upload = request.body_mut().watched();
-    let mut sender = slot.conn.sender.clone();
-    let sending = async {
-        if let Err(error) = sender.ready().await {
-            return Err((Error::new(Code::UpstreamReset, CLOSED).because(error).unsent(), None));
-        }
-        sender.try_send_request(request).await.map_err(|mut refused| {
-            let request = refused.take_message();
-            let error = explain(refused.into_error());
-            (if request.is_some() { error.unsent() } else { error }, request)
-        })
+) -> Result<Response, Refused> {
+    let conn = Rc::clone(slot.conn());
+    let is_bodiless = request.body().is_empty();
+    let body = std::mem::take(request.body_mut());
+    let length = body.length().filter(|_| !is_bodiless);
+    let head = |encoder: &mut Encoder, out: &mut BytesMut| {
+        put_head(encoder, out, &request, scheme, length);
     };
-    let deadline = timer.deadline();
-    let mut sending = std::pin::pin!(sending);
-    let mut seen = (0, false);
-    deadline.arm(first_byte);
-    let sent = poll_fn(|cx| {
-        if let Poll::Ready(sent) = sending.as_mut().poll(cx) {
-            return Poll::Ready(Some(sent));
+    let is_head = *request.method() == Method::HEAD;
+    let Some(key) = conn.with(|state| state.open(head, is_head, is_bodiless)) else {
+        let error = Error::new(Code::UpstreamReset, "the node closed the HTTP/2 connection");
+        *request.body_mut() = body;
+        return Err(Refused { error: error.unsent(), request: Some(request), is_over: true });
+    };
+    let send = Send::new(Handle::first(Rc::clone(&conn), key));
+    let mut awaited = Awaited {
+        upload: (!is_bodiless).then(|| Pump::new(body)),
+        limit: limit.first_byte,
+        deadline: timer.deadline(),
+        seen: None,
+    };
+    let head = poll_fn(|cx| awaited.poll(cx, &send)).await;
+    let upload = awaited.upload;
+    let head = match head {
+        Ok(head) => head,
+        Err(error) => {
+            let is_over = !conn.is_open() || error.code() == Code::UpstreamTimeout;
+            if error.code() != Code::UpstreamReset {
+                send.reset(Reason::CANCEL);
+            }
+            let body = match upload {
+                None if is_bodiless => Some(Body::empty()),
+                None => None,
+                Some(upload) => upload.untouched(),
+            };
+            let request = body.map(|body| {
+                *request.body_mut() = body;
+                request
+            });
+            return Err(Refused { error, request, is_over });
+        }
+    };
+    let length = (!is_head).then(|| content_length(&head)).flatten();
+    let recv = Recv::new(send.share(), timer.clone(), limit.body, length, false);
+    let mut body = if recv.is_end_stream() { Body::empty() } else { Body::h2(recv) };
+    body.occupy(slot);
+    if let Some(upload) = upload {
+        // The answer came before the end of the request: both go on, each at its own pace.
+        tokio::task::spawn_local(finish(upload, send, timer.clone(), limit.body));
+    }
+    Ok(Response::from_parts(head, body))
+}
+
+/// A response that has not begun.
+struct Awaited {
+    upload: Option<Pump>,
+    limit: Duration,
+    deadline: gwproxy_core::timer::Deadline,
+    /// How far the upload was at the last look, while it was the node's turn.
+    seen: Option<u64>,
+}
+
+impl Awaited {
+    fn poll(
+        &mut self,
+        cx: &mut std::task::Context<'_>,
+        send: &Send,
+    ) -> Poll<Result<response::Parts, Error>> {
+        let mut is_clients_turn = false;
+        let mut moved = u64::MAX;
+        if let Some(upload) = &mut self.upload {
+            match upload.poll(cx, send) {
+                // Done, or stopped: the head may have come before the stream was reset.
+                Poll::Ready(Ok(()) | Err(Stopped::Stream)) => self.upload = None,
+                Poll::Ready(Err(Stopped::Body(error))) => return Poll::Ready(Err(error)),
+                Poll::Pending => {
+                    is_clients_turn = upload.waits_for() == Turn::Body;
+                    moved = upload.moved;
+                }
+            }
+        }
+        if let Poll::Ready(head) = send.poll_head(cx) {
+            return Poll::Ready(head.map_err(explain_node));
         }
         // The node's time begins when it has the request, and anew with every piece it takes;
         // while the client has none to give, it does not run.
-        let now = (upload.frames.get(), upload.ended.get());
-        if upload.waits_for_sender.get() && !upload.ended.get() {
-            deadline.disarm();
-        } else if std::mem::replace(&mut seen, now) != now {
-            deadline.arm(first_byte);
+        if is_clients_turn {
+            self.seen = None;
+            self.deadline.disarm();
+            return Poll::Pending;
         }
-        upload.watch(cx);
-        deadline.poll_expired(cx).map(|()| None)
+        if self.seen.replace(moved) != Some(moved) {
+            self.deadline.arm(self.limit);
+        }
+        self.deadline.poll_expired(cx).map(|()| {
+            let sentence = format!("the node sent no response within {:?}", self.limit);
+            Err(Error::new(Code::UpstreamTimeout, sentence))
+        })
+    }
+}
+
+/// Sends the rest of a request whose response has begun.
+async fn finish(mut upload: Pump, send: Send, timer: Timer, silence: Duration) {
+    let deadline = timer.deadline();
+    let mut moved = None;
+    let stopped = poll_fn(|cx| {
+        if let Poll::Ready(done) = upload.poll(cx, &send) {
+            return Poll::Ready(done);
+        }
+        if upload.waits_for() == Turn::Body {
+            moved = None;
+            deadline.disarm();
+            return send.poll_broken(cx).map(|_| Err(Stopped::Stream));
+        }
+        if moved.replace(upload.moved) != Some(upload.moved) {
+            deadline.arm(silence);
+        }
+        let expired = deadline.poll_expired(cx);
+        expired.map(|()| Err(Stopped::Stream))
     })
     .await;
-    let Some(sent) = sent else {
-        // A node that opens no more streams on this connection may on another one.
-        home.forget_h2(&slot.conn);
-        let sentence = format!("the node sent no response within {first_byte:?}");
-        return Err((Error::new(Code::UpstreamTimeout, sentence), None));
-    };
-    match sent {
-        Ok(response) => {
-            let (parts, body) = response.into_parts();
-            let mut body = Body::h2(body, Code::UpstreamReset);
-            body.occupy(slot);
-            Ok(Response::from_parts(parts, body))
-        }
-        Err((error, request)) => {
-            if slot.conn.sender.is_closed() || request.is_some() {
-                home.forget_h2(&slot.conn);
-            }
-            Err((error, request))
-        }
+    match stopped {
+        Ok(()) => {}
+        Err(Stopped::Body(error)) => send.reset(reset_code(&error).map_or(Reason::CANCEL, Reason)),
+        Err(Stopped::Stream) => send.reset(Reason::CANCEL),
     }
 }
 
-const CLOSED: &str = "the node closed the HTTP/2 connection";
-
-/// From the fields of HTTP/1.1 to those of HTTP/2 (RFC 9113 §8.3.1).
-fn prepare(request: &mut Request, scheme: Scheme) -> Result<(), Error> {
-    let bad = || Error::new(Code::Internal, "the request cannot be put into HTTP/2");
-    let authority = match request.headers_mut().remove(HOST) {
-        Some(host) => Some(Authority::try_from(host.as_bytes())),
-        None => request.uri().authority().cloned().map(Ok),
-    };
-    let mut uri = std::mem::take(request.uri_mut()).into_parts();
-    uri.scheme = Some(scheme);
-    if let Some(authority) = authority {
-        uri.authority = Some(authority.map_err(|_| bad())?);
+/// A request's head, from the fields of HTTP/1.1 to those of HTTP/2 (RFC 9113 §8.3.1).
+fn put_head(
+    encoder: &mut Encoder,
+    out: &mut BytesMut,
+    request: &Request,
+    scheme: &Scheme,
+    length: Option<u64>,
+) {
+    Encoder::method(out, request.method());
+    Encoder::scheme(out, *scheme == Scheme::HTTPS);
+    match (request.headers().get(HOST), request.uri().authority()) {
+        (Some(host), _) => encoder.authority(out, host.as_bytes()),
+        (None, Some(authority)) => encoder.authority(out, authority.as_str().as_bytes()),
+        (None, None) => {}
     }
-    if uri.path_and_query.is_none() {
-        uri.path_and_query = Some(http::uri::PathAndQuery::from_static("/"));
+    match request.uri().path_and_query() {
+        // RFC 9113 §8.3.1: the asterisk-form travels as an empty path in absolute-form.
+        Some(_) if request.uri().path().is_empty() && *request.method() == Method::OPTIONS => {
+            Encoder::path(out, "*");
+        }
+        Some(path) if path.as_str().starts_with('?') => {
+            Encoder::path(out, &format!("/{}", path.as_str()));
+        }
+        Some(path) => Encoder::path(out, path.as_str()),
+        None => Encoder::path(out, "/"),
     }
-    *request.uri_mut() = Uri::from_parts(uri).map_err(|_| bad())?;
-    *request.version_mut() = Version::HTTP_2;
-    let headers = request.headers_mut();
-    headers.remove(EXPECT);
-    if headers.contains_key(TE) && !hop::has_token(headers, &TE, "trailers") {
-        headers.remove(TE);
-    } else if headers.contains_key(TE) {
-        headers.insert(TE, HeaderValue::from_static("trailers"));
+    for (name, value) in request.headers() {
+        if *name == HOST || *name == EXPECT || (*name == CONTENT_LENGTH && length.is_some()) {
+            continue;
+        }
+        if *name == TE {
+            encoder.header(out, &TE, &HeaderValue::from_static("trailers"));
+            continue;
+        }
+        encoder.header(out, name, value);
     }
-    Ok(())
+    if let Some(length) = length {
+        encoder.header(out, &CONTENT_LENGTH, &length.into());
+    }
 }
 
-fn explain(error: hyper::Error) -> Error {
-    let reason = std::error::Error::source(&error)
-        .and_then(|source| source.downcast_ref::<h2::Error>())
-        .and_then(h2::Error::reason);
-    let refused = reason == Some(h2::Reason::REFUSED_STREAM);
-    let went_away = reason == Some(h2::Reason::NO_ERROR);
-    let sentence = match reason {
-        Some(reason) => format!("the node reset the HTTP/2 stream: {reason}"),
-        None => CLOSED.to_owned(),
-    };
-    let explained = Error::new(Code::UpstreamReset, sentence).because(error);
-    if refused || went_away { explained.unsent() } else { explained }
+fn content_length(head: &response::Parts) -> Option<u64> {
+    // It was found to be a number when the head was put together.
+    head.headers.get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
 }

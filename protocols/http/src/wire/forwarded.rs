@@ -4,7 +4,7 @@
 //! proxy says is kept and extended.
 
 use std::fmt::Write as _;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use bytes::{Bytes, BytesMut};
 use gwproxy_core::net::PeerAddr;
@@ -29,9 +29,32 @@ const CLAIMS: [HeaderName; 4] = [
     HeaderName::from_static("x-client-ip"),
 ];
 
+/// The proxies in front of this one whose word counts. Default: none.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Trusted {
+    /// Networks they are in.
+    pub networks: Vec<IpNet>,
+    /// How many there are whatever their addresses, for load balancers that have ever new ones;
+    /// the peer is the first. 0 to 255. Only for listeners that nobody reaches past them: whoever
+    /// does is taken for one.
+    pub hops: u8,
+}
+
+impl Trusted {
+    /// Whether the peer's word on who the client is counts. A Unix socket's peer is on this
+    /// machine, but that alone does not make it a proxy.
+    pub fn trusts(&self, peer: PeerAddr) -> bool {
+        self.hops > 0 || peer.ip().is_some_and(|ip| self.knows(ip))
+    }
+
+    fn knows(&self, ip: IpAddr) -> bool {
+        self.networks.iter().any(|net| net.contains(&ip))
+    }
+}
+
 /// Sets the forwarding fields of a request from `remote` over `scheme`.
-pub fn set(headers: &mut HeaderMap, remote: PeerAddr, scheme: &Scheme, trusted: &[IpNet]) {
-    let is_trusted = is_trusted(remote, trusted);
+pub fn set(headers: &mut HeaderMap, remote: PeerAddr, scheme: &Scheme, trusted: &Trusted) {
+    let is_trusted = trusted.trusts(remote);
     if !is_trusted && headers.keys().any(|name| CLAIMS.contains(name)) {
         for name in &CLAIMS {
             headers.remove(name);
@@ -68,30 +91,86 @@ pub fn set(headers: &mut HeaderMap, remote: PeerAddr, scheme: &Scheme, trusted: 
 }
 
 /// The address that limits and lists should count for: the peer, or, behind trusted proxies, the
-/// last address in `X-Forwarded-For` that is not one of them.
-pub fn client_ip(headers: &HeaderMap, remote: PeerAddr, trusted: &[IpNet]) -> Option<IpAddr> {
+/// last address in `X-Forwarded-For`, else in `Forwarded`, that is none of them.
+pub fn client_ip(headers: &HeaderMap, remote: PeerAddr, trusted: &Trusted) -> Option<IpAddr> {
     let peer = remote.ip();
-    if !is_trusted(remote, trusted) {
+    if !trusted.trusts(remote) {
         return peer;
     }
+    if headers.contains_key(X_FORWARDED_FOR) {
+        let lines = headers.get_all(X_FORWARDED_FOR).iter().rev();
+        let hops = lines.flat_map(|line| line.to_str().unwrap_or_default().rsplit(','));
+        last_stranger(peer, hops.map(node_ip), trusted)
+    } else {
+        let lines = headers.get_all(FORWARDED).iter().rev();
+        let hops =
+            lines.flat_map(|line| elements(line.to_str().unwrap_or_default()).into_iter().rev());
+        last_stranger(peer, hops.map(|element| for_of(element).and_then(node_ip)), trusted)
+    }
+}
+
+/// The first of `hops`, nearest first, that is no trusted proxy. What cannot be read ends the
+/// chain: nothing before it can be believed.
+fn last_stranger(
+    peer: Option<IpAddr>,
+    hops: impl Iterator<Item = Option<IpAddr>>,
+    trusted: &Trusted,
+) -> Option<IpAddr> {
     let mut client = peer;
-    for line in headers.get_all(X_FORWARDED_FOR).iter().rev() {
-        for hop in line.to_str().unwrap_or_default().rsplit(',') {
-            // What cannot be read ends the chain: nothing before it can be believed.
-            let Ok(ip) = hop.trim().parse::<IpAddr>() else { return client };
-            client = Some(ip.to_canonical());
-            if !trusted.iter().any(|net| net.contains(&ip)) {
-                return client;
-            }
+    // The peer was the first hop.
+    for (number, ip) in (1..).zip(hops) {
+        let Some(ip) = ip else { break };
+        client = Some(ip);
+        if number >= usize::from(trusted.hops) && !trusted.knows(ip) {
+            break;
         }
     }
     client
 }
 
-/// Whether a peer's word on who the client is counts. A Unix socket's peer is on this machine, but
-/// that alone does not make it a proxy.
-pub fn is_trusted(remote: PeerAddr, trusted: &[IpNet]) -> bool {
-    remote.ip().is_some_and(|ip| trusted.iter().any(|net| net.contains(&ip)))
+/// The address of a node (RFC 7239 §6), with or without port and brackets; none for `unknown` and
+/// for names that hide one.
+fn node_ip(node: &str) -> Option<IpAddr> {
+    let node = node.trim();
+    let bare = node.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(node);
+    let with_port = || node.parse::<SocketAddr>().map(|addr| addr.ip());
+    bare.parse().or_else(|_| with_port()).ok().map(|ip: IpAddr| ip.to_canonical())
+}
+
+/// The elements of a `Forwarded` line (RFC 7239 §4): a comma within quotes ends none.
+fn elements(line: &str) -> Vec<&str> {
+    split_unquoted(line, b',')
+}
+
+/// The value of `for` in an element.
+fn for_of(element: &str) -> Option<&str> {
+    split_unquoted(element, b';').into_iter().find_map(|pair| {
+        let (name, value) = pair.split_once('=')?;
+        let value = value.trim();
+        let quoted = value.strip_prefix('"').and_then(|rest| rest.strip_suffix('"'));
+        name.trim().eq_ignore_ascii_case("for").then(|| quoted.unwrap_or(value))
+    })
+}
+
+/// Splits at `at` outside of quoted strings (RFC 9110 §5.6.4). A quote that never ends takes all
+/// that follows.
+fn split_unquoted(text: &str, at: u8) -> Vec<&str> {
+    let (mut parts, mut from) = (Vec::new(), 0);
+    let (mut quoted, mut escaped) = (false, false);
+    for (index, byte) in text.bytes().enumerate() {
+        match byte {
+            _ if std::mem::take(&mut escaped) => {}
+            b'\\' => escaped = quoted,
+            b'"' => quoted = !quoted,
+            byte if byte == at && !quoted => {
+                parts.extend(text.get(from..index));
+                from = index + 1;
+            }
+            _ => {}
+        }
+    }
+    parts.extend(text.get(from..));
+    parts
 }
 
 fn joined(headers: &HeaderMap, name: &HeaderName) -> Option<BytesMut> {
@@ -150,6 +229,10 @@ mod tests {
         PeerAddr::from_socket(addr.parse().unwrap())
     }
 
+    fn tens() -> Trusted {
+        Trusted { networks: vec!["10.0.0.0/8".parse().unwrap()], hops: 0 }
+    }
+
     fn headers(fields: &[(&'static str, &str)]) -> HeaderMap {
         let mut headers = HeaderMap::new();
         for (name, value) in fields {
@@ -170,7 +253,7 @@ mod tests {
             ("x-real-ip", "1.1.1.1"),
             ("forwarded", "for=1.1.1.1"),
         ]);
-        set(&mut h, peer("10.0.0.9:5"), &Scheme::HTTP, &[]);
+        set(&mut h, peer("10.0.0.9:5"), &Scheme::HTTP, &Trusted::default());
         assert_eq!(h["x-forwarded-for"], "10.0.0.9");
         assert_eq!(h["x-forwarded-proto"], "http");
         assert_eq!(h["x-forwarded-host"], "example.com:8080");
@@ -180,7 +263,7 @@ mod tests {
 
     #[test]
     fn a_trusted_proxys_word_is_kept_and_extended() {
-        let trusted = ["10.0.0.0/8".parse().unwrap()];
+        let trusted = tens();
         let mut h = headers(&[
             ("host", "a"),
             ("x-forwarded-for", "198.51.100.7"),
@@ -198,14 +281,14 @@ mod tests {
     #[test]
     fn ipv6_is_quoted_and_bracketed() {
         let mut h = headers(&[("host", "a")]);
-        set(&mut h, peer("[2001:db8::1]:5"), &Scheme::HTTPS, &[]);
+        set(&mut h, peer("[2001:db8::1]:5"), &Scheme::HTTPS, &Trusted::default());
         assert_eq!(h["x-forwarded-for"], "2001:db8::1");
         assert_eq!(h["forwarded"], "for=\"[2001:db8::1]\";proto=https;host=a");
     }
 
     #[test]
     fn the_client_is_the_last_address_that_is_no_proxy_of_ours() {
-        let trusted = ["10.0.0.0/8".parse().unwrap()];
+        let trusted = tens();
         let h = headers(&[("x-forwarded-for", "6.6.6.6, 198.51.100.7, 10.1.1.1")]);
         let ip = |addr| client_ip(&h, peer(addr), &trusted).unwrap().to_string();
         assert_eq!(ip("10.0.0.9:5"), "198.51.100.7");
@@ -213,5 +296,63 @@ mod tests {
         let garbled = headers(&[("x-forwarded-for", "6.6.6.6, nonsense, 10.1.1.1")]);
         let seen = client_ip(&garbled, peer("10.0.0.9:5"), &trusted).unwrap();
         assert_eq!(seen.to_string(), "10.1.1.1");
+    }
+
+    /// P60: a number of proxies instead of their addresses; what clients wrote before them does
+    /// not count.
+    #[test]
+    fn p60_hops_are_counted_from_the_peer() {
+        let h = headers(&[
+            ("x-forwarded-for", "6.6.6.6, 198.51.100.7"),
+            ("x-forwarded-for", "10.1.1.1"),
+        ]);
+        let ip = |hops, networks| {
+            let trusted = Trusted { networks, hops };
+            client_ip(&h, peer("203.0.113.5:5"), &trusted).unwrap().to_string()
+        };
+        assert_eq!(ip(0, Vec::new()), "203.0.113.5");
+        assert_eq!(ip(1, Vec::new()), "10.1.1.1");
+        assert_eq!(ip(2, Vec::new()), "198.51.100.7");
+        assert_eq!(ip(1, tens().networks), "198.51.100.7");
+        assert_eq!(ip(9, Vec::new()), "6.6.6.6");
+    }
+
+    /// P60, RFC 7239 §4, §6.
+    #[test]
+    fn p60_forwarded_tells_the_client_where_nothing_else_does() {
+        let ip = |line: &str| {
+            let h = headers(&[("forwarded", line)]);
+            client_ip(&h, peer("10.0.0.9:5"), &tens()).unwrap().to_string()
+        };
+        assert_eq!(ip("for=198.51.100.7"), "198.51.100.7");
+        assert_eq!(
+            ip("for=6.6.6.6, For=\"198.51.100.7:8080\";proto=https, for=10.1.1.1"),
+            "198.51.100.7"
+        );
+        assert_eq!(ip("proto=http;for=\"[2001:db8::1]:47011\""), "2001:db8::1");
+        assert_eq!(ip("for=\"[2001:db8::1]\";host=\"a, for=6.6.6.6\""), "2001:db8::1");
+        for hidden in
+            ["for=unknown", "for=_gazonk", "for=", "", "by=1.1.1.1", "for=6.6.6.6, for=\"x"]
+        {
+            assert_eq!(ip(hidden), "10.0.0.9", "{hidden}");
+        }
+        let both = headers(&[("forwarded", "for=6.6.6.6"), ("x-forwarded-for", "198.51.100.7")]);
+        let seen = client_ip(&both, peer("10.0.0.9:5"), &tens()).unwrap();
+        assert_eq!(seen.to_string(), "198.51.100.7");
+    }
+
+    proptest::proptest! {
+        /// P60: no line makes it panic, and the client is the peer or something the line says.
+        #[test]
+        fn p60_any_line_is_read(line in "[ -~]{0,80}", hops in 0u8..4) {
+            for name in ["forwarded", "x-forwarded-for"] {
+                let h = headers(&[(name, &*line)]);
+                let trusted = Trusted { hops, ..tens() };
+                let ip = client_ip(&h, peer("10.0.0.9:5"), &trusted).unwrap();
+                let parts = line.split(|c: char| ",;=[]\" ".contains(c));
+                let says = |ip: IpAddr| parts.filter_map(node_ip).any(|one| one == ip);
+                proptest::prop_assert!(ip.to_string() == "10.0.0.9" || says(ip), "{} {}", line, ip);
+            }
+        }
     }
 }

@@ -18,6 +18,9 @@ const HOP_BY_HOP: [HeaderName; 7] = [
     HeaderName::from_static("http2-settings"),
 ];
 
+/// What a proxy says to the client that it let in (RFC 9110 §11.7.3).
+const PROXY_AUTHENTICATION_INFO: HeaderName = HeaderName::from_static("proxy-authentication-info");
+
 /// Fields that a `Connection` line must not name: a client could make the proxy drop what a
 /// backend relies on (CVE-2022-31813 and its kin).
 const NEVER_NOMINATED: [&str; 7] = [
@@ -62,6 +65,12 @@ pub fn check_connection(headers: &HeaderMap) -> Result<(), &'static str> {
     Ok(())
 }
 
+/// Whether a name has a `_`, which CGI and its kin take for a `-`: `X_Real_IP` would be read as the
+/// `X-Real-IP` that only a proxy may set (D24).
+pub fn has_underscore(headers: &HeaderMap) -> bool {
+    headers.keys().any(|name| name.as_str().as_bytes().contains(&b'_'))
+}
+
 /// The fields that the `Connection` lines name, for the head and for the trailer section.
 pub fn nominated(headers: &HeaderMap) -> Vec<HeaderName> {
     if !headers.contains_key(CONNECTION) {
@@ -95,12 +104,13 @@ pub fn strip(headers: &mut HeaderMap) {
     }
 }
 
-/// [`strip`] for a response: `Proxy-Authenticate` is for the client of the proxy that asked, and
-/// that is this one.
+/// [`strip`] for a response: `Proxy-Authenticate` and `Proxy-Authentication-Info` are for the
+/// client of the proxy that asked, and that is this one (RFC 9110 §11.7).
 pub fn strip_response(headers: &mut HeaderMap) {
     strip(headers);
     headers.remove(TE);
     headers.remove(PROXY_AUTHENTICATE);
+    headers.remove(PROXY_AUTHENTICATION_INFO);
 }
 
 /// Removes from a trailer section what must not be there (RFC 9110 §6.5.1): fields of framing,

@@ -38,7 +38,7 @@ impl Handle for Forward {
             return refusal;
         }
         let terms = Terms::default();
-        match self.reverse.forward(request, &client, &self.cluster, &terms).await {
+        match self.reverse.forward(Box::new(request), &client, &self.cluster, &terms).await {
             Ok(response) => response,
             Err(error) => Problem::default().answer(&error),
         }
@@ -73,7 +73,7 @@ fn listener(node: SocketAddr) -> Proxy {
     let workers = Workers::start("worker", 1, move |worker| {
         let upgrade = Rc::new(WebSocket::default());
         let upstream = Upstream::new(Rc::clone(&worker));
-        let reverse = Reverse::new(upstream, upgrade, Arc::new([]));
+        let reverse = Reverse::new(upstream, upgrade, Arc::default());
         let handler = Forward { reverse, cluster: Arc::clone(&cluster) };
         let settings = serve::Settings::default();
         let server = Rc::new(Server::new(Rc::new(handler), Rc::clone(&worker), settings));

@@ -121,11 +121,38 @@ fn target_forms() {
     accept("CONNECT a:443 HTTP/1.1\r\nHost: a\r\n\r\n");
     accept("OPTIONS * HTTP/1.1\r\nHost: a\r\n\r\n");
     accept("GET http://a/b HTTP/1.1\r\nHost: a\r\n\r\n");
-    for line in
-        ["CONNECT a", "CONNECT /", "CONNECT a:0", "GET *", "GET a", "GET a:443", "GET http://u@a/"]
-    {
+    for line in [
+        "CONNECT a",
+        "CONNECT /",
+        "CONNECT a:0",
+        "GET *",
+        "GET a",
+        "GET a:443",
+        "GET http://u@a/",
+        "GET /a#b",
+        "GET /#",
+        "GET /?a#",
+        "GET http://a#b",
+        "OPTIONS *#",
+        "CONNECT a:443#",
+    ] {
         assert_eq!(status(&format!("{line} HTTP/1.1\r\nHost: a\r\n\r\n")), 400, "{line}");
     }
+}
+
+/// P25, RFC 9112 §3.2.4: an empty path of OPTIONS is the server, every other path is itself.
+#[test]
+fn p25_an_empty_path_of_options_is_the_asterisk() {
+    let path = |line: &str| {
+        let uri = accept(&format!("{line} HTTP/1.1\r\nHost: b\r\n\r\n")).parts.uri;
+        let authority = uri.authority().map(ToString::to_string).unwrap_or_default();
+        format!("{authority} {}", uri.path_and_query().unwrap())
+    };
+    assert_eq!(path("OPTIONS http://a:8001"), "a:8001 *");
+    assert_eq!(path("OPTIONS http://a:8001/"), "a:8001 /");
+    assert_eq!(path("OPTIONS http://a/a"), "a /a");
+    assert_eq!(path("OPTIONS http://a?x"), "a /?x");
+    assert_eq!(path("GET http://a"), "a /");
 }
 
 /// T26: at, below and above each bound.

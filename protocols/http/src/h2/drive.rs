@@ -1,0 +1,295 @@
+//! The task of a connection: it reads, writes and keeps the time.
+
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, ready};
+use std::time::{Duration, Instant};
+
+use bytes::BytesMut;
+use gwproxy_core::net::Stream;
+use gwproxy_core::timer::{Deadline, Timer};
+use tokio::io::AsyncWrite;
+
+use super::conn::{Accepted, Conn, Fault, Role};
+use super::frame::{Head, Kind};
+use super::{PING_INTERVAL, PING_TIMEOUT, Reason};
+use crate::h1::read::Reader;
+
+/// Reads in a row before the tasks that they woke get their turn.
+const READS_MAX: usize = 4;
+/// Bytes waiting to be written above which nothing is read: their answers would pile up.
+const UNWRITTEN_MAX: usize = 256 * 1024;
+/// How long a client has to acknowledge that we are leaving, before it is taken for told.
+const FAREWELL_WAIT: Duration = Duration::from_secs(1);
+/// How long the peer has to close after we have, so that what it sent last does not make its
+/// system throw our last words away (RFC 9112 §9.6 tells why).
+const LINGER: Duration = Duration::from_secs(2);
+
+/// How long a peer may take.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Patience {
+    /// The preface, and a frame or a field block from its first byte, but for DATA.
+    pub(super) head: Duration,
+    /// A write, or a DATA frame, without progress.
+    pub(super) write: Duration,
+    /// Without a stream; none: someone else watches.
+    pub(super) idle: Option<Duration>,
+}
+
+/// A connection's socket and clock.
+#[derive(Debug)]
+pub(super) struct Driver {
+    conn: Rc<Conn>,
+    stream: Stream,
+    reader: Reader,
+    deadline: Deadline,
+    patience: Patience,
+    waits: Option<Wait>,
+    read: u64,
+    /// The last read filled its buffer: more is to be expected.
+    is_flooded: bool,
+    is_pinged: bool,
+    phase: Phase,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    Open,
+    /// Last words are written.
+    Closing,
+    /// The peer's end is awaited.
+    Lingering,
+}
+
+/// What a connection waits for, with the progress that makes the wait begin anew.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Wait {
+    Write(u64),
+    Head(u64),
+    Data(u64),
+    Sign(u64),
+    Pong(u64),
+    Idle(u64),
+    Farewell,
+    Linger,
+}
+
+impl Driver {
+    /// Drives `conn` over `stream`, of which `early` was read already.
+    pub(super) fn new(
+        conn: Rc<Conn>,
+        stream: Stream,
+        early: BytesMut,
+        timer: &Timer,
+        patience: Patience,
+    ) -> Self {
+        Self {
+            conn,
+            stream,
+            reader: Reader::with(early),
+            deadline: timer.deadline(),
+            patience,
+            waits: None,
+            read: 0,
+            is_flooded: false,
+            is_pinged: false,
+            phase: Phase::Open,
+        }
+    }
+
+    /// Runs until the connection is over. `accept` gets what a client asks for.
+    pub(super) async fn run(mut self, mut accept: impl FnMut(Accepted)) {
+        if !self.reader.buf.is_empty() {
+            self.receive(&mut accept);
+        }
+        poll_fn(|cx| self.poll(cx, &mut accept)).await;
+        self.conn.with(|state| state.lose("it was closed"));
+    }
+
+    /// One turn, for a driver that has more to look at.
+    pub(super) fn poll(
+        &mut self,
+        cx: &mut Context<'_>,
+        accept: &mut impl FnMut(Accepted),
+    ) -> Poll<()> {
+        self.conn.with(super::conn::State::forget_driver);
+        loop {
+            let flushed = self.poll_flush(cx);
+            if let Poll::Ready(Err(())) = flushed {
+                return Poll::Ready(());
+            }
+            if self.phase == Phase::Open && self.conn.with(|state| state.is_done()) {
+                self.phase = Phase::Closing;
+            }
+            let mut is_write_blocked = flushed.is_pending();
+            if self.phase == Phase::Closing && flushed.is_ready() {
+                // TLS has a last word of its own, for which there may be no room.
+                is_write_blocked = Pin::new(&mut self.stream).poll_shutdown(cx).is_pending();
+                if !is_write_blocked {
+                    self.phase = Phase::Lingering;
+                }
+            }
+            match self.poll_read(cx, accept) {
+                Poll::Ready(true) => continue,
+                Poll::Ready(false) => return Poll::Ready(()),
+                Poll::Pending => {}
+            }
+            // Reading may have put answers out.
+            if flushed.is_ready() && self.conn.with(|state| !state.out.is_empty()) {
+                continue;
+            }
+            self.conn.with(|state| {
+                state.set_driver(cx);
+                state.out.release();
+            });
+            ready!(self.poll_time(cx, is_write_blocked));
+            if self.phase == Phase::Lingering {
+                return Poll::Ready(());
+            }
+        }
+    }
+
+    fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), ()>> {
+        let stream = &mut self.stream;
+        let flushed = self.conn.with(|state| {
+            let before = state.out.written;
+            let flushed = state.out.poll_flush(cx, stream);
+            if state.out.written > before {
+                state.wake_senders();
+            }
+            flushed
+        });
+        if let Ok(()) = ready!(flushed) {
+            Poll::Ready(Ok(()))
+        } else {
+            self.conn.with(|state| state.lose("it broke"));
+            Poll::Ready(Err(()))
+        }
+    }
+
+    /// Ready with whether to go on.
+    fn poll_read(&mut self, cx: &mut Context<'_>, accept: &mut impl FnMut(Accepted)) -> Poll<bool> {
+        for _ in 0..READS_MAX {
+            if self.conn.with(|state| state.out.len()) > UNWRITTEN_MAX {
+                return Poll::Pending;
+            }
+            let expected = self.is_flooded.then_some(u64::MAX);
+            let size = match ready!(self.reader.poll_fill(cx, &mut self.stream, expected)) {
+                Ok(size) if size > 0 => size,
+                Ok(_) => {
+                    self.conn.with(|state| state.lose("the peer closed it"));
+                    return Poll::Ready(false);
+                }
+                Err(_) => {
+                    self.conn.with(|state| state.lose("it broke"));
+                    return Poll::Ready(false);
+                }
+            };
+            self.is_flooded = size >= 8 * 1024;
+            self.read += size as u64;
+            self.is_pinged = false;
+            if self.phase != Phase::Open {
+                self.reader.buf.clear();
+                continue;
+            }
+            self.receive(accept);
+            if self.phase != Phase::Open {
+                return Poll::Ready(true);
+            }
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    }
+
+    fn receive(&mut self, accept: &mut impl FnMut(Accepted)) {
+        let buf = &mut self.reader.buf;
+        let received = self.conn.with(|state| state.receive(buf, Instant::now()));
+        if let Err(fault) = received {
+            self.fail(fault);
+            return;
+        }
+        while let Some(accepted) = self.conn.with(|state| state.accepted.pop_front()) {
+            accept(accepted);
+        }
+    }
+
+    fn fail(&mut self, fault: Fault) {
+        tracing::debug!(reason = %fault.reason, "an HTTP/2 connection is ended: {}", fault.text);
+        self.conn.with(|state| state.fail(fault));
+        self.phase = Phase::Closing;
+    }
+
+    /// Ready when something has to be done because nothing happened.
+    fn poll_time(&mut self, cx: &mut Context<'_>, is_write_blocked: bool) -> Poll<()> {
+        let wait = self.wait(is_write_blocked);
+        if self.waits != wait {
+            self.waits = wait;
+            match wait.and_then(|wait| self.limit(wait)) {
+                Some(limit) => self.deadline.arm(limit),
+                None => self.deadline.disarm(),
+            }
+        }
+        ready!(self.deadline.poll_expired(cx));
+        match wait {
+            None => return Poll::Pending,
+            Some(Wait::Linger) => {}
+            Some(Wait::Farewell | Wait::Idle(_)) => {
+                self.conn.with(super::conn::State::say_farewell);
+            }
+            Some(Wait::Sign(_)) => {
+                self.is_pinged = true;
+                self.conn.with(super::conn::State::ping);
+            }
+            Some(Wait::Head(_) | Wait::Data(_)) => {
+                self.fail(Fault { reason: Reason::PROTOCOL_ERROR, text: "a frame took too long" });
+            }
+            Some(Wait::Write(_) | Wait::Pong(_)) => {
+                self.conn.with(|state| state.lose("the peer fell silent"));
+                self.phase = Phase::Lingering;
+            }
+        }
+        self.waits = None;
+        Poll::Ready(())
+    }
+
+    fn wait(&self, is_write_blocked: bool) -> Option<Wait> {
+        if self.phase == Phase::Lingering {
+            return Some(Wait::Linger);
+        }
+        let unread = self.reader.buf.len();
+        let is_within_data =
+            Head::parse(&self.reader.buf).is_some_and(|head| head.kind == Kind::Data);
+        self.conn.with(|state| {
+            if is_write_blocked {
+                Some(Wait::Write(state.out.written))
+            } else if is_within_data {
+                // On a slow line one takes its time, as the body it belongs to may.
+                Some(Wait::Data(self.read))
+            } else if state.is_within_frame(unread) {
+                Some(Wait::Head(state.frames))
+            } else if state.is_farewell_announced() {
+                Some(Wait::Farewell)
+            } else if state.streams.open() > 0 {
+                let wait = if self.is_pinged { Wait::Pong } else { Wait::Sign };
+                Some(wait(self.read))
+            } else if self.patience.idle.is_some() || state.role() == Role::Server {
+                Some(Wait::Idle(state.opened))
+            } else {
+                None
+            }
+        })
+    }
+
+    fn limit(&self, wait: Wait) -> Option<Duration> {
+        match wait {
+            Wait::Write(_) | Wait::Data(_) => Some(self.patience.write),
+            Wait::Head(_) => Some(self.patience.head),
+            Wait::Sign(_) => Some(PING_INTERVAL),
+            Wait::Pong(_) => Some(PING_TIMEOUT),
+            Wait::Idle(_) => self.patience.idle,
+            Wait::Farewell => Some(FAREWELL_WAIT),
+            Wait::Linger => Some(LINGER),
+        }
+    }
+}

@@ -1,0 +1,247 @@
+//! Messages out of fields, and the rules that make one malformed (RFC 9113 §8).
+
+use bytes::Bytes;
+use http::header::{CONTENT_LENGTH, COOKIE, HOST};
+use http::uri::{Authority, PathAndQuery, Scheme};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, Version};
+
+use super::hpack::{Field, Section};
+
+/// Fields that a head has room for at first.
+const FIELDS_EXPECTED: usize = 12;
+
+/// The fields of one section, as they come.
+#[derive(Debug, Default)]
+pub(super) struct Fields {
+    method: Option<Method>,
+    scheme: Option<Bytes>,
+    authority: Option<(Authority, HeaderValue)>,
+    path: Option<PathAndQuery>,
+    protocol: Option<Bytes>,
+    status: Option<StatusCode>,
+    headers: HeaderMap,
+    length: Option<u64>,
+    cookies: u32,
+    count: usize,
+    malformed: Option<&'static str>,
+    has_pseudo: bool,
+}
+
+/// A head that is not malformed.
+#[derive(Debug)]
+pub(super) struct RequestHead {
+    pub(super) parts: http::request::Parts,
+    pub(super) length: Option<u64>,
+    /// The section or the number of its fields exceeds the limit; `parts` has not all of them.
+    pub(super) is_too_large: bool,
+}
+
+/// A head that is not malformed.
+#[derive(Debug)]
+pub(super) struct ResponseHead {
+    pub(super) parts: http::response::Parts,
+    pub(super) length: Option<u64>,
+}
+
+impl Fields {
+    /// The next field. Of more than `max` only the number is kept.
+    pub(super) fn take(&mut self, field: Field, max: usize) {
+        let (is_new, is_pseudo) = match field {
+            Field::Header(name, value) => {
+                self.count += 1;
+                if self.count <= max {
+                    self.header(name, value);
+                }
+                return;
+            }
+            Field::Malformed(reason) => {
+                self.malformed.get_or_insert(reason);
+                return;
+            }
+            Field::Method(method) => (self.method.replace(method).is_none(), true),
+            Field::Scheme(scheme) => (self.scheme.replace(scheme).is_none(), true),
+            Field::Authority(name, host) => (self.authority.replace((name, host)).is_none(), true),
+            Field::NoAuthority => (true, true),
+            Field::Path(path) => (self.path.replace(path).is_none(), true),
+            Field::Protocol(protocol) => (self.protocol.replace(protocol).is_none(), true),
+            Field::Status(status) => (self.status.replace(status).is_none(), true),
+        };
+        self.has_pseudo |= is_pseudo;
+        if !is_new {
+            self.malformed.get_or_insert("a pseudo-header field twice");
+        } else if self.count > 0 {
+            self.malformed.get_or_insert("a pseudo-header field after a field");
+        }
+    }
+
+    /// Whether it is a message's head: trailers have no pseudo-header field.
+    pub(super) fn is_head(&self) -> bool {
+        self.has_pseudo
+    }
+
+    fn header(&mut self, name: HeaderName, value: HeaderValue) {
+        if name == CONTENT_LENGTH {
+            let length = content_length(value.as_bytes());
+            if length.is_none() || self.length.is_some_and(|known| Some(known) != length) {
+                self.malformed.get_or_insert("Content-Length is not one number");
+            }
+            self.length = length;
+        } else if name == COOKIE {
+            self.cookies += 1;
+        }
+        if self.headers.capacity() == 0 {
+            // Most heads fit, with the fields that the proxy adds itself.
+            self.headers.reserve(FIELDS_EXPECTED);
+        }
+        self.headers.append(name, value);
+    }
+
+    /// The head of a request (§8.3.1).
+    ///
+    /// # Errors
+    /// Why it is malformed.
+    pub(super) fn request(self, section: Section, max: usize) -> Result<RequestHead, &'static str> {
+        if let Some(reason) = self.malformed {
+            return Err(reason);
+        }
+        if self.status.is_some() {
+            return Err(":status in a request");
+        }
+        if self.protocol.is_some() {
+            return Err(":protocol without SETTINGS_ENABLE_CONNECT_PROTOCOL (RFC 8441 §3)");
+        }
+        let is_too_large = section == Section::TooLarge || self.count > max;
+        let method = match self.method {
+            Some(method) => method,
+            None if is_too_large => Method::GET,
+            None => return Err(":method is missing"),
+        };
+        let (authority, host) = self.authority.unzip();
+        let mut uri = http::uri::Parts::default();
+        if method == Method::CONNECT {
+            if self.scheme.is_some() || self.path.is_some() || authority.is_none() {
+                return Err("CONNECT takes :authority and nothing else (RFC 9113 §8.5)");
+            }
+            uri.authority = authority;
+        } else {
+            let scheme = self.scheme.as_deref().map(scheme_of);
+            uri.path_and_query = self.path;
+            uri.authority = authority;
+            match scheme {
+                Some(Some(scheme)) if uri.authority.is_some() => uri.scheme = Some(scheme),
+                Some(Some(_)) => {}
+                Some(None) => return Err(":scheme is not a scheme"),
+                None if is_too_large => {}
+                None => return Err(":scheme is missing"),
+            }
+            if uri.path_and_query.is_none() {
+                if !is_too_large {
+                    return Err(":path is missing");
+                }
+                uri.path_and_query = Some(PathAndQuery::from_static("/"));
+                uri.authority = None;
+                uri.scheme = None;
+            }
+        }
+        let mut headers = self.headers;
+        if let Some(host) = host {
+            add_host(&mut headers, host)?;
+        }
+        if self.cookies > 1 {
+            join_cookies(&mut headers);
+        }
+        let (mut parts, ()) = http::Request::new(()).into_parts();
+        parts.method = method;
+        parts.uri = Uri::from_parts(uri).map_err(|_| "the target is not valid")?;
+        parts.version = Version::HTTP_2;
+        parts.headers = headers;
+        Ok(RequestHead { parts, length: self.length, is_too_large })
+    }
+
+    /// The head of a response (§8.3.2).
+    ///
+    /// # Errors
+    /// Why it is malformed.
+    pub(super) fn response(
+        self,
+        section: Section,
+        max: usize,
+    ) -> Result<ResponseHead, &'static str> {
+        if let Some(reason) = self.malformed {
+            return Err(reason);
+        }
+        if section == Section::TooLarge || self.count > max {
+            return Err("the head is larger than the limit");
+        }
+        let is_request = self.method.is_some()
+            || self.scheme.is_some()
+            || self.authority.is_some()
+            || self.path.is_some()
+            || self.protocol.is_some();
+        if is_request {
+            return Err("a pseudo-header field of requests in a response");
+        }
+        let Some(status) = self.status else { return Err(":status is missing") };
+        if status == StatusCode::SWITCHING_PROTOCOLS {
+            return Err("101 does not exist in HTTP/2 (RFC 9113 §8.6)");
+        }
+        let (mut parts, ()) = http::Response::new(()).into_parts();
+        parts.status = status;
+        parts.version = Version::HTTP_2;
+        parts.headers = self.headers;
+        Ok(ResponseHead { parts, length: self.length })
+    }
+
+    /// A trailer section (§8.1).
+    ///
+    /// # Errors
+    /// Why it is malformed.
+    pub(super) fn trailers(self, section: Section, max: usize) -> Result<HeaderMap, &'static str> {
+        if let Some(reason) = self.malformed {
+            return Err(reason);
+        }
+        if self.has_pseudo {
+            return Err("a pseudo-header field in the trailers");
+        }
+        if section == Section::TooLarge || self.count > max {
+            return Err("the trailers are larger than the limit");
+        }
+        Ok(self.headers)
+    }
+}
+
+/// One way to name the host for everything behind: the field, as HTTP/1.1 has it.
+fn add_host(headers: &mut HeaderMap, host: HeaderValue) -> Result<(), &'static str> {
+    let mut others = headers.get_all(HOST).iter();
+    match (others.next(), others.next()) {
+        (None, _) => {}
+        (Some(other), None) if other.as_bytes().eq_ignore_ascii_case(host.as_bytes()) => {}
+        _ => return Err(":authority and Host differ (RFC 9113 §8.3.1)"),
+    }
+    headers.insert(HOST, host);
+    Ok(())
+}
+
+/// RFC 9113 §8.2.3: crumbs become one field before they leave HTTP/2.
+fn join_cookies(headers: &mut HeaderMap) {
+    let crumbs: Vec<&[u8]> = headers.get_all(COOKIE).iter().map(HeaderValue::as_bytes).collect();
+    if let Ok(joined) = HeaderValue::from_bytes(&crumbs.join(&b"; "[..])) {
+        headers.insert(COOKIE, joined);
+    }
+}
+
+fn scheme_of(text: &[u8]) -> Option<Scheme> {
+    match text {
+        b"http" => Some(Scheme::HTTP),
+        b"https" => Some(Scheme::HTTPS),
+        _ => Scheme::try_from(text).ok(),
+    }
+}
+
+/// RFC 9110 §8.6: one or more digits, nothing else.
+fn content_length(value: &[u8]) -> Option<u64> {
+    if value.is_empty() || value.len() > 18 || !value.iter().all(u8::is_ascii_digit) {
+        return None;
+    }
+    std::str::from_utf8(value).ok()?.parse().ok()
+}

@@ -1,0 +1,314 @@
+//! From fields to bytes.
+
+use std::collections::VecDeque;
+use std::hash::{BuildHasher, Hasher};
+
+use bytes::{Bytes, BytesMut};
+use http::header::{
+    AGE, AUTHORIZATION, CONTENT_LENGTH, CONTENT_RANGE, COOKIE, ETAG, IF_MODIFIED_SINCE,
+    IF_NONE_MATCH, LAST_MODIFIED, LOCATION, PROXY_AUTHORIZATION, RANGE, SET_COOKIE,
+};
+use http::{HeaderName, HeaderValue, Method, StatusCode};
+
+use super::table::{STATIC_LEN, static_name};
+use super::{FIELD_OVERHEAD, TABLE_BYTES, huffman};
+
+/// Slots by which entries are found; more than there can be entries.
+const SLOTS: usize = 256;
+/// Values above this do not enter the table: few would fit, and they push out what is of use.
+const VALUE_BYTES_MAX: usize = 512;
+
+/// The sending end of one direction's compression.
+#[derive(Debug)]
+pub(in crate::h2) struct Encoder {
+    /// The newest first.
+    entries: VecDeque<Entry>,
+    size: usize,
+    size_max: usize,
+    /// Entries ever inserted; the newest has this number.
+    inserted: u32,
+    /// Numbers of entries, by hash of name and value. The last one to come owns the slot.
+    fields: Box<[u32; SLOTS]>,
+    /// Numbers of entries, by hash of name.
+    names: Box<[u32; SLOTS]>,
+    /// Table sizes to announce before the next field: the smallest since, and the present one.
+    resized: Option<(usize, usize)>,
+}
+
+#[derive(Debug)]
+struct Entry {
+    name: EntryName,
+    value: Bytes,
+    hash: u64,
+    size: usize,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum EntryName {
+    Authority,
+    Header(HeaderName),
+}
+
+impl EntryName {
+    fn as_str(&self) -> &str {
+        match self {
+            Self::Authority => ":authority",
+            Self::Header(name) => name.as_str(),
+        }
+    }
+}
+
+/// How a field may be put into the table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Indexing {
+    /// It comes again.
+    Incremental,
+    /// It seldom comes twice, or tells more than others on this connection should be able to
+    /// find out by guessing (RFC 7541 §7.1).
+    Without,
+    /// The sender, or its nature, forbids it on every hop.
+    Never,
+}
+
+impl Default for Encoder {
+    fn default() -> Self {
+        Self {
+            entries: VecDeque::new(),
+            size: 0,
+            size_max: TABLE_BYTES,
+            inserted: 0,
+            fields: Box::new([0; SLOTS]),
+            names: Box::new([0; SLOTS]),
+            resized: None,
+        }
+    }
+}
+
+impl Encoder {
+    /// The peer's `SETTINGS_HEADER_TABLE_SIZE`. What exceeds ours is not used.
+    pub(in crate::h2) fn resize(&mut self, size: usize) {
+        let size = size.min(TABLE_BYTES);
+        let smallest = self.resized.map_or(size, |(smallest, _)| smallest.min(size));
+        if size != self.size_max || self.resized.is_some() {
+            self.resized = Some((smallest, size));
+        }
+        self.size_max = size;
+        self.evict(0);
+    }
+
+    /// Begins a field block.
+    pub(in crate::h2) fn begin(&mut self, out: &mut BytesMut) {
+        if let Some((smallest, size)) = self.resized.take() {
+            if smallest < size {
+                integer(out, 0x20, 5, smallest);
+            }
+            integer(out, 0x20, 5, size);
+        }
+    }
+
+    pub(in crate::h2) fn method(out: &mut BytesMut, method: &Method) {
+        match *method {
+            Method::GET => out.extend_from_slice(&[0x82]),
+            Method::POST => out.extend_from_slice(&[0x83]),
+            _ => literal(out, 0x00, 4, 2, method.as_str().as_bytes()),
+        }
+    }
+
+    pub(in crate::h2) fn scheme(out: &mut BytesMut, is_https: bool) {
+        out.extend_from_slice(&[if is_https { 0x87 } else { 0x86 }]);
+    }
+
+    pub(in crate::h2) fn path(out: &mut BytesMut, path: &str) {
+        if path == "/" {
+            out.extend_from_slice(&[0x84]);
+        } else {
+            literal(out, 0x00, 4, 4, path.as_bytes());
+        }
+    }
+
+    pub(in crate::h2) fn status(out: &mut BytesMut, status: StatusCode) {
+        let index = match status.as_u16() {
+            200 => 8,
+            204 => 9,
+            206 => 10,
+            304 => 11,
+            400 => 12,
+            404 => 13,
+            500 => 14,
+            _ => return literal(out, 0x00, 4, 8, status.as_str().as_bytes()),
+        };
+        out.extend_from_slice(&[0x80 | index]);
+    }
+
+    pub(in crate::h2) fn authority(&mut self, out: &mut BytesMut, value: &[u8]) {
+        let hash = hash_of(":authority", value);
+        match self.find(hash, value, |entry| entry.name == EntryName::Authority) {
+            Some(index) => integer(out, 0x80, 7, index),
+            None => self.add(out, EntryName::Authority, 1, value, hash),
+        }
+    }
+
+    pub(in crate::h2) fn header(
+        &mut self,
+        out: &mut BytesMut,
+        name: &HeaderName,
+        value: &HeaderValue,
+    ) {
+        let known = static_name(name).map_or(0, usize::from);
+        let pattern = match indexing(name, value) {
+            Indexing::Incremental => {
+                let hash = hash_of(name.as_str(), value.as_bytes());
+                let found = self.find(
+                    hash,
+                    value.as_bytes(),
+                    |entry| matches!(&entry.name, EntryName::Header(known) if known == name),
+                );
+                if let Some(index) = found {
+                    return integer(out, 0x80, 7, index);
+                }
+                let name = EntryName::Header(name.clone());
+                return self.add(out, name, known, value.as_bytes(), hash);
+            }
+            Indexing::Without => 0x00,
+            Indexing::Never => 0x10,
+        };
+        integer(out, pattern, 4, known);
+        if known == 0 {
+            string(out, name.as_str().as_bytes());
+        }
+        string(out, value.as_bytes());
+    }
+
+    /// A literal that enters the table. `known` is its name's static index, or 0.
+    fn add(&mut self, out: &mut BytesMut, name: EntryName, known: usize, value: &[u8], hash: u64) {
+        let name_hash = hash_of(name.as_str(), b"");
+        let known = if known == 0 { self.find_name(name_hash, &name) } else { known };
+        integer(out, 0x40, 6, known);
+        if known == 0 {
+            coded_string(out, name.as_str().as_bytes());
+        }
+        coded_string(out, value);
+        self.insert(name, value, hash, name_hash);
+    }
+
+    fn insert(&mut self, name: EntryName, value: &[u8], hash: u64, name_hash: u64) {
+        let size = name.as_str().len() + value.len() + FIELD_OVERHEAD;
+        self.evict(size);
+        if size > self.size_max {
+            return;
+        }
+        self.size += size;
+        self.inserted = self.inserted.wrapping_add(1);
+        let value = Bytes::copy_from_slice(value);
+        self.entries.push_front(Entry { name, value, hash, size });
+        if let Some(slot) = self.fields.get_mut(slot_of(hash)) {
+            *slot = self.inserted;
+        }
+        if let Some(slot) = self.names.get_mut(slot_of(name_hash)) {
+            *slot = self.inserted;
+        }
+    }
+
+    /// Bytes of the table, and how many entries share them.
+    #[cfg(test)]
+    pub(super) fn table(&self) -> (usize, usize) {
+        (self.size, self.entries.len())
+    }
+
+    fn evict(&mut self, size: usize) {
+        while self.size + size > self.size_max
+            && let Some(oldest) = self.entries.pop_back()
+        {
+            self.size -= oldest.size;
+        }
+    }
+
+    /// The index of the entry with this number, if it is still there.
+    fn at(&self, number: u32) -> Option<(usize, &Entry)> {
+        let age = self.inserted.wrapping_sub(number) as usize;
+        self.entries.get(age).map(|entry| (STATIC_LEN + 1 + age, entry))
+    }
+
+    fn find(&self, hash: u64, value: &[u8], is_name: impl Fn(&Entry) -> bool) -> Option<usize> {
+        let (index, entry) = self.at(*self.fields.get(slot_of(hash))?)?;
+        (entry.hash == hash && is_name(entry) && entry.value == value).then_some(index)
+    }
+
+    fn find_name(&self, hash: u64, name: &EntryName) -> usize {
+        let found = self.names.get(slot_of(hash)).and_then(|&number| self.at(number));
+        found.filter(|(_, entry)| entry.name == *name).map_or(0, |(index, _)| index)
+    }
+}
+
+/// Fields whose values seldom come twice, or are nobody else's business.
+const SELDOM: [HeaderName; 11] = [
+    AGE,
+    CONTENT_LENGTH,
+    CONTENT_RANGE,
+    COOKIE,
+    ETAG,
+    IF_MODIFIED_SINCE,
+    IF_NONE_MATCH,
+    LAST_MODIFIED,
+    LOCATION,
+    RANGE,
+    SET_COOKIE,
+];
+
+fn indexing(name: &HeaderName, value: &HeaderValue) -> Indexing {
+    if value.is_sensitive() || *name == AUTHORIZATION || *name == PROXY_AUTHORIZATION {
+        return Indexing::Never;
+    }
+    if value.len() > VALUE_BYTES_MAX || SELDOM.contains(name) {
+        return Indexing::Without;
+    }
+    Indexing::Incremental
+}
+
+fn hash_of(name: &str, value: &[u8]) -> u64 {
+    let mut hasher = foldhash::fast::FixedState::default().build_hasher();
+    hasher.write(name.as_bytes());
+    hasher.write(value);
+    hasher.finish()
+}
+
+fn slot_of(hash: u64) -> usize {
+    hash as usize % SLOTS
+}
+
+/// A literal with an indexed name that enters no table.
+fn literal(out: &mut BytesMut, pattern: u8, bits: u32, name: usize, value: &[u8]) {
+    integer(out, pattern, bits, name);
+    string(out, value);
+}
+
+pub(super) fn integer(out: &mut BytesMut, pattern: u8, bits: u32, mut value: usize) {
+    let mask = (1usize << bits) - 1;
+    if value < mask {
+        return out.extend_from_slice(&[pattern | value as u8]);
+    }
+    out.extend_from_slice(&[pattern | mask as u8]);
+    value -= mask;
+    while value >= 0x80 {
+        out.extend_from_slice(&[value as u8 | 0x80]);
+        value >>= 7;
+    }
+    out.extend_from_slice(&[value as u8]);
+}
+
+/// As it is: coding costs more than it saves where it is not saved for good.
+fn string(out: &mut BytesMut, text: &[u8]) {
+    integer(out, 0x00, 7, text.len());
+    out.extend_from_slice(text);
+}
+
+/// The shorter of both forms, for what the table keeps.
+fn coded_string(out: &mut BytesMut, text: &[u8]) {
+    let coded = huffman::coded_len(text);
+    if coded < text.len() {
+        integer(out, 0x80, 7, coded);
+        huffman::encode(text, out);
+    } else {
+        string(out, text);
+    }
+}

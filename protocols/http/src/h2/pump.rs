@@ -1,0 +1,101 @@
+//! From a body to a stream, as far as the peer has room.
+
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use gwproxy_core::Error;
+use http_body::Body as _;
+
+use super::handle::Send;
+use crate::body::Body;
+
+/// A body on its way out.
+#[derive(Debug)]
+pub(super) struct Pump {
+    body: Body,
+    pending: Bytes,
+    /// `pending` is the last of it.
+    is_last: bool,
+    /// Whose turn it is.
+    waits_for: Turn,
+    /// Pieces moved.
+    pub(super) moved: u64,
+}
+
+/// Who holds a pump up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Turn {
+    /// The body has nothing yet.
+    Body,
+    /// The peer has no room.
+    Peer,
+}
+
+/// Why a body did not get through.
+#[derive(Debug)]
+pub(super) enum Stopped {
+    /// Its own side failed.
+    Body(Error),
+    /// The stream ended early.
+    Stream,
+}
+
+impl Pump {
+    pub(super) fn new(body: Body) -> Self {
+        Self { body, pending: Bytes::new(), is_last: false, waits_for: Turn::Body, moved: 0 }
+    }
+
+    /// Who is to do something when it is pending.
+    pub(super) fn waits_for(&self) -> Turn {
+        self.waits_for
+    }
+
+    /// The body, if none of it has gone.
+    pub(super) fn untouched(self) -> Option<Body> {
+        (self.moved == 0 && self.pending.is_empty()).then_some(self.body)
+    }
+
+    /// Ready when all of the body, and its end, is on its way.
+    pub(super) fn poll(&mut self, cx: &mut Context<'_>, send: &Send) -> Poll<Result<(), Stopped>> {
+        loop {
+            if !self.pending.is_empty() {
+                self.waits_for = Turn::Peer;
+                let Ok(capacity) = ready!(send.poll_capacity(cx)) else {
+                    return Poll::Ready(Err(Stopped::Stream));
+                };
+                let piece = self.pending.split_to(capacity.min(self.pending.len()));
+                let ends = self.is_last && self.pending.is_empty();
+                send.data(piece, ends);
+                self.moved += 1;
+                if ends {
+                    return Poll::Ready(Ok(()));
+                }
+                continue;
+            }
+            self.waits_for = Turn::Body;
+            match ready!(Pin::new(&mut self.body).poll_frame(cx)) {
+                Some(Ok(frame)) => match frame.into_data() {
+                    Ok(data) => {
+                        self.is_last = self.body.is_end_stream();
+                        if data.is_empty() && self.is_last {
+                            send.data(data, true);
+                            return Poll::Ready(Ok(()));
+                        }
+                        self.pending = data;
+                    }
+                    Err(frame) => {
+                        self.moved += 1;
+                        send.trailers(&frame.into_trailers().unwrap_or_default());
+                        return Poll::Ready(Ok(()));
+                    }
+                },
+                Some(Err(error)) => return Poll::Ready(Err(Stopped::Body(error))),
+                None => {
+                    send.data(Bytes::new(), true);
+                    return Poll::Ready(Ok(()));
+                }
+            }
+        }
+    }
+}

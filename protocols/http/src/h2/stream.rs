@@ -1,0 +1,225 @@
+//! The streams of a connection.
+
+use std::collections::{HashMap, VecDeque};
+use std::task::{Context, Waker};
+
+use bytes::{Bytes, BytesMut};
+use http::{HeaderMap, response};
+use slab::Slab;
+
+use super::Reason;
+
+/// Data frames up to this size are gathered while nobody reads them. Others keep the buffer alive
+/// that they were read into, and that may be eight times as large; a peer must not make us hold
+/// more than that for what it sends.
+const TINY_BYTES: usize = 8 * 1024;
+/// Until this many are gathered.
+const GATHER_BYTES: usize = 16 * 1024;
+
+/// One stream, for as long as someone holds a handle to it.
+#[derive(Debug)]
+pub(super) struct Stream {
+    pub(super) id: u32,
+    /// The response's head, on the client's side.
+    pub(super) head: Option<response::Parts>,
+    /// A final head was received.
+    pub(super) has_head: bool,
+    /// Interim responses received.
+    pub(super) interim: u8,
+    events: VecDeque<Event>,
+    /// The peer has ended its side.
+    pub(super) is_recv_ended: bool,
+    /// We have ended ours.
+    pub(super) is_send_ended: bool,
+    /// The exchange ended early.
+    pub(super) broken: Option<Broken>,
+    /// Nobody reads any more: what comes is dropped.
+    pub(super) is_ignored: bool,
+    pub(super) send_window: i64,
+    pub(super) recv_window: i64,
+    /// Bytes read and not yet given back to the peer.
+    pub(super) unreturned: u32,
+    /// What `Content-Length` said is still to come.
+    pub(super) expected: Option<u64>,
+    /// The request was HEAD: `Content-Length` says nothing about its answer.
+    pub(super) is_head_request: bool,
+    /// Where its head stands among the bytes of the connection (client).
+    pub(super) asked_at: u64,
+    pub(super) recv_waker: Option<Waker>,
+    pub(super) send_waker: Option<Waker>,
+    pub(super) handles: u8,
+}
+
+/// What a stream received.
+#[derive(Debug)]
+pub(super) enum Event {
+    Data(Bytes),
+    Gathered(BytesMut),
+    Trailers(HeaderMap),
+}
+
+/// Why a stream ended early.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Broken {
+    /// The peer reset it.
+    Reset(Reason),
+    /// The peer broke the rules; the stream was reset for it.
+    Malformed(&'static str),
+    /// The peer promises that it did not look at it (RFC 9113 §6.8).
+    Unprocessed,
+    /// The connection ended.
+    Lost(&'static str),
+}
+
+impl Stream {
+    pub(super) fn new(id: u32, send_window: i64, recv_window: i64) -> Self {
+        Self {
+            id,
+            head: None,
+            has_head: false,
+            interim: 0,
+            events: VecDeque::new(),
+            is_recv_ended: false,
+            is_send_ended: false,
+            broken: None,
+            is_ignored: false,
+            send_window,
+            recv_window,
+            unreturned: 0,
+            expected: None,
+            is_head_request: false,
+            asked_at: 0,
+            recv_waker: None,
+            send_waker: None,
+            handles: 1,
+        }
+    }
+
+    /// Whether neither side will send any more.
+    pub(super) fn is_closed(&self) -> bool {
+        self.broken.is_some() || (self.is_recv_ended && self.is_send_ended)
+    }
+
+    pub(super) fn push_data(&mut self, data: Bytes) {
+        if data.len() <= TINY_BYTES {
+            match self.events.back_mut() {
+                Some(Event::Gathered(last)) if last.len() + data.len() <= GATHER_BYTES => {
+                    return last.extend_from_slice(&data);
+                }
+                Some(Event::Data(_) | Event::Gathered(_)) => {
+                    let mut gathered = BytesMut::with_capacity(data.len().max(TINY_BYTES / 2));
+                    gathered.extend_from_slice(&data);
+                    return self.events.push_back(Event::Gathered(gathered));
+                }
+                _ => {}
+            }
+        }
+        self.events.push_back(Event::Data(data));
+    }
+
+    pub(super) fn push_trailers(&mut self, trailers: HeaderMap) {
+        self.events.push_back(Event::Trailers(trailers));
+    }
+
+    pub(super) fn pop(&mut self) -> Option<Event> {
+        self.events.pop_front()
+    }
+
+    /// Bytes received and not read.
+    pub(super) fn unread(&self) -> usize {
+        let size = |event: &Event| match event {
+            Event::Data(data) => data.len(),
+            Event::Gathered(data) => data.len(),
+            Event::Trailers(_) => 0,
+        };
+        self.events.iter().map(size).sum()
+    }
+
+    pub(super) fn clear(&mut self) {
+        self.events.clear();
+    }
+
+    /// Nothing more will be read from it, in order.
+    pub(super) fn is_read(&self) -> bool {
+        self.is_recv_ended && self.events.is_empty()
+    }
+
+    pub(super) fn wake_recv(&mut self) {
+        if let Some(waker) = self.recv_waker.take() {
+            waker.wake();
+        }
+    }
+
+    pub(super) fn wake_send(&mut self) {
+        if let Some(waker) = self.send_waker.take() {
+            waker.wake();
+        }
+    }
+
+    pub(super) fn wake(&mut self) {
+        self.wake_recv();
+        self.wake_send();
+    }
+}
+
+/// Keeps the waker of the task that waits last.
+pub(super) fn remember(place: &mut Option<Waker>, cx: &Context<'_>) {
+    if !place.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
+        *place = Some(cx.waker().clone());
+    }
+}
+
+/// Streams by key, and by id while they are open.
+#[derive(Debug, Default)]
+pub(super) struct Streams {
+    slab: Slab<Stream>,
+    ids: HashMap<u32, usize, foldhash::fast::RandomState>,
+}
+
+impl Streams {
+    pub(super) fn insert(&mut self, stream: Stream) -> usize {
+        let id = stream.id;
+        let key = self.slab.insert(stream);
+        self.ids.insert(id, key);
+        key
+    }
+
+    pub(super) fn get(&self, key: usize) -> Option<&Stream> {
+        self.slab.get(key)
+    }
+
+    pub(super) fn get_mut(&mut self, key: usize) -> Option<&mut Stream> {
+        self.slab.get_mut(key)
+    }
+
+    /// An open stream.
+    pub(super) fn find(&self, id: u32) -> Option<usize> {
+        self.ids.get(&id).copied()
+    }
+
+    /// The stream is closed: frames for it are late.
+    pub(super) fn close(&mut self, id: u32) -> bool {
+        self.ids.remove(&id).is_some()
+    }
+
+    /// Nobody holds it any more.
+    pub(super) fn remove(&mut self, key: usize) {
+        if let Some(stream) = self.slab.try_remove(key) {
+            self.ids.remove(&stream.id);
+        }
+    }
+
+    /// Streams that are open.
+    pub(super) fn open(&self) -> usize {
+        self.ids.len()
+    }
+
+    /// Streams that someone still holds, open or not.
+    pub(super) fn held(&self) -> usize {
+        self.slab.len()
+    }
+
+    pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = &mut Stream> {
+        self.slab.iter_mut().map(|(_, stream)| stream)
+    }
+}

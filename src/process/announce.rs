@@ -1,0 +1,213 @@
+//! What a start says: one line for each listener, with where it is and what to type to try it.
+
+use std::io::Write as _;
+
+use gwproxy_core::net::ListenAddr;
+use gwproxy_http::forward::guide;
+
+use crate::assemble::{Announced, Running};
+use crate::plan::{Action, Protocol};
+
+/// Says it all on standard error.
+pub(super) fn all(running: &Running) {
+    let mut out = std::io::stderr().lock();
+    for listener in &running.listeners {
+        let _ = writeln!(out, "{}", line(listener));
+        let Action::Forward(forward) = &listener.plan.action else { continue };
+        if forward.unsafe_open && forward.users.is_empty() {
+            let _ = writeln!(
+                out,
+                "WARNING: this forward proxy is open: whoever can reach {} can use it",
+                listener.addr
+            );
+        }
+        let tls = listener.plan.tls.as_ref();
+        let _ = write!(out, "{}", guide(&listener.addr, tls.is_some(), user(listener)));
+        if tls.is_some_and(|tls| tls.dev) {
+            let _ = writeln!(
+                out,
+                "  trust    gwproxy cert show   (how to make this machine trust the certificate)"
+            );
+        }
+    }
+    if let Some(addr) = &running.admin {
+        let dial = dialled(addr);
+        let curl = match addr {
+            ListenAddr::Unix(path) => {
+                format!("curl --unix-socket {} http://localhost/metrics", path.display())
+            }
+            _ => format!("curl http://{dial}/metrics"),
+        };
+        let _ = writeln!(out, "admin on http://{dial}   try: {curl}");
+    }
+}
+
+fn line(listener: &Announced) -> String {
+    let Announced { plan, addr } = listener;
+    let tls = plan.tls.is_some();
+    let dial = dialled(addr);
+    let (kind, scheme) = match (&plan.action, plan.protocol, tls) {
+        (Action::Forward(_), _, false) => ("forward proxy", "http"),
+        (Action::Forward(_), _, true) => ("forward proxy", "https"),
+        (_, Protocol::Http, false) => ("http", "http"),
+        (_, Protocol::Http, true) => ("http", "https"),
+        (_, Protocol::Ws, false) => ("ws", "ws"),
+        (_, Protocol::Ws, true) => ("ws", "wss"),
+        (_, Protocol::Tcp, false) => ("tcp", "tcp"),
+        (_, Protocol::Tcp, true) => ("tcp", "tls"),
+        (_, Protocol::Grpc, false) => ("grpc", "grpc"),
+        (_, Protocol::Grpc, true) => ("grpc", "grpcs"),
+    };
+    let everywhere = if is_everywhere(addr) { " (every address of this machine)" } else { "" };
+    let hint = match addr {
+        ListenAddr::Unix(path) => over_a_socket(listener, &path.display().to_string()),
+        _ => Some(over_tcp(listener, &dial, scheme)),
+    };
+    let hint = hint.map(|hint| format!("   try: {hint}")).unwrap_or_default();
+    format!("{kind} on {scheme}://{dial}{everywhere}{hint}")
+}
+
+fn over_tcp(listener: &Announced, dial: &str, scheme: &str) -> String {
+    let plan = &listener.plan;
+    let tls = plan.tls.as_ref();
+    match (&plan.action, plan.protocol) {
+        (Action::Forward(_), _) => {
+            let insecure = if tls.is_some() { " --proxy-insecure" } else { "" };
+            // curl asks for the password.
+            let user = match user(listener) {
+                Some(name) if name.bytes().all(|b| b.is_ascii_alphanumeric()) => {
+                    format!(" --proxy-user {name}")
+                }
+                Some(_) => " --proxy-user USER".to_owned(),
+                None => String::new(),
+            };
+            format!("curl{insecure}{user} -x {scheme}://{dial} https://example.com/")
+        }
+        (_, Protocol::Http) => {
+            let insecure = if tls.is_some() { " -k" } else { "" };
+            format!("curl{insecure} {scheme}://{dial}/")
+        }
+        (_, Protocol::Ws) => {
+            let dev = tls.is_some_and(|tls| tls.dev);
+            let trust = if dev { "SSL_CERT_FILE=\"$(gwproxy cert show --ca)\" " } else { "" };
+            format!("{trust}python3 -m websockets {scheme}://{dial}/")
+        }
+        (_, Protocol::Tcp) if tls.is_some() => format!("openssl s_client -connect {dial}"),
+        (_, Protocol::Tcp) => match dial.rsplit_once(':') {
+            Some((host, port)) => format!("nc {} {port}", host.trim_matches(['[', ']'])),
+            None => format!("nc {dial}"),
+        },
+        (_, Protocol::Grpc) => {
+            let plain = if tls.is_some() { "-insecure" } else { "-plaintext" };
+            format!("grpcurl {plain} {dial} list")
+        }
+    }
+}
+
+/// Through a Unix socket; none where no common tool can.
+fn over_a_socket(listener: &Announced, path: &str) -> Option<String> {
+    let plan = &listener.plan;
+    let tls = plan.tls.is_some();
+    match (&plan.action, plan.protocol) {
+        (Action::Forward(_), _) => None,
+        (_, Protocol::Http) if tls => {
+            Some(format!("curl -k --unix-socket {path} https://localhost/"))
+        }
+        (_, Protocol::Http) => Some(format!("curl --unix-socket {path} http://localhost/")),
+        (_, Protocol::Tcp) if tls => Some(format!("openssl s_client -connect {path}")),
+        (_, Protocol::Tcp) => Some(format!("nc -U {path}")),
+        (_, Protocol::Grpc) if !tls => Some(format!("grpcurl -plaintext -unix {path} list")),
+        (_, Protocol::Grpc | Protocol::Ws) => None,
+    }
+}
+
+/// Who may use a forward proxy, for the lines to copy: its first user.
+fn user(listener: &Announced) -> Option<&str> {
+    match &listener.plan.action {
+        Action::Forward(forward) => forward.users.first().map(|user| &*user.name),
+        Action::Route | Action::Serve(_) => None,
+    }
+}
+
+fn is_everywhere(addr: &ListenAddr) -> bool {
+    match addr {
+        ListenAddr::Any(_) => true,
+        ListenAddr::Tcp(addr) => addr.ip().is_unspecified(),
+        ListenAddr::Unix(_) => false,
+    }
+}
+
+/// What to write to reach a listener from this machine.
+fn dialled(addr: &ListenAddr) -> String {
+    match addr {
+        ListenAddr::Any(port) => format!("localhost:{port}"),
+        ListenAddr::Tcp(addr) if addr.ip().is_unspecified() => format!("localhost:{}", addr.port()),
+        ListenAddr::Tcp(addr) => addr.to_string(),
+        ListenAddr::Unix(path) => format!("unix:{}", path.display()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::{Invocation, parse};
+
+    fn said(command: &str) -> String {
+        let typed = std::iter::once("gwproxy").chain(command.split_whitespace());
+        let Invocation::Serve(plan) = parse(typed, &mut std::io::empty()) else {
+            panic!("{command}")
+        };
+        let plan = plan.listeners[0].clone();
+        let addr = plan.bind.clone();
+        line(&Announced { plan, addr })
+    }
+
+    #[test]
+    fn every_listener_says_what_to_type() {
+        const HASH: &str = "$2y$10$N9qo8uLOickgx2ZMRZoMyeIjZAgcfl7p92ldGxad68LJZdL17lhWy";
+        for (command, at, hint) in [
+            (
+                "http --to a:1 -l :80",
+                "http on http://localhost:80 (every address of this machine)",
+                "curl http://localhost:80/",
+            ),
+            (
+                "http --to a:1 -l [::1]:80 --tls-dev",
+                "http on https://[::1]:80",
+                "curl -k https://[::1]:80/",
+            ),
+            (
+                "http --to a:1 -l unix:/x",
+                "http on http://unix:/x",
+                "curl --unix-socket /x http://localhost/",
+            ),
+            (
+                "ws --to a:1 -l 127.0.0.1:8 --tls-dev",
+                "ws on wss://127.0.0.1:8",
+                "SSL_CERT_FILE=\"$(gwproxy cert show --ca)\" python3 -m websockets wss://127.0.0.1:8/",
+            ),
+            ("ws --to a:1 -l unix:/x", "ws on ws://unix:/x", ""),
+            ("tcp --to a:1 -l [::1]:80", "tcp on tcp://[::1]:80", "nc ::1 80"),
+            ("tcp --to a:1 -l unix:/x", "tcp on tcp://unix:/x", "nc -U /x"),
+            (
+                "tcp --to a:1 -l [::1]:80 --tls-dev",
+                "tcp on tls://[::1]:80",
+                "openssl s_client -connect [::1]:80",
+            ),
+            (
+                "grpc --to a:1 -l unix:/x",
+                "grpc on grpc://unix:/x",
+                "grpcurl -plaintext -unix /x list",
+            ),
+            (
+                "http --forward --tls-dev -l 127.0.0.1:80 --user ann:HASH",
+                "forward proxy on https://127.0.0.1:80",
+                "curl --proxy-insecure --proxy-user ann -x https://127.0.0.1:80 https://example.com/",
+            ),
+            ("http --forward -l unix:/x", "forward proxy on http://unix:/x", ""),
+        ] {
+            let hint = if hint.is_empty() { String::new() } else { format!("   try: {hint}") };
+            assert_eq!(said(&command.replace("HASH", HASH)), format!("{at}{hint}"));
+        }
+    }
+}
