@@ -172,7 +172,7 @@ fn a_second_signal_stops_at_once() {
         proxy.wait_stderr("a second signal stops at once");
         proxy.signal(second);
         assert_eq!(proxy.wait(), Some(0));
-        assert!(proxy.stderr().contains("stopping with 1 connections open"), "{}", proxy.stderr());
+        assert!(proxy.stderr().contains("stopping with 1 connection open"), "{}", proxy.stderr());
         assert_eq!(busy.rest(), b"");
         // What was cut off is in the log as well.
         assert_eq!(proxy.stdout().lines().count(), 1, "{}", proxy.stdout());
