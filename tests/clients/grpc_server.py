@@ -13,10 +13,15 @@ import grpc
 
 def hold(request, context):
     over = threading.Event()
-    context.add_callback(over.set)
+
+    def end():
+        # Here, because a call that ends while its reply is being sent is not come back to.
+        print("over", flush=True)
+        over.set()
+
+    context.add_callback(end)
     yield request
     over.wait()
-    print("over", flush=True)
 
 
 class Patient(grpc.GenericRpcHandler):

@@ -3,6 +3,7 @@
 
 mod attacks;
 pub(super) mod frames;
+mod httpwg;
 mod peers;
 mod silence;
 mod support;

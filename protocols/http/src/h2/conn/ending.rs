@@ -45,7 +45,9 @@ impl State {
 
     /// Whether everything that will be served was.
     pub(in crate::h2) fn is_done(&self) -> bool {
-        let leaves = self.farewell == Farewell::Said || self.is_peer_leaving;
+        // A client that has said its GOAWAY closes by itself.
+        let leaves =
+            self.farewell == Farewell::Said || (self.is_peer_leaving && self.role == Role::Client);
         leaves && self.streams.open() == 0 && self.accepted.is_empty()
     }
 
