@@ -67,7 +67,7 @@ async fn serve_echo(echo: Echo) -> Result<(), String> {
 /// The help of `echo`, with what this kind of it can be asked for.
 pub fn echo_help(asked: EchoKind, mut help: Output) -> Output {
     let (name, controls) = (asked.as_str(), echo::help(kind(asked)));
-    help.stdout += &format!("\nWhat echo {name} can be asked for:\n\n{controls}\n");
+    help.stdout = format!("{}\nWhat echo {name} can be asked for:\n\n{controls}\n", help.stdout);
     help
 }
 

@@ -1,9 +1,14 @@
 //! One integration binary: every suite is a module, so that the house is linked once.
 
 mod clients;
+mod forward;
+mod grpc;
 mod house;
 mod http;
 mod life;
 mod support;
+mod tcp;
+mod tls;
+mod together;
 mod usage;
 mod ws;

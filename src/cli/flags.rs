@@ -57,8 +57,9 @@ pub(super) struct ProcessFlags {
         value_delimiter = ','
     )]
     trusted_proxies: Vec<Network>,
-    /// As many proxies in front are believed, whatever their addresses [default: 0]
-    #[arg(long, value_name = "N", env = "GWPROXY_TRUSTED_HOPS", hide_env = true)]
+    /// As many proxies in front are believed, whatever their addresses; 0 to 255 [default: 0]
+    #[arg(long, value_name = "N", env = "GWPROXY_TRUSTED_HOPS", hide_env = true,
+        value_parser = hops)]
     trusted_hops: Option<u8>,
     /// Print the file that means the same, and stop
     #[arg(long, env = "GWPROXY_PRINT_CONFIG", hide_env = true,
@@ -201,6 +202,12 @@ fn count(text: &str) -> Result<NonZeroUsize, String> {
     text.parse().map_err(|_| {
         format!("`{text}` is not a number from 1 up; write it in digits, for example `10000`")
     })
+}
+
+/// Proxies in front.
+fn hops(text: &str) -> Result<u8, String> {
+    text.parse()
+        .map_err(|_| format!("`{text}` is not a number of proxies; write one from 0 to 255"))
 }
 
 /// A TCP port.

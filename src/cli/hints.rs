@@ -5,7 +5,7 @@ mod words;
 
 use std::ffi::OsString;
 
-use clap::builder::StyledStr;
+use clap::builder::{PossibleValue, StyledStr};
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Arg, ArgAction, Command};
 use gwproxy_core::net::ListenAddr;
@@ -78,20 +78,36 @@ impl<'a> Hints<'a> {
                 let flag = text(ContextKind::InvalidArg)?;
                 Some(format!("{flag} takes no value: it is there or it is not"))
             }
-            ErrorKind::MissingRequiredArgument if has_flag(self.command, "print-config") => {
-                Some("give the file, or - to read it from standard input".into())
-            }
+            ErrorKind::MissingRequiredArgument => self.of_absence(),
             _ => None,
         }
     }
 
+    /// The first argument that has a place instead of a name.
+    fn of_absence(&self) -> Option<String> {
+        let argument = self.command.get_positionals().next()?;
+        let known = argument.get_possible_values();
+        if known.is_empty() {
+            return Some("give the file, or - to read it from standard input".into());
+        }
+        let known: Vec<&str> = known.iter().map(PossibleValue::get_name).collect();
+        Some(format!("there are {}", known.join(", ")))
+    }
+
     fn of_flag(&self, flag: &str) -> Option<String> {
+        // `-to` is `-t` and `-o` to clap, and `--to` to whoever typed it.
+        let whole = self.typed.iter().find(|word| word.starts_with(flag) && word.len() > 2);
+        let flag = whole.filter(|_| flag.len() == 2).map_or(flag, |word| word);
+        let flag = flag.split_once('=').map_or(flag, |(flag, _)| flag);
         let word = flag.trim_start_matches('-');
         if word.starts_with(|c: char| c.is_ascii_digit()) {
             return Some("times, sizes and numbers are never negative here".into());
         }
         if word == "config" || ["-c", "-f", "--file", "--conf"].contains(&flag) {
             return Some("a configuration file has a command of its own: gwproxy run FILE".into());
+        }
+        if has_flag(self.command, word) {
+            return Some(meant(&format!("--{word}"), ""));
         }
         if let Some(words) = find(FLAGS, word, |ours| has_flag(self.command, ours)) {
             return Some(meant(&format!("--{}", words.ours), words.note));
@@ -116,6 +132,11 @@ impl<'a> Hints<'a> {
 
     /// A word where none belongs.
     fn of_value(&self, word: &str) -> Option<String> {
+        if self.command.get_name() == "hash-password" {
+            return Some(
+                "the password is read from standard input, up to the first line end".into(),
+            );
+        }
         let at = self.typed.iter().position(|typed| *typed == word)?;
         let before = at.checked_sub(1).and_then(|before| self.typed.get(before));
         let switch = before.and_then(|flag| self.flag(flag.strip_prefix("--")?));

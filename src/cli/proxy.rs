@@ -6,11 +6,10 @@
 use std::time::Duration;
 
 use clap::Args;
-use clap::builder::BoolishValueParser;
 use gwproxy_core::balance::Algorithm;
 use gwproxy_core::units::{Size, Span};
 
-use super::flags::{FrontFlags, NodeFlags, ProcessFlags, TimeoutFlags, ambiguous_parser};
+use super::flags::{FrontFlags, NodeFlags, ProcessFlags, TimeoutFlags, ambiguous_parser, switch};
 use super::forward::ForwardFlags;
 use super::target;
 use super::{EXIT_USAGE, Invocation, Output, Wrong};
@@ -67,7 +66,7 @@ pub(super) struct HttpArgs {
     underscores: Option<Ambiguous>,
     /// Let field names leave as they were written, between HTTP/1 and HTTP/1
     #[arg(long, env = "GWPROXY_PRESERVE_CASE", hide_env = true,
-        value_parser = BoolishValueParser::new(), help_heading = "Listener")]
+        value_parser = switch, help_heading = "Listener")]
     preserve_case: bool,
 }
 

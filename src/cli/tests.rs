@@ -128,8 +128,11 @@ const ANY_PROXY: &[&[&str]] = &[
         "--access-log #:'\"{é",
     ],
     &["", "--admin unix:/run/admin.sock", "--admin :0"],
-    &["", "--trusted-proxy ::1,10.1.2.3/8"],
+    &["", "--trusted-proxy ::1,10.1.2.3/8", "--trusted-hops 255"],
 ];
+
+const HTTP: &[&[&str]] =
+    &[&["", "--underscores keep", "--underscores refuse"], &["", "--preserve-case"]];
 
 const WITH_NODES: &[&[&str]] = &[
     &["--to a:1", "--to a:1=0 --to [::1]:2=65535", "--to unix:/run/x.sock,b.example:2=3"],
@@ -156,11 +159,11 @@ fn command_line() -> impl Strategy<Value = String> {
     let picks = proptest::collection::vec(any::<proptest::sample::Index>(), 32);
     (0_usize..6, picks).prop_map(|(kind, picks)| {
         let (command, tables): (_, &[&[&[&str]]]) = match kind {
-            0 => ("http", &[ANY_PROXY, WITH_NODES]),
+            0 => ("http", &[ANY_PROXY, WITH_NODES, HTTP]),
             1 => ("ws", &[ANY_PROXY, WITH_NODES, WEBSOCKET]),
             2 => ("tcp", &[ANY_PROXY, WITH_NODES]),
             3 => ("grpc", &[ANY_PROXY, WITH_NODES]),
-            4 => ("http", &[ANY_PROXY, FORWARD]),
+            4 => ("http", &[ANY_PROXY, FORWARD, HTTP]),
             _ => ("ws", &[ANY_PROXY, FORWARD, WEBSOCKET]),
         };
         let flags = tables.iter().copied().flatten().zip(&picks).map(|(all, pick)| *pick.get(all));
@@ -372,6 +375,7 @@ fn what_is_wrong_is_said_and_pointed_at() {
         ("http --forward --allow-port 0", &["'0' for '--allow-port <PORT>'", "from 1 to 65535"]),
         ("http --forward --allow-port 443,https", &["'https'", "is not a port", "with commas"]),
         ("tcp --to a:1=0 --to b:1=0", &["every node has the weight 0"]),
+        ("http --to http://a:1 --trusted-hops 256", &["from 0 to 255"]),
         ("http --to 3000", &["port without a host; write `localhost:3000`"]),
         ("http --to http://a:1,b:x", &["'b:x' for '--to'"]),
         ("http --to http://a:1 --max-connections 0", &["from 1 up", "`10000`"]),

@@ -16,7 +16,7 @@ use gwproxy_core::breaker::BreakerSettings;
 use gwproxy_core::health::HealthSettings;
 use gwproxy_core::limit::LimitSettings;
 use gwproxy_core::net::ListenAddr;
-use gwproxy_core::tls::{CertificatePair, ClientAuth, ClientSettings, MinVersion};
+use gwproxy_core::tls::{CertificatePair, ClientAuth, ClientSettings, MinVersion, TlsName};
 use gwproxy_core::units::{Size, Span, Weight};
 use serde::{Deserialize, Serialize};
 
@@ -148,6 +148,12 @@ impl CertificateFile {
     }
 }
 
+impl From<CertificatePair> for CertificateFile {
+    fn from(pair: CertificatePair) -> Self {
+        Self { cert: pair.cert.into(), key: pair.key.into() }
+    }
+}
+
 #[derive(Debug, Default, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields, expecting = "a map (`{}` for the defaults)")]
 pub(super) struct ForwardFile {
@@ -242,11 +248,51 @@ pub(super) struct ServiceFile {
     #[serde(default, skip_serializing_if = "is_default")]
     pub(super) grpc: GrpcSettings,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(super) tls: Option<Spanned<ClientSettings>>,
+    pub(super) tls: Option<Spanned<ClientTlsFile>>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) upstream_host: Option<HostPolicy>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) retry: Option<RetryFile>,
+}
+
+/// A [`ClientSettings`] that knows where its paths stand.
+#[derive(Debug, Default, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields, expecting = "a map with `ca`, `server_name` …")]
+pub(super) struct ClientTlsFile {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) ca: Option<Spanned<PathBuf>>,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub(super) danger_skip_verify: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) server_name: Option<TlsName>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) certificate: Option<CertificateFile>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) min_version: Option<MinVersion>,
+}
+
+impl ClientTlsFile {
+    pub(super) fn settings(&self) -> ClientSettings {
+        ClientSettings {
+            ca: self.ca.as_ref().map(|ca| ca.value.clone()),
+            danger_skip_verify: self.danger_skip_verify,
+            server_name: self.server_name.clone(),
+            certificate: self.certificate.as_ref().map(CertificateFile::pair),
+            min_version: self.min_version,
+        }
+    }
+}
+
+impl From<ClientSettings> for ClientTlsFile {
+    fn from(settings: ClientSettings) -> Self {
+        Self {
+            ca: settings.ca.map(Spanned::from),
+            danger_skip_verify: settings.danger_skip_verify,
+            server_name: settings.server_name,
+            certificate: settings.certificate.map(CertificateFile::from),
+            min_version: settings.min_version,
+        }
+    }
 }
 
 /// An address, or a map.

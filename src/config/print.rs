@@ -6,14 +6,14 @@
 use std::time::Duration;
 
 use gwproxy_core::balance::Algorithm;
-use gwproxy_core::tls::{CertificatePair, ClientSettings};
+use gwproxy_core::tls::ClientSettings;
 use gwproxy_core::units::Span;
 
 use super::de::Spanned;
 use super::file::{
-    AccessLogFile, AdminFile, CertificateFile, File, ForwardFile, ListenerFile, ListenerProtocol,
-    ListenerTimeoutsFile, LoadBalancerFile, Name, Network, NodeFile, RetryFile, RouteFile,
-    ServiceFile, TlsFile, UpstreamTimeoutsFile, WebSocketFile, Workers,
+    AccessLogFile, AdminFile, CertificateFile, ClientTlsFile, File, ForwardFile, ListenerFile,
+    ListenerProtocol, ListenerTimeoutsFile, LoadBalancerFile, Name, Network, NodeFile, RetryFile,
+    RouteFile, ServiceFile, TlsFile, UpstreamTimeoutsFile, WebSocketFile, Workers,
 };
 use super::short::Short;
 use crate::plan::{
@@ -109,13 +109,9 @@ fn listener(one: &Listener, plan: &Plan) -> Result<ListenerFile, String> {
 
 fn tls(front: &TlsFront) -> TlsFile {
     let settings = &front.settings;
-    let pair = |pair: &CertificatePair| CertificateFile {
-        cert: pair.cert.clone().into(),
-        key: pair.key.clone().into(),
-    };
     TlsFile {
         dev: front.dev,
-        certificates: settings.certificates.iter().map(pair).collect(),
+        certificates: settings.certificates.iter().cloned().map(CertificateFile::from).collect(),
         client_ca: settings.client_ca.clone().map(Spanned::from),
         client_auth: settings.client_auth.map(Spanned::from),
         min_version: settings.min_version,
@@ -203,7 +199,8 @@ fn service(one: &Service) -> Result<ServiceFile, String> {
         limiter: one.limiter.clone(),
         timeouts: upstream_timeouts(&one.timeouts)?,
         grpc: one.grpc,
-        tls: different(one.tls.clone(), &ClientSettings::default()).map(Spanned::from),
+        tls: different(one.tls.clone(), &ClientSettings::default())
+            .map(|settings| ClientTlsFile::from(settings).into()),
         upstream_host: different(one.upstream_host.clone(), &HostPolicy::default()),
         retry: different(one.max_attempts, &Service::MAX_ATTEMPTS)
             .map(|attempts| RetryFile { max_attempts: std::num::NonZero::new(attempts) }),

@@ -3,9 +3,11 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
+use gwproxy_core::tls::ClientSettings;
+
 use super::check::readable;
 use super::de::{Found, Spanned};
-use super::file::{NodeFile, ServiceFile, UpstreamTimeoutsFile};
+use super::file::{ClientTlsFile, NodeFile, ServiceFile, UpstreamTimeoutsFile};
 use super::report::{Code, Diagnostic, Place};
 use super::short::Short;
 use crate::plan::{Node, Protocol, Service, Target, UpstreamTimeouts};
@@ -25,15 +27,7 @@ pub(super) fn lower(file: Spanned<ServiceFile>, found: &mut Found) -> Service {
         let sentence = format!("service `{}` has no nodes", file.id.value.as_str());
         found.diagnostics.push(Diagnostic::new(Code::Empty, nodes_place, sentence));
     }
-    if let Some(tls) = &file.tls {
-        if let Err(sentence) = tls.value.check() {
-            found.diagnostics.push(Diagnostic::new(Code::Conflict, tls.place, sentence));
-        }
-        let pair = tls.value.certificate.iter().flat_map(|pair| [&pair.cert, &pair.key]);
-        for path in tls.value.ca.iter().chain(pair) {
-            readable(path, tls.place, found);
-        }
-    }
+    let tls = file.tls.map(|tls| client_tls(&tls, found)).unwrap_or_default();
     let (algorithm, checked) = match file.load_balancer {
         Some(Short(balancer)) => (balancer.algorithm, balancer.health_check),
         None => Default::default(),
@@ -52,7 +46,7 @@ pub(super) fn lower(file: Spanned<ServiceFile>, found: &mut Found) -> Service {
         limiter: file.limiter,
         timeouts: timeouts(file.timeouts),
         grpc: file.grpc,
-        tls: file.tls.map(|tls| tls.value).unwrap_or_default(),
+        tls,
         upstream_host: file.upstream_host.unwrap_or_default(),
         max_attempts: file
             .retry
@@ -63,6 +57,18 @@ pub(super) fn lower(file: Spanned<ServiceFile>, found: &mut Found) -> Service {
         found.diagnostics.push(Diagnostic::new(Code::Empty, nodes_place, sentence));
     }
     service
+}
+
+fn client_tls(tls: &Spanned<ClientTlsFile>, found: &mut Found) -> ClientSettings {
+    let settings = tls.value.settings();
+    if let Err(sentence) = settings.check() {
+        found.diagnostics.push(Diagnostic::new(Code::Conflict, tls.place, sentence));
+    }
+    let pair = tls.value.certificate.iter().flat_map(|pair| [&pair.cert, &pair.key]);
+    for path in tls.value.ca.iter().chain(pair) {
+        readable(&path.value, path.place, found);
+    }
+    settings
 }
 
 fn lower_node(

@@ -140,6 +140,7 @@ fn every_key_reaches_the_plan() {
     assert_eq!(app.upstream_host, HostPolicy::Fixed("internal.example".into()));
     assert_eq!((app.max_attempts, app.timeouts.response), (4, Some(Duration::from_secs(9))));
     assert_eq!(app.grpc.max_deadline.get(), Duration::from_mins(1));
+    assert!(plan.services[1].tls.danger_skip_verify && app.tls.certificate.is_some());
     assert!(app.tls.ca.is_some() && app.breaker.is_some() && app.health_check.is_some());
 
     // A key of the skeleton that this file does not use is a key without a test.

@@ -1,7 +1,9 @@
 """A WebSocket client on the `websockets` package: plays steps, tells what happened.
 
-Standard input: {"url", "steps", and any of "ca", "subprotocols", "compression", "tunnel"}, where
-`tunnel` is {"proxy": "HOST:PORT", "to": "HOST:PORT", "authorization"?}: a CONNECT before all else.
+Standard input: a line {"url", "steps", and any of "ca", "subprotocols", "compression", "tunnel"},
+where `tunnel` is {"proxy": "HOST:PORT", "to": "HOST:PORT", "authorization"?}: a CONNECT before all
+else.
+Standard error: what a step `say` says.
 Standard output: what the handshake agreed on, and one entry for each step that has a result; or
 {"refused": STATUS}.
 """
@@ -12,6 +14,7 @@ import json
 import socket
 import ssl
 import sys
+import urllib.parse
 
 import websockets
 
@@ -49,6 +52,8 @@ async def play(socket_, step):
         await socket_.send(part for part in rest[0])
     elif name == "recv":
         return told(await asyncio.wait_for(socket_.recv(), PATIENCE))
+    elif name == "say":
+        print(rest[0], file=sys.stderr, flush=True)
     elif name == "ping":
         pong = await socket_.ping(rest[0])
         await asyncio.wait_for(pong, PATIENCE)
@@ -95,6 +100,8 @@ async def main(ask):
         options["ssl"] = ssl.create_default_context(cafile=ask.get("ca"))
     if "tunnel" in ask:
         options["sock"] = tunnel(**ask["tunnel"])
+        if "ssl" in options:
+            options["server_hostname"] = urllib.parse.urlsplit(ask["url"]).hostname
     try:
         connection = await websockets.connect(
             ask["url"],
@@ -120,4 +127,4 @@ async def main(ask):
     return agreed
 
 
-print(json.dumps(asyncio.run(main(json.load(sys.stdin)))))
+print(json.dumps(asyncio.run(main(json.loads(sys.stdin.readline())))))

@@ -1,59 +1,9 @@
 //! Other people's programs on either side: nginx and `HAProxy` as nodes, nghttp2's clients.
 
 use std::io::Write;
-use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::path::Path;
-use std::process::{Child, Command};
 
-use socket2::{Domain, Socket, Type};
-use tempfile::TempDir;
-
-use crate::support::{Heard, PATIENCE, Proxy, curl, echo, eventually, run, start, tool};
-
-/// A server of somebody else's, ended when it goes out of scope.
-struct Server {
-    child: Child,
-    stderr: std::sync::Arc<Heard>,
-    addr: SocketAddr,
-    dir: TempDir,
-    _held: Socket,
-}
-
-impl Server {
-    /// Starts it once a port is found that it can have: `command` makes its command line from its
-    /// directory and address, after it has written its configuration there.
-    fn start(command: impl Fn(&Path, SocketAddr) -> Command) -> Self {
-        let dir = tempfile::tempdir().expect("a directory");
-        // Neither program tells which port it was given. This holds one that only sockets of this
-        // user with SO_REUSEPORT may share, as theirs are; it does not listen itself.
-        let held = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
-        held.set_reuse_port(true).expect("it can be set");
-        held.bind(&SocketAddr::from((Ipv4Addr::LOCALHOST, 0)).into()).expect("a port");
-        let addr = held.local_addr().ok().and_then(|addr| addr.as_socket()).expect("an address");
-        let (mut child, _, stderr) = start(&mut command(dir.path(), addr));
-        eventually("the server listens", || {
-            if let Some(status) = child.try_wait().expect("a child can be waited for") {
-                panic!("it ended at once, {status}: {}", stderr.text());
-            }
-            TcpStream::connect_timeout(&addr, PATIENCE).ok()
-        });
-        Self { child, stderr, addr, dir, _held: held }
-    }
-
-    fn url(&self, scheme: &str) -> String {
-        format!("{scheme}://{}", self.addr)
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-        if std::thread::panicking() {
-            eprintln!("--- the server said:\n{}", self.stderr.text());
-        }
-    }
-}
+use crate::support::{Proxy, Server, curl, echo, run, tool};
 
 fn write(path: &Path, text: &str) {
     let mut file = std::fs::File::create(path).expect("a file can be made");
@@ -124,7 +74,7 @@ fn pattern(count: usize) -> Vec<u8> {
 fn a_file_of_nginx_crosses_whole_and_in_parts() {
     let nginx = nginx();
     let proxy = Proxy::http(&nginx.url("http"), &["--access-log", "off"]);
-    let large = std::fs::read(nginx.dir.path().join("www/large")).expect("the file");
+    let large = std::fs::read(nginx.dir().join("www/large")).expect("the file");
     let url = proxy.url("http", "/large");
     for version in ["--http1.1", "--http1.0", "--http2-prior-knowledge"] {
         let got = curl(&[version, &url]).ok();

@@ -12,7 +12,7 @@ const GET: &str = "GET / HTTP/1.1\r\nHost: a\r\n\r\n";
 const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
 
 /// An origin that answers `/` at once and anything else when told.
-fn held() -> (Origin, Sender<()>) {
+pub(super) fn held() -> (Origin, Sender<()>) {
     let (go, told) = channel::<()>();
     let told = Mutex::new(told);
     let origin = Origin::start(move |peer: &mut Peer| {
@@ -172,7 +172,7 @@ fn a_second_signal_stops_at_once() {
         proxy.wait_stderr("a second signal stops at once");
         proxy.signal(second);
         assert_eq!(proxy.wait(), Some(0));
-        assert!(proxy.stderr().contains("stopping with 1 connections open"), "{}", proxy.stderr());
+        assert!(proxy.stderr().contains("stopping with 1 connection open"), "{}", proxy.stderr());
         assert_eq!(busy.rest(), b"");
         // What was cut off is in the log as well.
         assert_eq!(proxy.stdout().lines().count(), 1, "{}", proxy.stdout());

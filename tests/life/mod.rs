@@ -1,5 +1,6 @@
 //! The life of the process: how it starts or says why not, how it ends, and what it survives.
 
+mod drain;
 mod end;
 mod start;
 mod survive;

@@ -4,7 +4,7 @@ use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
 
 use crate::support::{
-    Authority, Finished, Proxy, curl, echo, gwproxy, gwproxy_with, home, run, tool, wrapped,
+    Authority, Finished, Proxy, Signal, curl, echo, gwproxy, gwproxy_with, home, run, tool, wrapped,
 };
 
 const TO: [&str; 2] = ["--to", "http://127.0.0.1:9"];
@@ -175,6 +175,30 @@ fn a_start_says_how_to_use_it() {
     let expected = format!("http on http://{addr}   try: curl http://{addr}/\n");
     assert_eq!(proxy.stderr(), expected);
     assert_eq!(proxy.stdout(), "");
+}
+
+/// Every example starts as it stands, but for its ports.
+#[test]
+fn every_example_starts() {
+    let authority = Authority::new();
+    let (_server, _client) =
+        (authority.leaf("server", &["localhost"]), authority.leaf("client", &["client"]));
+    let certs = authority.ca().replace("/ca.pem", "");
+    let mut seen = 0;
+    for entry in std::fs::read_dir("examples").expect("the examples") {
+        let path = entry.expect("an example").path();
+        let yaml = std::fs::read_to_string(&path).expect("text");
+        let bind = |line: &str| match line.split_once("bind: ") {
+            Some((before, _)) => format!("{before}bind: 127.0.0.1:0"),
+            None => line.replace("${CERTS:-certs}", &certs),
+        };
+        let yaml = yaml.lines().map(bind).collect::<Vec<_>>().join("\n");
+        let mut proxy = Proxy::run_file(&yaml);
+        proxy.signal(Signal::TERM);
+        assert_eq!(proxy.wait(), Some(0), "{}: {}", path.display(), proxy.stderr());
+        seen += 1;
+    }
+    assert!(seen >= 8, "{seen} examples");
 }
 
 /// A reader of the output that goes away is no reason to fail.

@@ -1,9 +1,11 @@
 //! What the process survives: no descriptors left, broken certificates, and clients of every kind.
 
+use std::io::Read;
+
 use rustix::process::{Pid, Resource, Rlimit, prlimit};
 
 use crate::support::tls::Tls;
-use crate::support::{Authority, Conn, Origin, Proxy, eventually};
+use crate::support::{Authority, Conn, Origin, Proxy, echo, eventually, home, wrapped};
 
 const GET: &str = "GET / HTTP/1.1\r\nHost: a\r\n\r\n";
 const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
@@ -33,6 +35,53 @@ fn t30_running_out_of_descriptors_passes() {
         (answer.status() == 200).then_some(())
     });
     eventually("every descriptor is back", || (proxy.descriptors() <= before + 4).then_some(()));
+}
+
+/// T30: a process that never may have more than a few descriptors: what is open goes on while
+/// nobody else gets in, and who waits gets in once others have left.
+#[test]
+fn t30_what_is_open_goes_on_while_descriptors_are_out() {
+    let echo = echo("tcp", &[]);
+    let home = home();
+    // Soft and hard: it cannot help itself.
+    let mut command = wrapped(&["prlimit", "--nofile=48:48"], &home);
+    command.args(["tcp", "--listen", "127.0.0.1:0", "--to", &echo.addr(0).to_string()]);
+    let proxy = Proxy::launch(command.args(["--workers", "2", "--access-log", "off"]), home, 1);
+    let talk = |conns: &mut [Conn], word: &str| {
+        for conn in conns {
+            let mut answer = vec![0; word.len()];
+            conn.send(word).stream.read_exact(&mut answer).expect("an answer");
+            assert_eq!(answer, word.as_bytes());
+        }
+    };
+    let mut old: Vec<Conn> = (0..4).map(|_| Conn::open(proxy.addr(0))).collect();
+    talk(&mut old, "before");
+    let mut crowd: Vec<Conn> = (0..100).map(|_| Conn::open(proxy.addr(0))).collect();
+    for conn in &mut crowd {
+        conn.send("hello");
+    }
+    proxy.wait_stderr("accept failed");
+    for round in 0..20 {
+        talk(&mut old, &format!("round {round}"));
+    }
+    // Of the crowd some got in whole, some found no descriptor left for the node and were cut
+    // off, the rest wait in the backlog until there is room.
+    let (mut served, mut cut) = (0, 0);
+    while !crowd.is_empty() {
+        let ready = eventually("one of the crowd is served or cut off", || {
+            crowd.iter().position(Conn::is_ready)
+        });
+        let mut conn = crowd.swap_remove(ready);
+        let mut answer = [0; 5];
+        match conn.stream.read_exact(&mut answer) {
+            Ok(()) => served += usize::from(&answer == b"hello"),
+            Err(_) => cut += 1,
+        }
+    }
+    assert_eq!(served + cut, 100);
+    assert!(served > 0, "nobody was served");
+    talk(&mut old, "after");
+    talk(&mut [Conn::open(proxy.addr(0))], "anew");
 }
 
 /// Row 0.4: certificates are taken into use when their files change; connections live on, and a

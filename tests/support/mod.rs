@@ -10,6 +10,7 @@ mod message;
 mod origin;
 mod pki;
 mod proxy;
+mod server;
 pub(crate) mod tls;
 mod tools;
 mod wire;
@@ -20,7 +21,8 @@ pub(crate) use message::Message;
 pub(crate) use origin::{Origin, Peer};
 pub(crate) use pki::{Authority, Pair};
 pub(crate) use proxy::{Proxy, Signal, echo, gwproxy, gwproxy_with, home, wrapped};
-pub(crate) use tools::{Finished, Heard, curl, run, start, tool};
+pub(crate) use server::Server;
+pub(crate) use tools::{Finished, Heard, curl, run, start, tool, wait};
 pub(crate) use wire::{Conn, raw};
 
 /// How long a condition may take to come true before a test fails. Nothing waits this long when

@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use super::frame::{Frame, PING, PONG, TEXT, handshake, node, open, switching};
-use crate::clients::{WebSocketServer, websocket};
+use crate::clients::{PythonServer, websocket};
 use crate::support::{Authority, Conn, Origin, Proxy, echo};
 
 /// `gwproxy ws --listen 127.0.0.1:0 --to TO OPTIONS`.
@@ -59,7 +59,7 @@ fn messages_of_every_kind_cross() {
 #[test]
 fn messages_cross_to_a_node_behind_tls() {
     let mint = Authority::new();
-    let node = WebSocketServer::start(Some(&mint.leaf("node", &["127.0.0.1"])));
+    let node = PythonServer::websocket(Some(&mint.leaf("node", &["127.0.0.1"])));
     let to = format!("wss://{}", node.addr);
     let proxy = ws(&to, &["--upstream-ca", &mint.ca()]);
     assert_echoes(&proxy.url("ws", "/"), None, true);
@@ -84,7 +84,7 @@ fn messages_cross_an_http_listener() {
 /// Extensions are the endpoints' own: compressed frames pass as they are.
 #[test]
 fn compression_is_agreed_between_client_and_node() {
-    let node = WebSocketServer::start(None);
+    let node = PythonServer::websocket(None);
     let proxy = ws(&format!("ws://{}", node.addr), &[]);
     assert_echoes(&proxy.url("ws", "/"), None, true);
     let told = websocket(&json!({
@@ -109,7 +109,7 @@ fn the_subprotocol_is_agreed_between_client_and_node() {
         serde_json::from_str(told["results"][0].as_str().expect("text")).expect("JSON");
     assert_eq!(report["subprotocol"], "Soap.v2");
     // A node that takes the second, and one that takes none.
-    let node = WebSocketServer::start(None);
+    let node = PythonServer::websocket(None);
     let proxy = ws(&format!("ws://{}", node.addr), &[]);
     let ask = |offered: &[&str]| {
         websocket(&json!({

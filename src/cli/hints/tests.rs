@@ -65,6 +65,10 @@ fn words_of_other_programs_are_known() {
         ("reverse-proxy --from :80 --to :9000", "did you mean 'gwproxy http --to URL'?"),
         ("gateway.yaml", "did you mean 'gwproxy run gateway.yaml'?"),
         ("http://localhost:3000", "did you mean 'gwproxy http --to http://localhost:3000'?"),
+        ("http -to http://a:1", "did you mean '--to'?"),
+        ("http --to http://a:1 -tls-key b", "did you mean '--tls-key'?"),
+        ("hash-password secret", "is read from standard input"),
+        ("echo", "there are grpc, http, tcp, ws"),
         ("run", "or - to read it from standard input"),
     ] {
         let told = tip(line);

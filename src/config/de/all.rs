@@ -28,13 +28,14 @@ pub(in crate::config) fn read_all<T: DeserializeOwned>(
         };
         let place = error.place.unwrap_or(root.place);
         let mut path = &error.path[..];
+        let unknown = matches!(error.kind, Kind::Other(Code::UnknownKey));
         match error.kind {
             Kind::Missing(field) => {
                 if !was_pruned(&root, path, field) {
                     found.add(Code::MissingKey, place, error.message, false);
                 }
                 // Without its key the element cannot be had: take all of it.
-                found.damage.take(&root, path, None);
+                found.damage.take(&root, path, None, false);
                 if root.prune(path, None).is_none() {
                     return (None, found);
                 }
@@ -47,7 +48,7 @@ pub(in crate::config) fn read_all<T: DeserializeOwned>(
         while root.at(path).is_none() {
             path = path.split_first().map_or(&[], |(_, up)| up);
         }
-        found.damage.take(&root, path, error.instead.as_deref());
+        found.damage.take(&root, path, error.instead.as_deref(), unknown);
         if root.prune(path, error.instead.as_deref()).is_none() {
             return (None, found);
         }
@@ -93,8 +94,8 @@ impl Damage {
             && self.services.as_ref().is_none_or(|known| known.contains(service))
     }
 
-    /// Notes what is about to go. `meant`: the key it should have been.
-    fn take(&mut self, root: &Node, path: &[usize], meant: Option<&str>) {
+    /// Notes what is about to go. `meant`: the key it should have been; `unknown`: it is no key.
+    fn take(&mut self, root: &Node, path: &[usize], meant: Option<&str>, unknown: bool) {
         let (Some((&top, _)), Value::Map(map)) = (path.split_last(), &root.value) else { return };
         let Some(entry) = map.entries.get(top) else { return };
         let element = match &entry.value.value {
@@ -104,7 +105,7 @@ impl Damage {
         let services = self.sections.contains("services");
         match (path.len(), element) {
             (0 | 1, _) | (2, None) => {
-                self.unknown |= meant.is_none() && !SECTIONS.contains(&&*entry.key);
+                self.unknown |= unknown && meant.is_none();
                 self.sections.insert(meant.unwrap_or(&entry.key).to_owned());
                 if meant.unwrap_or(&entry.key) == "services" {
                     self.services = None;
@@ -124,19 +125,6 @@ impl Damage {
         }
     }
 }
-
-/// Keys at the top that are not mistaken for lists when they are wrong in themselves.
-const SECTIONS: [&str; 9] = [
-    "access_log",
-    "admin",
-    "grace",
-    "listeners",
-    "log",
-    "routes",
-    "services",
-    "trusted_proxies",
-    "workers",
-];
 
 fn id(element: &Node) -> Option<&str> {
     let Value::Map(map) = &element.value else { return None };

@@ -133,10 +133,9 @@ impl Awaited {
         let mut moved = u64::MAX;
         if let Some(upload) = &mut self.upload {
             match upload.poll(cx, send) {
-                Poll::Ready(Ok(())) => self.upload = None,
+                // Done, or stopped: the head may have come before the stream was reset.
+                Poll::Ready(Ok(()) | Err(Stopped::Stream)) => self.upload = None,
                 Poll::Ready(Err(Stopped::Body(error))) => return Poll::Ready(Err(error)),
-                // The head may have come before the stream was reset.
-                Poll::Ready(Err(Stopped::Stream)) => self.upload = None,
                 Poll::Pending => {
                     is_clients_turn = upload.waits_for() == Turn::Body;
                     moved = upload.moved;
@@ -198,8 +197,8 @@ fn put_head(
     scheme: &Scheme,
     length: Option<u64>,
 ) {
-    encoder.method(out, request.method());
-    encoder.scheme(out, *scheme == Scheme::HTTPS);
+    Encoder::method(out, request.method());
+    Encoder::scheme(out, *scheme == Scheme::HTTPS);
     match (request.headers().get(HOST), request.uri().authority()) {
         (Some(host), _) => encoder.authority(out, host.as_bytes()),
         (None, Some(authority)) => encoder.authority(out, authority.as_str().as_bytes()),
@@ -208,13 +207,13 @@ fn put_head(
     match request.uri().path_and_query() {
         // RFC 9113 §8.3.1: the asterisk-form travels as an empty path in absolute-form.
         Some(_) if request.uri().path().is_empty() && *request.method() == Method::OPTIONS => {
-            encoder.path(out, "*");
+            Encoder::path(out, "*");
         }
         Some(path) if path.as_str().starts_with('?') => {
-            encoder.path(out, &format!("/{}", path.as_str()));
+            Encoder::path(out, &format!("/{}", path.as_str()));
         }
-        Some(path) => encoder.path(out, path.as_str()),
-        None => encoder.path(out, "/"),
+        Some(path) => Encoder::path(out, path.as_str()),
+        None => Encoder::path(out, "/"),
     }
     for (name, value) in request.headers() {
         if *name == HOST || *name == EXPECT || (*name == CONTENT_LENGTH && length.is_some()) {

@@ -29,7 +29,7 @@ pub(super) const STREAMS_MAX: usize = 100;
 /// Exchanges a peer may break off before it must calm down (CVE-2023-44487, CVE-2025-8671), and
 /// how many more each second; each exchange that ends in order allows another one.
 const RESETS: Bucket = Bucket::new(500, 50);
-/// Frames without content for anyone (PING, SETTINGS, PRIORITY, WINDOW_UPDATE, empty DATA, unknown
+/// Frames without content for anyone (PING, SETTINGS, PRIORITY, `WINDOW_UPDATE`, empty DATA, unknown
 /// ones, requests above the limit of streams) and how many more each second; each DATA frame of ours allows others.
 const IDLE_FRAMES: Bucket = Bucket::new(2_000, 200);
 /// Less than this in a DATA frame because the peer's window has no more allows it nothing: a window
@@ -138,6 +138,11 @@ struct Block {
     ends_stream: bool,
     bytes: Vec<u8>,
     frames: u32,
+}
+
+/// A size as windows count, which can be below zero.
+fn signed(size: usize) -> i64 {
+    i64::try_from(size).unwrap_or(i64::MAX)
 }
 
 impl Conn {
@@ -320,8 +325,8 @@ impl State {
         cx: &Context<'_>,
         key: usize,
     ) -> Poll<Result<usize, Broken>> {
-        let room = OUT_BYTES_MAX.saturating_sub(self.out.len()) as i64;
-        let (window, frame_bytes) = (self.send_window, self.frame_bytes as i64);
+        let room = signed(OUT_BYTES_MAX.saturating_sub(self.out.len()));
+        let (window, frame_bytes) = (self.send_window, signed(self.frame_bytes));
         let Some(stream) = self.streams.get_mut(key) else {
             return Poll::Ready(Err(Broken::Lost("the stream is gone")));
         };
@@ -342,7 +347,7 @@ impl State {
         if stream.is_closed() || stream.is_send_ended {
             return;
         }
-        let size = data.len() as i64;
+        let size = signed(data.len());
         debug_assert!(size <= stream.send_window.min(self.send_window).max(0));
         stream.send_window -= size;
         self.send_window -= size;

@@ -113,7 +113,7 @@ impl Driver {
         cx: &mut Context<'_>,
         accept: &mut impl FnMut(Accepted),
     ) -> Poll<()> {
-        self.conn.with(|state| state.forget_driver());
+        self.conn.with(super::conn::State::forget_driver);
         loop {
             let flushed = self.poll_flush(cx);
             if let Poll::Ready(Err(())) = flushed {
@@ -160,12 +160,11 @@ impl Driver {
             }
             flushed
         });
-        match ready!(flushed) {
-            Ok(()) => Poll::Ready(Ok(())),
-            Err(_) => {
-                self.conn.with(|state| state.lose("it broke"));
-                Poll::Ready(Err(()))
-            }
+        if let Ok(()) = ready!(flushed) {
+            Poll::Ready(Ok(()))
+        } else {
+            self.conn.with(|state| state.lose("it broke"));
+            Poll::Ready(Err(()))
         }
     }
 
@@ -235,11 +234,12 @@ impl Driver {
         match wait {
             None => return Poll::Pending,
             Some(Wait::Linger) => {}
-            Some(Wait::Farewell) => self.conn.with(|state| state.say_farewell()),
-            Some(Wait::Idle(_)) => self.conn.with(|state| state.say_farewell()),
+            Some(Wait::Farewell | Wait::Idle(_)) => {
+                self.conn.with(super::conn::State::say_farewell);
+            }
             Some(Wait::Sign(_)) => {
                 self.is_pinged = true;
-                self.conn.with(|state| state.ping());
+                self.conn.with(super::conn::State::ping);
             }
             Some(Wait::Head(_) | Wait::Data(_)) => {
                 self.fail(Fault { reason: Reason::PROTOCOL_ERROR, text: "a frame took too long" });

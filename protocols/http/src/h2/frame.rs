@@ -48,7 +48,8 @@ pub(super) struct Head {
 impl Head {
     /// The head that `buf` begins with, once it is all there.
     pub(super) fn parse(buf: &[u8]) -> Option<Self> {
-        let &[a, b, c, kind, flags, d, e, f, g] = buf.first_chunk::<HEAD_BYTES>()?;
+        let (length, rest) = buf.get(..HEAD_BYTES)?.split_first_chunk::<3>()?;
+        let (&[kind, flags], stream) = rest.split_first_chunk::<2>()?;
         let kind = match kind {
             0 => Kind::Data,
             1 => Kind::Headers,
@@ -63,10 +64,10 @@ impl Head {
             _ => Kind::Unknown,
         };
         Some(Self {
-            length: u32::from_be_bytes([0, a, b, c]) as usize,
+            length: length.iter().fold(0, |length, &byte| length << 8 | usize::from(byte)),
             kind,
             flags,
-            stream: u32::from_be_bytes([d & 0x7f, e, f, g]),
+            stream: u32::from_be_bytes(*stream.first_chunk()?) & 0x7fff_ffff,
         })
     }
 
@@ -89,9 +90,12 @@ fn head_bytes(length: usize, kind: Kind, flags: u8, stream: u32) -> [u8; HEAD_BY
         Kind::Continuation => 9,
         Kind::Unknown => 0xff,
     };
-    let [_, a, b, c] = (length as u32).to_be_bytes();
-    let [d, e, f, g] = stream.to_be_bytes();
-    [a, b, c, kind, flags, d, e, f, g]
+    let mut head = [0; HEAD_BYTES];
+    let mut rest = &mut head[..];
+    rest.put_uint(length as u64, 3);
+    rest.put_slice(&[kind, flags]);
+    rest.put_u32(stream);
+    head
 }
 
 /// Writes a frame's head. `length` is at most 2^24 - 1.

@@ -142,8 +142,8 @@ impl Recv {
         let event = self.handle.conn.with(|state| {
             let event = state.poll_event(cx, key);
             if event.is_pending() && owes_continue {
-                let fields = |encoder: &mut Encoder, out: &mut bytes::BytesMut| {
-                    encoder.status(out, StatusCode::CONTINUE);
+                let fields = |_: &mut Encoder, out: &mut bytes::BytesMut| {
+                    Encoder::status(out, StatusCode::CONTINUE);
                 };
                 state.send_fields(key, fields, false);
             }
@@ -205,7 +205,7 @@ impl Drop for Recv {
         self.handle.conn.with(|state| {
             if state.role() == Role::Client && !self.is_over {
                 let reset = Broken::Reset(Reason::CANCEL);
-                let is_read = state.streams.get(key).is_none_or(|stream| stream.is_read());
+                let is_read = state.streams.get(key).is_none_or(super::stream::Stream::is_read);
                 if !is_read {
                     state.reset(key, Reason::CANCEL, reset);
                 }
@@ -274,7 +274,7 @@ impl Send {
     /// Sends a response's head.
     pub(super) fn head(&self, parts: &response::Parts, length: Option<u64>, ends: bool) {
         let fields = |encoder: &mut Encoder, out: &mut bytes::BytesMut| {
-            encoder.status(out, parts.status);
+            Encoder::status(out, parts.status);
             for (name, value) in &parts.headers {
                 if length.is_none() || *name != CONTENT_LENGTH {
                     encoder.header(out, name, value);

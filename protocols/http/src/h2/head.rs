@@ -22,7 +22,7 @@ pub(super) struct Fields {
     headers: HeaderMap,
     length: Option<u64>,
     cookies: u32,
-    fields: usize,
+    count: usize,
     malformed: Option<&'static str>,
     has_pseudo: bool,
 }
@@ -48,8 +48,8 @@ impl Fields {
     pub(super) fn take(&mut self, field: Field, max: usize) {
         let (is_new, is_pseudo) = match field {
             Field::Header(name, value) => {
-                self.fields += 1;
-                if self.fields <= max {
+                self.count += 1;
+                if self.count <= max {
                     self.header(name, value);
                 }
                 return;
@@ -69,7 +69,7 @@ impl Fields {
         self.has_pseudo |= is_pseudo;
         if !is_new {
             self.malformed.get_or_insert("a pseudo-header field twice");
-        } else if self.fields > 0 {
+        } else if self.count > 0 {
             self.malformed.get_or_insert("a pseudo-header field after a field");
         }
     }
@@ -110,7 +110,7 @@ impl Fields {
         if self.protocol.is_some() {
             return Err(":protocol without SETTINGS_ENABLE_CONNECT_PROTOCOL (RFC 8441 §3)");
         }
-        let is_too_large = section == Section::TooLarge || self.fields > max;
+        let is_too_large = section == Section::TooLarge || self.count > max;
         let method = match self.method {
             Some(method) => method,
             None if is_too_large => Method::GET,
@@ -170,7 +170,7 @@ impl Fields {
         if let Some(reason) = self.malformed {
             return Err(reason);
         }
-        if section == Section::TooLarge || self.fields > max {
+        if section == Section::TooLarge || self.count > max {
             return Err("the head is larger than the limit");
         }
         let is_request = self.method.is_some()
@@ -203,7 +203,7 @@ impl Fields {
         if self.has_pseudo {
             return Err("a pseudo-header field in the trailers");
         }
-        if section == Section::TooLarge || self.fields > max {
+        if section == Section::TooLarge || self.count > max {
             return Err("the trailers are larger than the limit");
         }
         Ok(self.headers)

@@ -61,9 +61,8 @@ impl Pump {
         loop {
             if !self.pending.is_empty() {
                 self.waits_for = Turn::Peer;
-                let capacity = match ready!(send.poll_capacity(cx)) {
-                    Ok(capacity) => capacity,
-                    Err(_) => return Poll::Ready(Err(Stopped::Stream)),
+                let Ok(capacity) = ready!(send.poll_capacity(cx)) else {
+                    return Poll::Ready(Err(Stopped::Stream));
                 };
                 let piece = self.pending.split_to(capacity.min(self.pending.len()));
                 let ends = self.is_last && self.pending.is_empty();

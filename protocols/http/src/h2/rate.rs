@@ -72,7 +72,7 @@ mod tests {
         let mut bucket = Bucket::new(2, 10);
         bucket.earn();
         assert!(bucket.take(now) && bucket.take(now) && !bucket.take(now));
-        let later = now + Duration::from_secs(3600);
+        let later = now + Duration::from_hours(1);
         assert!(bucket.take(later) && bucket.take(later) && !bucket.take(later));
     }
 }

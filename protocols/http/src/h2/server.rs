@@ -65,7 +65,7 @@ pub(crate) async fn serve<H: Handle>(
     poll_fn(|cx| {
         if !is_draining && draining.as_mut().poll(cx).is_ready() {
             is_draining = true;
-            conn.with(|state| state.announce_farewell());
+            conn.with(super::conn::State::announce_farewell);
         }
         driving.as_mut().poll(cx)
     })

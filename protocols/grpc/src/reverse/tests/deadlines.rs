@@ -30,6 +30,12 @@ async fn p72_the_deadline_reaches_the_node_and_never_grows() {
     let proxy = Proxy::to(node);
     assert_eq!(proxy.unary(call("/s/M"), b"").await.body, b"none");
     assert_eq!(proxy.unary(hasty("30S"), b"").await.body, b"30S");
+    // What was spent on the way is taken off.
+    let late = with(hasty("30S"), &[("x-spent", "10")]);
+    let told = String::from_utf8(proxy.unary(late, b"").await.body).unwrap();
+    let micros: u64 = told.strip_suffix('u').expect(&told).parse().unwrap();
+    assert!((10_000_000..=20_000_000).contains(&micros), "{told}");
+    proxy.unary(with(hasty("30S"), &[("x-spent", "30")]), b"").await.is_trailers_only("4");
     // The default maximum is 5 minutes.
     assert_eq!(proxy.unary(hasty("99999999H"), b"").await.body, b"300000m");
     let off = Settings { max_deadline: Span::default() };

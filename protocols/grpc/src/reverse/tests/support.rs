@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use gwproxy_core::net::accept::Listener;
@@ -42,11 +42,16 @@ struct Front {
 impl Handle for Front {
     async fn handle(
         self: Rc<Self>,
-        request: gwproxy_http::Request,
+        mut request: gwproxy_http::Request,
         client: Rc<Client>,
     ) -> gwproxy_http::Response {
         let rescue = crate::rescue_for(request.headers());
-        let grpc = Grpc::new(&self.reverse).obeying(self.settings);
+        let mut grpc = Grpc::new(&self.reverse).obeying(self.settings);
+        // As a gateway that kept the call for a while.
+        if let Some(spent) = request.headers_mut().remove("x-spent") {
+            let spent = Duration::from_secs(spent.to_str().unwrap().parse().unwrap());
+            grpc = grpc.since(Instant::now().checked_sub(spent).unwrap());
+        }
         match grpc.forward(Box::new(request), &client, &self.cluster, &Terms::default()).await {
             Ok(response) => response,
             Err(error) => match rescue {

@@ -9,6 +9,7 @@ use http::StatusCode;
 use super::ending::{FAREWELL, Farewell};
 use super::{
     Accepted, Block, Fault, INITIAL_FRAME_BYTES, Role, STREAM_WINDOW_BYTES, STREAMS_MAX, State,
+    signed,
 };
 use crate::h2::Reason;
 use crate::h2::frame::{
@@ -69,7 +70,7 @@ impl State {
             if head.kind == Kind::Data {
                 buf.advance(HEAD_BYTES);
                 let payload = buf.split_to(head.length).freeze();
-                self.data(&head, payload, now)?;
+                self.data(&head, &payload, now)?;
             } else {
                 let payload = buf.get(HEAD_BYTES..end).unwrap_or_default();
                 self.control(&head, payload, now)?;
@@ -100,16 +101,16 @@ impl State {
         }
     }
 
-    fn data(&mut self, head: &Head, payload: Bytes, now: Instant) -> Received {
+    fn data(&mut self, head: &Head, payload: &Bytes, now: Instant) -> Received {
         if head.stream == 0 {
             return fault(Reason::PROTOCOL_ERROR, "DATA on stream 0");
         }
-        let size = payload.len() as i64;
+        let size = signed(payload.len());
         self.recv_window -= size;
         if self.recv_window < 0 {
             return fault(Reason::FLOW_CONTROL_ERROR, "DATA beyond the connection's window");
         }
-        let Some((from, to)) = frame::without_padding(head, &payload) else {
+        let Some((from, to)) = frame::without_padding(head, payload) else {
             return fault(Reason::PROTOCOL_ERROR, "padding longer than its frame");
         };
         let Some(key) = self.streams.find(head.stream) else {
@@ -423,10 +424,8 @@ impl State {
     fn set(&mut self, name: u16, value: u32) -> Received {
         match name {
             setting::HEADER_TABLE_SIZE => self.encoder.resize(value as usize),
-            setting::ENABLE_PUSH => {
-                if value > 1 || (value == 1 && self.role == Role::Client) {
-                    return fault(Reason::PROTOCOL_ERROR, "a bad SETTINGS_ENABLE_PUSH");
-                }
+            setting::ENABLE_PUSH if (value > 1 || (value == 1 && self.role == Role::Client)) => {
+                return fault(Reason::PROTOCOL_ERROR, "a bad SETTINGS_ENABLE_PUSH");
             }
             setting::MAX_CONCURRENT_STREAMS => self.streams_max = value as usize,
             setting::INITIAL_WINDOW_SIZE => {

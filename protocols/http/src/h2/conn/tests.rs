@@ -4,6 +4,7 @@ mod attacks;
 mod pairs;
 mod rules;
 
+use std::fmt::Write as _;
 use std::task::Waker;
 use std::time::Instant;
 
@@ -97,18 +98,18 @@ impl Side {
     /// A request that the client sends, by its key.
     fn ask(&self, ends: bool) -> usize {
         let head = |encoder: &mut Encoder, out: &mut BytesMut| {
-            encoder.method(out, &http::Method::GET);
-            encoder.scheme(out, false);
+            Encoder::method(out, &http::Method::GET);
+            Encoder::scheme(out, false);
             encoder.authority(out, b"a");
-            encoder.path(out, "/");
+            Encoder::path(out, "/");
         };
         self.with(|state| state.open(head, false, ends)).expect("a stream")
     }
 
     /// Answers in full and lets the stream go.
     fn answer(&self, key: usize) {
-        let ok = |encoder: &mut Encoder, out: &mut BytesMut| {
-            encoder.status(out, http::StatusCode::OK);
+        let ok = |_: &mut Encoder, out: &mut BytesMut| {
+            Encoder::status(out, http::StatusCode::OK);
         };
         self.with(|state| {
             state.send_fields(key, ok, true);
@@ -118,8 +119,8 @@ impl Side {
 
     /// What `stream` received next, as text: data, `end` or why it broke.
     fn event(&self, key: usize) -> Option<String> {
-        let mut cx = Context::from_waker(Waker::noop());
-        match self.with(|state| state.poll_event(&mut cx, key)) {
+        let cx = Context::from_waker(Waker::noop());
+        match self.with(|state| state.poll_event(&cx, key)) {
             Poll::Pending => None,
             Poll::Ready(None) => Some("end".to_owned()),
             Poll::Ready(Some(Ok(Event::Data(data)))) => Some(format!("{} bytes", data.len())),
@@ -211,7 +212,7 @@ fn outcome(role: Role, bytes: &[u8], sizes: &[usize]) -> (Result<(), Fault>, Vec
         while let Some(event) = side.event(key).filter(|event| event.contains("bytes")) {
             seen += &event;
         }
-        seen += &format!("{:?} ", side.event(key));
+        let _ = write!(seen, "{:?} ", side.event(key));
     }
     (result, side.said(), seen)
 }

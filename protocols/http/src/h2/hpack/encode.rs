@@ -106,7 +106,7 @@ impl Encoder {
         }
     }
 
-    pub(in crate::h2) fn method(&mut self, out: &mut BytesMut, method: &Method) {
+    pub(in crate::h2) fn method(out: &mut BytesMut, method: &Method) {
         match *method {
             Method::GET => out.extend_from_slice(&[0x82]),
             Method::POST => out.extend_from_slice(&[0x83]),
@@ -114,11 +114,11 @@ impl Encoder {
         }
     }
 
-    pub(in crate::h2) fn scheme(&mut self, out: &mut BytesMut, is_https: bool) {
+    pub(in crate::h2) fn scheme(out: &mut BytesMut, is_https: bool) {
         out.extend_from_slice(&[if is_https { 0x87 } else { 0x86 }]);
     }
 
-    pub(in crate::h2) fn path(&mut self, out: &mut BytesMut, path: &str) {
+    pub(in crate::h2) fn path(out: &mut BytesMut, path: &str) {
         if path == "/" {
             out.extend_from_slice(&[0x84]);
         } else {
@@ -126,7 +126,7 @@ impl Encoder {
         }
     }
 
-    pub(in crate::h2) fn status(&mut self, out: &mut BytesMut, status: StatusCode) {
+    pub(in crate::h2) fn status(out: &mut BytesMut, status: StatusCode) {
         let index = match status.as_u16() {
             200 => 8,
             204 => 9,
@@ -163,13 +163,11 @@ impl Encoder {
                     value.as_bytes(),
                     |entry| matches!(&entry.name, EntryName::Header(known) if known == name),
                 );
-                return match found {
-                    Some(index) => integer(out, 0x80, 7, index),
-                    None => {
-                        let name = EntryName::Header(name.clone());
-                        self.add(out, name, known, value.as_bytes(), hash);
-                    }
-                };
+                if let Some(index) = found {
+                    return integer(out, 0x80, 7, index);
+                }
+                let name = EntryName::Header(name.clone());
+                return self.add(out, name, known, value.as_bytes(), hash);
             }
             Indexing::Without => 0x00,
             Indexing::Never => 0x10,
@@ -242,23 +240,25 @@ impl Encoder {
     }
 }
 
+/// Fields whose values seldom come twice, or are nobody else's business.
+const SELDOM: [HeaderName; 11] = [
+    AGE,
+    CONTENT_LENGTH,
+    CONTENT_RANGE,
+    COOKIE,
+    ETAG,
+    IF_MODIFIED_SINCE,
+    IF_NONE_MATCH,
+    LAST_MODIFIED,
+    LOCATION,
+    RANGE,
+    SET_COOKIE,
+];
+
 fn indexing(name: &HeaderName, value: &HeaderValue) -> Indexing {
     if value.is_sensitive() || *name == AUTHORIZATION || *name == PROXY_AUTHORIZATION {
         return Indexing::Never;
     }
-    const SELDOM: [HeaderName; 11] = [
-        AGE,
-        CONTENT_LENGTH,
-        CONTENT_RANGE,
-        COOKIE,
-        ETAG,
-        IF_MODIFIED_SINCE,
-        IF_NONE_MATCH,
-        LAST_MODIFIED,
-        LOCATION,
-        RANGE,
-        SET_COOKIE,
-    ];
     if value.len() > VALUE_BYTES_MAX || SELDOM.contains(name) {
         return Indexing::Without;
     }

@@ -396,10 +396,10 @@ proptest! {
             };
             let mut block = BytesMut::new();
             encoder.begin(&mut block);
-            encoder.method(&mut block, &Method::PUT);
-            encoder.scheme(&mut block, true);
+            Encoder::method(&mut block, &Method::PUT);
+            Encoder::scheme(&mut block, true);
             encoder.authority(&mut block, b"a.test:8443");
-            encoder.path(&mut block, "/x?y");
+            Encoder::path(&mut block, "/x?y");
             for (name, value) in &fields {
                 encoder.header(&mut block, name, value);
             }
@@ -492,7 +492,7 @@ fn every_status_comes_back() {
     for code in 100..1000 {
         let status = StatusCode::from_u16(code).unwrap();
         let mut block = BytesMut::new();
-        Encoder::default().status(&mut block, status);
+        Encoder::status(&mut block, status);
         let fields = fields_of(&mut Decoder::default(), &block).unwrap();
         assert_eq!(fields, [(":status".to_owned(), code.to_string())]);
     }

@@ -60,11 +60,14 @@ fn hostile_clients_are_calmed_and_nobody_else_notices() {
     });
 }
 
+/// What a node sends, given the stream of the request.
+type Flood = Rc<dyn Fn(u32) -> Vec<u8>>;
+
 /// A node that floods ends its own connection; the request in flight fails, the next one is
 /// served on a fresh connection.
 #[test]
 fn a_hostile_node_ends_its_connection_only() {
-    let floods: [(&str, Rc<dyn Fn(u32) -> Vec<u8>>); 6] = [
+    let floods: [(&str, Flood); 6] = [
         ("PING", Rc::new(|_| frame_of(Kind::Ping, 0, 0, &[0; 8]).repeat(3_000))),
         (
             "empty DATA",
@@ -147,7 +150,7 @@ fn a_busy_front_proxy_is_served() {
                     assert_eq!(answer.status, 200);
                 })
             });
-            for asked in asked.collect::<Vec<_>>() {
+            for asked in asked {
                 asked.await.unwrap();
             }
         }

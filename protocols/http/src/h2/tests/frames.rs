@@ -22,7 +22,7 @@ pub(in crate::h2) struct Sent {
 }
 
 impl Sent {
-    /// The error code of RST_STREAM or GOAWAY.
+    /// The error code of `RST_STREAM` or GOAWAY.
     pub(in crate::h2) fn reason(&self) -> Reason {
         let at = if self.kind == Kind::GoAway { 4 } else { 0 };
         Reason(u32::from_be_bytes(self.payload[at..at + 4].try_into().unwrap()))

@@ -66,7 +66,7 @@ fn a_thousand_requests_at_once() {
                     (answer.status.as_u16(), answer.body == content(n))
                 })
             });
-            for asked in asked.collect::<Vec<_>>() {
+            for asked in asked {
                 assert_eq!(asked.await.unwrap(), (200, true), "with {streams} at a time");
             }
         });

@@ -75,7 +75,7 @@ fn a_client_whose_socket_is_full() {
         wire.say(&super::frames::window(0, 0x3fff_ffff)).await;
         wire.say(&headers(1, GET, true)).await;
         // Long enough for all of its patience; then what is left in the socket, and the end.
-        tokio::time::sleep(std::time::Duration::from_secs(60)).await;
+        tokio::time::sleep(std::time::Duration::from_mins(1)).await;
         let mut last = Vec::new();
         while let Some(sent) = wire.hear().await {
             last = vec![sent.kind];
@@ -171,7 +171,7 @@ fn a_client_that_is_gone() {
                 }
             }
         });
-        let (after, _) = seconds(async {
+        let (after, ()) = seconds(async {
             while let Some(sent) = wire.hear().await {
                 assert_ne!(sent.kind, Kind::RstStream);
             }

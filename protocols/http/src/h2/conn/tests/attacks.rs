@@ -19,7 +19,7 @@ fn broken_off(server: &mut Side, id: u32, end: &[u8]) -> Result<(), Fault> {
     heard
 }
 
-/// RESETS_MAX pass, the next one ends the connection; a second later some more pass.
+/// `RESETS_MAX` pass, the next one ends the connection; a second later some more pass.
 #[track_caller]
 fn is_calmed(what: &str, end: impl Fn(u32) -> Vec<u8>) {
     let mut server = Side::server();

@@ -105,8 +105,8 @@ impl Pair {
         for &key in &self.sides[SERVER].keys[known..] {
             let id = self.sides[SERVER].with(|state| state.streams.get(key).map(|s| s.id));
             self.keys[SERVER].insert(id.unwrap(), key);
-            let ok = |encoder: &mut Encoder, out: &mut BytesMut| {
-                encoder.status(out, http::StatusCode::OK);
+            let ok = |_: &mut Encoder, out: &mut BytesMut| {
+                Encoder::status(out, http::StatusCode::OK);
             };
             self.sides[SERVER].with(|state| state.send_fields(key, ok, false));
         }
@@ -135,8 +135,8 @@ impl Pair {
     }
 
     fn read(&mut self, by: usize, (id, key): (u32, usize)) -> bool {
-        let mut cx = Context::from_waker(Waker::noop());
-        let event = self.sides[by].with(|state| state.poll_event(&mut cx, key));
+        let cx = Context::from_waker(Waker::noop());
+        let event = self.sides[by].with(|state| state.poll_event(&cx, key));
         let size = match event {
             Poll::Ready(Some(Ok(Event::Data(data)))) => data.len(),
             Poll::Ready(Some(Ok(Event::Gathered(data)))) => data.len(),

@@ -37,7 +37,7 @@ fn what_breaks_the_connection() {
         (settings(&[(4, 1 << 31)]), Reason::FLOW_CONTROL_ERROR, "a window above 2^31-1"),
         (settings(&[(5, 16_383)]), Reason::PROTOCOL_ERROR, "a frame size too small"),
         (settings(&[(5, 1 << 24)]), Reason::PROTOCOL_ERROR, "a frame size too large"),
-        (frame_of(Kind::Unknown, 0, 0, &[0; 16_385]), Reason::FRAME_SIZE_ERROR, "a long frame"),
+        (frame_of(Kind::Unknown, 0, 0, &vec![0; 16_385]), Reason::FRAME_SIZE_ERROR, "a long frame"),
         (frame_of(Kind::PushPromise, 4, 1, GET), Reason::PROTOCOL_ERROR, "PUSH_PROMISE"),
         (frame_of(Kind::Continuation, 4, 1, GET), Reason::PROTOCOL_ERROR, "CONTINUATION alone"),
         (frame_of(Kind::Headers, 12, 1, &[9, 0x82]), Reason::PROTOCOL_ERROR, "too much padding"),
@@ -306,12 +306,12 @@ fn a_response_is_held_to_its_form() {
 #[test]
 fn large_heads_go_in_pieces() {
     let (name, value) = field("x-large", "v");
-    let large = HeaderValue::from_bytes(&[b'x'; 40_000]).unwrap();
+    let large = HeaderValue::from_bytes(&vec![b'x'; 40_000]).unwrap();
     let client = Side::client();
     let head = |encoder: &mut Encoder, out: &mut BytesMut| {
-        encoder.method(out, &http::Method::GET);
-        encoder.scheme(out, false);
-        encoder.path(out, "/");
+        Encoder::method(out, &http::Method::GET);
+        Encoder::scheme(out, false);
+        Encoder::path(out, "/");
         encoder.header(out, &name, &value);
         encoder.header(out, &name, &large);
     };
