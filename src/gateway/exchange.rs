@@ -175,7 +175,7 @@ impl Drop for Exchange {
         if let Some(mut record) = self.take_record() {
             // nginx's status for it; nobody saw it.
             record.status = StatusCode::from_u16(499).unwrap_or(StatusCode::BAD_REQUEST);
-            record.end(0, Some(gwproxy_http::body::left()));
+            record.end(0, Some(gwproxy_http::body::left()), Instant::now());
         }
     }
 }
@@ -206,9 +206,9 @@ impl Asked {
 }
 
 impl OnEnd for Record {
-    fn end(self: Box<Self>, bytes: u64, error: Option<Code>) {
+    fn end(self: Box<Self>, bytes: u64, error: Option<Code>, now: Instant) {
         let error = self.error.or(error);
-        let took = self.started.elapsed();
+        let took = now.saturating_duration_since(self.started);
         self.shared.metrics.record(self.service, self.status.as_u16(), error, bytes, took);
         match &self.shared.log {
             None => {}

@@ -77,7 +77,7 @@ pub trait Filter: std::fmt::Debug {
 pub trait OnEnd: std::fmt::Debug {
     /// `bytes` of content went by. `error` tells why it ended early; a body that was dropped
     /// before its end ends with [`Code::ClientClosed`].
-    fn end(self: Box<Self>, bytes: u64, error: Option<Code>);
+    fn end(self: Box<Self>, bytes: u64, error: Option<Code>, now: Instant);
 }
 
 impl Body {
@@ -253,6 +253,7 @@ impl Attached {
         let filter = self.filter.take();
         let filter = filter.as_deref();
         let error = error.or_else(|| filter.and_then(Filter::error));
+        let now = Instant::now();
         if let Some((mut lease, outcome)) = self.lease.take() {
             let outcome = match error {
                 None => filter.and_then(Filter::outcome).unwrap_or(outcome),
@@ -264,10 +265,10 @@ impl Attached {
                 ) => Outcome::Cancelled,
                 Some(_) => Outcome::Failure,
             };
-            lease.settle(outcome, Instant::now());
+            lease.settle(outcome, now);
         }
         if let Some(end) = self.end.take() {
-            end.end(self.bytes, error);
+            end.end(self.bytes, error, now);
         }
     }
 }

@@ -171,8 +171,11 @@ impl StreamSlot {
 
 impl Drop for StreamSlot {
     fn drop(&mut self) {
-        self.at.streams.set(self.at.streams.get() - 1);
-        self.at.idle_since.set(Instant::now());
+        let left = self.at.streams.get() - 1;
+        self.at.streams.set(left);
+        if left == 0 {
+            self.at.idle_since.set(Instant::now());
+        }
     }
 }
 

@@ -147,7 +147,8 @@ pub(crate) fn prepare(
         request.headers_mut().remove(EXPECT);
     }
     to_origin_form(request)?;
-    forwarded::set(request.headers_mut(), client.peer.remote, &client.scheme, trusted);
+    let (remote, scheme) = (client.peer.remote, &client.scheme);
+    forwarded::set(request.headers_mut(), remote, scheme, trusted, &client.said);
     Ok(())
 }
 

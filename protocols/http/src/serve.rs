@@ -18,6 +18,7 @@ use tokio_util::io::poll_read_buf;
 use crate::h1::head::{Limits, Reject};
 use crate::h2::PREFACE;
 use crate::interim::Interim;
+use crate::wire::forwarded::Said;
 use crate::{Request, Response, h1, h2, rescue};
 
 /// Answers requests. `Rc<Self>` and `'static` because an HTTP/2 connection runs several at once.
@@ -43,6 +44,8 @@ pub struct Client {
     /// `http` or `https`, by the connection's TLS.
     pub scheme: Scheme,
     held: RefCell<Rc<Held>>,
+    /// What nodes are told of it.
+    pub(crate) said: Said,
     interim: OnceCell<Weak<dyn Interim>>,
 }
 
@@ -124,7 +127,8 @@ impl Client {
     /// A client that holds its place in the listener's count for as long as this lives.
     pub fn new(peer: Peer, held: Held) -> Self {
         let scheme = if peer.tls.is_some() { Scheme::HTTPS } else { Scheme::HTTP };
-        Self { peer, scheme, held: RefCell::new(Rc::new(held)), interim: OnceCell::new() }
+        let (held, said) = (RefCell::new(Rc::new(held)), Said::default());
+        Self { peer, scheme, held, said, interim: OnceCell::new() }
     }
 
     /// Where interim responses to this client go; none: it is not told them. A connection with

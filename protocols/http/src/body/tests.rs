@@ -17,7 +17,7 @@ type Ended = Option<(u64, Option<Code>)>;
 struct Ear(Rc<Cell<Ended>>);
 
 impl OnEnd for Ear {
-    fn end(self: Box<Self>, bytes: u64, error: Option<Code>) {
+    fn end(self: Box<Self>, bytes: u64, error: Option<Code>, _now: Instant) {
         assert_eq!(self.0.replace(Some((bytes, error))), None, "a body ends once");
     }
 }

@@ -3,6 +3,7 @@
 //! A client can write anything into these fields, so they are set afresh; only what a trusted
 //! proxy says is kept and extended.
 
+use std::cell::{OnceCell, RefCell};
 use std::fmt::Write as _;
 use std::net::{IpAddr, SocketAddr};
 
@@ -19,10 +20,9 @@ pub const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for
 pub const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 /// The scheme the client used.
 pub const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
-/// nginx's name for the client's address.
-const X_REAL_IP: HeaderName = HeaderName::from_static("x-real-ip");
 /// Further fields that claim to know the client; dropped unless a trusted proxy sent them.
-const CLAIMS: [HeaderName; 4] = [
+const CLAIMS: [HeaderName; 5] = [
+    HeaderName::from_static("x-real-ip"),
     HeaderName::from_static("x-forwarded-port"),
     HeaderName::from_static("x-forwarded-server"),
     HeaderName::from_static("x-forwarded-prefix"),
@@ -52,8 +52,55 @@ impl Trusted {
     }
 }
 
-/// Sets the forwarding fields of a request from `remote` over `scheme`.
-pub fn set(headers: &mut HeaderMap, remote: PeerAddr, scheme: &Scheme, trusted: &Trusted) {
+/// What is said of one client in request after request, kept with its connection.
+#[derive(Debug, Default)]
+pub struct Said {
+    address: OnceCell<HeaderValue>,
+    /// The last host, and the element of `Forwarded` that names it.
+    element: RefCell<Option<(HeaderValue, HeaderValue)>>,
+}
+
+impl Said {
+    fn address(&self, remote: PeerAddr) -> HeaderValue {
+        let address = self.address.get_or_init(|| {
+            let text = match remote.ip() {
+                Some(ip) => ip.to_string(),
+                None => "unix".to_owned(),
+            };
+            HeaderValue::try_from(text).unwrap_or(UNKNOWN)
+        });
+        address.clone()
+    }
+
+    fn element(
+        &self,
+        remote: PeerAddr,
+        scheme: &Scheme,
+        host: Option<&HeaderValue>,
+    ) -> HeaderValue {
+        let mut last = self.element.borrow_mut();
+        if let (Some(host), Some((known, element))) = (host, &*last)
+            && host == known
+        {
+            return element.clone();
+        }
+        let element = HeaderValue::try_from(element(remote, scheme, host)).unwrap_or(UNKNOWN);
+        *last = host.map(|host| (host.clone(), element.clone()));
+        element
+    }
+}
+
+const UNKNOWN: HeaderValue = HeaderValue::from_static("unknown");
+
+/// Sets the forwarding fields of a request from `remote` over `scheme`; `said` is the
+/// connection's.
+pub fn set(
+    headers: &mut HeaderMap,
+    remote: PeerAddr,
+    scheme: &Scheme,
+    trusted: &Trusted,
+    said: &Said,
+) {
     let is_trusted = trusted.trusts(remote);
     if !is_trusted && headers.keys().any(|name| CLAIMS.contains(name)) {
         for name in &CLAIMS {
@@ -63,17 +110,9 @@ pub fn set(headers: &mut HeaderMap, remote: PeerAddr, scheme: &Scheme, trusted: 
     let host = headers.get(HOST).cloned();
     let before = if is_trusted { joined(headers, &X_FORWARDED_FOR) } else { None };
     let forwarded_before = if is_trusted { joined(headers, &FORWARDED) } else { None };
-    let mut addr = [0u8; 48];
-    let addr = ip_text(remote, &mut addr);
-
-    if let Some(value) = appended(before.as_deref(), addr) {
-        headers.insert(X_FORWARDED_FOR, value);
-    }
+    headers.insert(X_FORWARDED_FOR, appended(before, said.address(remote)));
     let keeps = |name: &HeaderName| is_trusted && headers.contains_key(name);
     let (keeps_proto, keeps_host) = (keeps(&X_FORWARDED_PROTO), keeps(&X_FORWARDED_HOST));
-    if !is_trusted || !headers.contains_key(X_REAL_IP) {
-        headers.remove(X_REAL_IP);
-    }
     if !keeps_proto {
         let proto = if *scheme == Scheme::HTTPS { "https" } else { "http" };
         headers.insert(X_FORWARDED_PROTO, HeaderValue::from_static(proto));
@@ -84,10 +123,8 @@ pub fn set(headers: &mut HeaderMap, remote: PeerAddr, scheme: &Scheme, trusted: 
             None => headers.remove(X_FORWARDED_HOST),
         };
     }
-    let element = element(remote, scheme, host.as_ref());
-    if let Some(value) = appended(forwarded_before.as_deref(), &element) {
-        headers.insert(FORWARDED, value);
-    }
+    let element = said.element(remote, scheme, host.as_ref());
+    headers.insert(FORWARDED, appended(forwarded_before, element));
 }
 
 /// The address that limits and lists should count for: the peer, or, behind trusted proxies, the
@@ -183,24 +220,11 @@ fn joined(headers: &HeaderMap, name: &HeaderName) -> Option<BytesMut> {
     Some(all)
 }
 
-fn appended(before: Option<&[u8]>, value: &str) -> Option<HeaderValue> {
-    let mut all = BytesMut::with_capacity(before.map_or(0, <[u8]>::len) + value.len() + 2);
-    if let Some(before) = before {
-        all.extend_from_slice(before);
-        all.extend_from_slice(b", ");
-    }
+fn appended(before: Option<BytesMut>, value: HeaderValue) -> HeaderValue {
+    let Some(mut all) = before else { return value };
+    all.extend_from_slice(b", ");
     all.extend_from_slice(value.as_bytes());
-    HeaderValue::from_maybe_shared::<Bytes>(all.freeze()).ok()
-}
-
-fn ip_text(remote: PeerAddr, into: &mut [u8; 48]) -> &str {
-    let Some(ip) = remote.ip() else { return "unix" };
-    let mut cursor = std::io::Cursor::new(&mut into[..]);
-    let written = match std::io::Write::write_fmt(&mut cursor, format_args!("{ip}")) {
-        Ok(()) => cursor.position() as usize,
-        Err(_) => 0,
-    };
-    into.get(..written).and_then(|text| std::str::from_utf8(text).ok()).unwrap_or("unknown")
+    HeaderValue::from_maybe_shared::<Bytes>(all.freeze()).unwrap_or(value)
 }
 
 /// `for=192.0.2.1;proto=https;host=example.com`; an IPv6 address is quoted and in brackets
@@ -253,7 +277,7 @@ mod tests {
             ("x-real-ip", "1.1.1.1"),
             ("forwarded", "for=1.1.1.1"),
         ]);
-        set(&mut h, peer("10.0.0.9:5"), &Scheme::HTTP, &Trusted::default());
+        set(&mut h, peer("10.0.0.9:5"), &Scheme::HTTP, &Trusted::default(), &Said::default());
         assert_eq!(h["x-forwarded-for"], "10.0.0.9");
         assert_eq!(h["x-forwarded-proto"], "http");
         assert_eq!(h["x-forwarded-host"], "example.com:8080");
@@ -271,7 +295,7 @@ mod tests {
             ("x-forwarded-proto", "https"),
             ("forwarded", "for=198.51.100.7"),
         ]);
-        set(&mut h, peer("10.0.0.9:5"), &Scheme::HTTP, &trusted);
+        set(&mut h, peer("10.0.0.9:5"), &Scheme::HTTP, &trusted, &Said::default());
         assert_eq!(h["x-forwarded-for"], "198.51.100.7, 10.1.1.1, 10.0.0.9");
         assert_eq!(h["x-forwarded-proto"], "https");
         assert_eq!(h["forwarded"], "for=198.51.100.7, for=10.0.0.9;proto=http;host=a");
@@ -281,7 +305,7 @@ mod tests {
     #[test]
     fn ipv6_is_quoted_and_bracketed() {
         let mut h = headers(&[("host", "a")]);
-        set(&mut h, peer("[2001:db8::1]:5"), &Scheme::HTTPS, &Trusted::default());
+        set(&mut h, peer("[2001:db8::1]:5"), &Scheme::HTTPS, &Trusted::default(), &Said::default());
         assert_eq!(h["x-forwarded-for"], "2001:db8::1");
         assert_eq!(h["forwarded"], "for=\"[2001:db8::1]\";proto=https;host=a");
     }

@@ -209,7 +209,7 @@ fn outcome(role: Role, bytes: &[u8], sizes: &[usize]) -> (Result<(), Fault>, Vec
     side.take_accepted();
     let mut seen = format!("{:?} {}", side.keys, side.malformed);
     for key in 0..40 {
-        while let Some(event) = side.event(key).filter(|event| event.contains("bytes")) {
+        while let Some(event) = side.event(key).filter(|event| event.ends_with(" bytes")) {
             seen += &event;
         }
         let _ = write!(seen, "{:?} ", side.event(key));

@@ -79,7 +79,7 @@ fn slow_readers_hold_up_nobody_else() {
     run(async |house| {
         let node = node(h2::server::Builder::new(), |request, mut respond| async move {
             let mut send = respond.send_response(Response::new(()), false).unwrap();
-            let size = if request.uri().path() == "/large" { 4 << 20 } else { 100 };
+            let size = if request.uri().path() == "/large" { 1 << 20 } else { 100 };
             if send_all(&mut send, content(size)).await {
                 let _ = send.send_data(Bytes::new(), true);
             }
