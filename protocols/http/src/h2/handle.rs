@@ -16,7 +16,7 @@ use http_body::Frame;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::conn::{Conn, Role};
-use super::stream::{Broken, Event};
+use super::stream::{Broken, Event, Stream};
 use super::{Reason, hpack::Encoder};
 use crate::wire::hop;
 
@@ -85,9 +85,10 @@ impl Recv {
     /// Whether nothing more will come.
     pub(crate) fn is_end_stream(&self) -> bool {
         self.is_over
-            || self.handle.conn.with(|state| {
-                state.streams.get(self.handle.key).is_none_or(super::stream::Stream::is_read)
-            })
+            || self
+                .handle
+                .conn
+                .with(|state| state.streams.get(self.handle.key).is_none_or(Stream::is_read))
     }
 
     /// Bytes still to come, where the peer said so.
@@ -205,7 +206,7 @@ impl Drop for Recv {
         self.handle.conn.with(|state| {
             if state.role() == Role::Client && !self.is_over {
                 let reset = Broken::Reset(Reason::CANCEL);
-                let is_read = state.streams.get(key).is_none_or(super::stream::Stream::is_read);
+                let is_read = state.streams.get(key).is_none_or(Stream::is_read);
                 if !is_read {
                     state.reset(key, Reason::CANCEL, reset);
                 }
@@ -269,6 +270,12 @@ impl Send {
 
     pub(super) fn share(&self) -> Handle {
         self.handle.share()
+    }
+
+    /// Whether the peer has ended its side and nothing of it is left to read.
+    pub(super) fn is_recv_ended(&self) -> bool {
+        let key = self.handle.key;
+        self.handle.conn.with(|state| state.streams.get(key).is_none_or(Stream::is_read))
     }
 
     /// Sends a response's head.

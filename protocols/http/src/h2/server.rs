@@ -1,18 +1,22 @@
 //! The server's side of an HTTP/2 connection.
 
+use std::cell::RefCell;
 use std::future::{Future, poll_fn};
+use std::panic::AssertUnwindSafe;
 use std::pin::pin;
 use std::rc::Rc;
 use std::task::Poll;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
+use futures_util::stream::FuturesUnordered;
+use futures_util::{FutureExt, StreamExt};
 use gwproxy_core::net::Stream;
 use gwproxy_core::worker::Worker;
 use http::header::{CONNECTION, CONTENT_LENGTH, DATE, EXPECT, HOST};
 use http::{HeaderValue, Method, StatusCode, request};
 
-use super::conn::{Accepted, Bounds, Conn, Role};
+use super::conn::{Accepted, Bounds, Conn, Role, State};
 use super::drive::{Driver, Patience};
 use super::handle::{Handle as Share, Recv, Send, StreamIo};
 use super::pump::{Pump, Stopped, Turn};
@@ -41,6 +45,7 @@ pub(crate) async fn serve<H: Handle>(
         idle: Some(settings.timeouts.keep_alive),
     };
     let driver = Driver::new(Rc::clone(&conn), stream, early, worker.timer(), patience);
+    let fresh = RefCell::new(Vec::new());
     let accept = |accepted| match accepted {
         Accepted::Request { key, parts, is_too_large } => {
             let handle = Share::first(Rc::clone(&conn), key);
@@ -51,8 +56,7 @@ pub(crate) async fn serve<H: Handle>(
                 worker: Rc::clone(&worker),
                 settings: Rc::clone(&settings),
             };
-            // Boxed, because spawning moves what it is given several times.
-            worker.spawn(Box::pin(exchange.run(parts, is_too_large)));
+            fresh.borrow_mut().push(Box::pin(exchange.run(parts, is_too_large)));
         }
         Accepted::Malformed(reason) => {
             // Its stream was reset; the record remains to be made.
@@ -61,13 +65,20 @@ pub(crate) async fn serve<H: Handle>(
     };
     let mut driving = pin!(driver.run(accept));
     let mut draining = pin!(worker.draining());
-    let mut is_draining = false;
+    let (mut is_draining, mut is_over) = (false, false);
+    // The requests run within the connection's task: one wake-up serves all that are ready, and
+    // what they answer leaves in one write.
+    let mut requests = FuturesUnordered::new();
     poll_fn(|cx| {
         if !is_draining && draining.as_mut().poll(cx).is_ready() {
             is_draining = true;
-            conn.with(super::conn::State::announce_farewell);
+            conn.with(State::announce_farewell);
         }
-        driving.as_mut().poll(cx)
+        is_over = is_over || driving.as_mut().poll(cx).is_ready();
+        // A panic ends the request that it happened in and nothing else; its stream is reset.
+        requests.extend(fresh.take().into_iter().map(|run| AssertUnwindSafe(run).catch_unwind()));
+        while let Poll::Ready(Some(_)) = requests.poll_next_unpin(cx) {}
+        if is_over && requests.is_empty() { Poll::Ready(()) } else { Poll::Pending }
     })
     .await;
 }
@@ -92,16 +103,7 @@ impl<H: Handle> Exchange<H> {
                 return;
             }
         };
-        let handling = Rc::clone(&self.handler).handle(request, Rc::clone(&self.client));
-        let mut handling = pin!(handling);
-        let response = poll_fn(|cx| {
-            if self.send.poll_broken(cx).is_ready() {
-                return Poll::Ready(None);
-            }
-            handling.as_mut().poll(cx).map(Some)
-        })
-        .await;
-        let Some(mut response) = response else { return };
+        let Some(mut response) = self.handled(request).await else { return };
         if let Some((carry, guard)) = response.body_mut().take_tunnel() {
             let Some(recv) = tunnel else {
                 // A tunnel in answer to something else than CONNECT has no meaning in HTTP/2.
@@ -119,6 +121,19 @@ impl<H: Handle> Exchange<H> {
         self.answer(response, &method).await;
     }
 
+    /// The handler's answer; none if the client left before.
+    async fn handled(&self, request: Request) -> Option<Response> {
+        let handling = Rc::clone(&self.handler).handle(request, Rc::clone(&self.client));
+        let mut handling = pin!(handling);
+        poll_fn(|cx| {
+            if self.send.poll_broken(cx).is_ready() {
+                return Poll::Ready(None);
+            }
+            handling.as_mut().poll(cx).map(Some)
+        })
+        .await
+    }
+
     /// The request, and the stream's other end if it asks for a tunnel.
     fn request(
         &self,
@@ -132,6 +147,9 @@ impl<H: Handle> Exchange<H> {
             });
         }
         check(&parts, &self.settings)?;
+        if parts.method != Method::CONNECT && self.send.is_recv_ended() {
+            return Ok((Request::from_parts(*parts, Body::empty()), None));
+        }
         let length = parts.headers.get(CONTENT_LENGTH).and_then(|value| {
             // It was found to be a number when the head was put together.
             value.to_str().ok()?.parse().ok()
@@ -142,8 +160,7 @@ impl<H: Handle> Exchange<H> {
         if parts.method == Method::CONNECT {
             return Ok((Request::from_parts(*parts, Body::empty()), Some(recv)));
         }
-        let body = if recv.is_end_stream() { Body::empty() } else { Body::h2(recv) };
-        Ok((Request::from_parts(*parts, body), None))
+        Ok((Request::from_parts(*parts, Body::h2(recv)), None))
     }
 
     async fn answer(&self, mut response: Response, method: &Method) {

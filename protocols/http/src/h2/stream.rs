@@ -26,6 +26,8 @@ pub(super) struct Stream {
     pub(super) has_head: bool,
     /// Interim responses received.
     pub(super) interim: u8,
+    /// The oldest of what was not read. Most streams never have a second.
+    first: Option<Event>,
     events: VecDeque<Event>,
     /// The peer has ended its side.
     pub(super) is_recv_ended: bool,
@@ -78,6 +80,7 @@ impl Stream {
             head: None,
             has_head: false,
             interim: 0,
+            first: None,
             events: VecDeque::new(),
             is_recv_ended: false,
             is_send_ended: false,
@@ -102,27 +105,36 @@ impl Stream {
 
     pub(super) fn push_data(&mut self, data: Bytes) {
         if data.len() <= TINY_BYTES {
-            match self.events.back_mut() {
+            match self.events.back_mut().or(self.first.as_mut()) {
                 Some(Event::Gathered(last)) if last.len() + data.len() <= GATHER_BYTES => {
                     return last.extend_from_slice(&data);
                 }
                 Some(Event::Data(_) | Event::Gathered(_)) => {
                     let mut gathered = BytesMut::with_capacity(data.len().max(TINY_BYTES / 2));
                     gathered.extend_from_slice(&data);
-                    return self.events.push_back(Event::Gathered(gathered));
+                    return self.push(Event::Gathered(gathered));
                 }
                 _ => {}
             }
         }
-        self.events.push_back(Event::Data(data));
+        self.push(Event::Data(data));
+    }
+
+    fn push(&mut self, event: Event) {
+        if self.first.is_none() {
+            self.first = Some(event);
+        } else {
+            self.events.push_back(event);
+        }
     }
 
     pub(super) fn push_trailers(&mut self, trailers: HeaderMap) {
-        self.events.push_back(Event::Trailers(trailers));
+        self.push(Event::Trailers(trailers));
     }
 
     pub(super) fn pop(&mut self) -> Option<Event> {
-        self.events.pop_front()
+        let next = self.events.pop_front();
+        std::mem::replace(&mut self.first, next)
     }
 
     /// Bytes received and not read.
@@ -132,16 +144,17 @@ impl Stream {
             Event::Gathered(data) => data.len(),
             Event::Trailers(_) => 0,
         };
-        self.events.iter().map(size).sum()
+        self.first.iter().chain(&self.events).map(size).sum()
     }
 
     pub(super) fn clear(&mut self) {
+        self.first = None;
         self.events.clear();
     }
 
     /// Nothing more will be read from it, in order.
     pub(super) fn is_read(&self) -> bool {
-        self.is_recv_ended && self.events.is_empty()
+        self.is_recv_ended && self.first.is_none()
     }
 
     pub(super) fn wake_recv(&mut self) {

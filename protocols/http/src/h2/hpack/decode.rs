@@ -95,8 +95,7 @@ impl Decoder {
         limit: usize,
         mut take: impl FnMut(Field),
     ) -> Result<Section, Malformed> {
-        // Literals that enter no table share one allocation, which lives as long as the message.
-        let mut arena = BytesMut::new();
+        let mut scratch = BytesMut::new();
         let mut total = 0usize;
         let mut may_resize = true;
         let section = |total| if total > limit { Section::TooLarge } else { Section::Whole };
@@ -126,12 +125,13 @@ impl Decoder {
             let enters = first & 0x40 != 0;
             let index = integer(&mut block, if enters { 6 } else { 4 })?;
             let (name, name_len) = if index == 0 {
-                let text = string(&mut block, &mut arena)?;
-                (Name::parse(&text), text.len())
+                let text = string(&mut block, &mut scratch)?;
+                (Name::parse(text), text.len())
             } else {
                 self.name_at(index)?
             };
-            let mut value = string(&mut block, &mut arena)?;
+            // A copy of its own: a value must keep neither a table entry nor a message alive.
+            let value = Bytes::copy_from_slice(string(&mut block, &mut scratch)?);
             let size = name_len + value.len() + FIELD_OVERHEAD;
             total = total.saturating_add(size);
             if !enters {
@@ -143,8 +143,6 @@ impl Decoder {
             }
             self.evict(size);
             if size <= self.size_max {
-                // A copy of its own: a table entry must not keep a whole message alive.
-                value = Bytes::copy_from_slice(&value);
                 let field = Field::parse(name.clone(), value, false);
                 if total <= limit {
                     take(field.clone());
@@ -324,22 +322,23 @@ pub(super) fn integer(block: &mut &[u8], bits: u32) -> Result<usize, Malformed> 
     Ok(value)
 }
 
-/// A string literal (RFC 7541 §5.2).
-fn string(block: &mut &[u8], arena: &mut BytesMut) -> Result<Bytes, Malformed> {
+/// A string literal (RFC 7541 §5.2), decoded into `scratch` if it is coded.
+fn string<'s, 'b: 's>(
+    block: &mut &'b [u8],
+    scratch: &'s mut BytesMut,
+) -> Result<&'s [u8], Malformed> {
     let is_coded = block.first().is_some_and(|first| first & 0x80 != 0);
     let length = integer(block, 7)?;
     let Some((text, rest)) = block.split_at_checked(length) else {
         return Err(Malformed("the block ends within a string"));
     };
-    if arena.capacity() == 0 {
-        // Enough for what is left in most blocks: every coded byte is at most 1.6 bytes of text.
-        arena.reserve(block.len() + block.len() / 2);
-    }
     *block = rest;
-    if is_coded {
-        huffman::decode(text, arena)?;
-    } else {
-        arena.extend_from_slice(text);
+    if !is_coded {
+        return Ok(text);
     }
-    Ok(arena.split().freeze())
+    scratch.clear();
+    // Every coded byte is at most 1.6 bytes of text.
+    scratch.reserve(text.len() + text.len() / 2);
+    huffman::decode(text, scratch)?;
+    Ok(scratch)
 }
