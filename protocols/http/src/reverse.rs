@@ -169,9 +169,12 @@ pub(crate) fn check_loop(headers: &HeaderMap) -> Result<(), Error> {
 /// RFC 9112 §3.2.2: the authority of an absolute-form target replaces the `Host` field.
 pub(crate) fn to_origin_form(request: &mut Request) -> Result<(), Error> {
     let Some(authority) = request.uri().authority() else { return Ok(()) };
-    let host = HeaderValue::from_str(authority.as_str())
-        .map_err(|_| Error::new(Code::ClientMalformed, "the target's host is not valid"))?;
-    request.headers_mut().insert(HOST, host);
+    let is_known = |host: &HeaderValue| host.as_bytes() == authority.as_str().as_bytes();
+    if !request.headers().get(HOST).is_some_and(is_known) {
+        let host = HeaderValue::from_str(authority.as_str())
+            .map_err(|_| Error::new(Code::ClientMalformed, "the target's host is not valid"))?;
+        request.headers_mut().insert(HOST, host);
+    }
     let path = match request.uri().path_and_query() {
         // `http://host?query` has an empty path, which the origin-form writes as `/`.
         Some(path) if path.as_str().starts_with('?') => {

@@ -2,13 +2,12 @@
 //! `Connection` lines, and before the proxy adds fields of its own.
 
 use http::header::{
-    CONNECTION, HOST, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE, TRAILER, TRANSFER_ENCODING,
-    UPGRADE,
+    CONNECTION, HOST, PROXY_AUTHORIZATION, TE, TRAILER, TRANSFER_ENCODING, UPGRADE,
 };
 use http::{HeaderMap, HeaderName, HeaderValue};
 
 /// Fields that never cross the proxy, listed or not. `TE` is handled apart: `trailers` may pass.
-const HOP_BY_HOP: [HeaderName; 7] = [
+static HOP_BY_HOP: [HeaderName; 7] = [
     CONNECTION,
     HeaderName::from_static("keep-alive"),
     HeaderName::from_static("proxy-connection"),
@@ -18,8 +17,25 @@ const HOP_BY_HOP: [HeaderName; 7] = [
     HeaderName::from_static("http2-settings"),
 ];
 
-/// What a proxy says to the client that it let in (RFC 9110 §11.7.3).
-const PROXY_AUTHENTICATION_INFO: HeaderName = HeaderName::from_static("proxy-authentication-info");
+/// Fields by which a proxy and its client get to know each other (RFC 9110 §11.7): in a response
+/// they are for the client of the proxy that asked, and that is this one.
+const PROXY_AUTHENTICATION: [&str; 2] = ["proxy-authenticate", "proxy-authentication-info"];
+
+/// Whether there is anything to strip for a name. A match on text compiles to a look at its length
+/// first, which settles it for most.
+fn is_hop_by_hop(name: &HeaderName) -> bool {
+    matches!(
+        name.as_str(),
+        "connection"
+            | "http2-settings"
+            | "keep-alive"
+            | "proxy-authorization"
+            | "proxy-connection"
+            | "te"
+            | "transfer-encoding"
+            | "upgrade"
+    )
+}
 
 /// Fields that a `Connection` line must not name: a client could make the proxy drop what a
 /// backend relies on (CVE-2022-31813 and its kin).
@@ -85,15 +101,19 @@ pub fn nominated(headers: &HeaderMap) -> Vec<HeaderName> {
 /// Removes every hop-by-hop field. `TE: trailers` is kept as the one thing it may say, because the
 /// proxy carries trailers on every leg.
 pub fn strip(headers: &mut HeaderMap) {
+    // Most messages have none of them.
+    if headers.keys().any(is_hop_by_hop) {
+        strip_some(headers);
+    }
+}
+
+fn strip_some(headers: &mut HeaderMap) {
     let wants_trailers = headers.contains_key(TE) && has_token(headers, &TE, "trailers");
     for name in nominated(headers) {
         headers.remove(name);
     }
-    // Most messages have none of them, and looking costs less than nine hashes.
-    if headers.keys().any(|name| HOP_BY_HOP.contains(name)) {
-        for name in &HOP_BY_HOP {
-            headers.remove(name);
-        }
+    for name in &HOP_BY_HOP {
+        headers.remove(name);
     }
     // A `Connection` line may have named TE: what it wanted was read before.
     if wants_trailers || headers.contains_key(TE) {
@@ -104,13 +124,17 @@ pub fn strip(headers: &mut HeaderMap) {
     }
 }
 
-/// [`strip`] for a response: `Proxy-Authenticate` and `Proxy-Authentication-Info` are for the
-/// client of the proxy that asked, and that is this one (RFC 9110 §11.7).
+/// [`strip`] for a response, which has no `TE` and no proxy's authentication.
 pub fn strip_response(headers: &mut HeaderMap) {
-    strip(headers);
+    let is_proxys = |name: &HeaderName| PROXY_AUTHENTICATION.contains(&name.as_str());
+    if !headers.keys().any(|name| is_hop_by_hop(name) || is_proxys(name)) {
+        return;
+    }
+    strip_some(headers);
     headers.remove(TE);
-    headers.remove(PROXY_AUTHENTICATE);
-    headers.remove(PROXY_AUTHENTICATION_INFO);
+    for name in PROXY_AUTHENTICATION {
+        headers.remove(name);
+    }
 }
 
 /// Removes from a trailer section what must not be there (RFC 9110 §6.5.1): fields of framing,

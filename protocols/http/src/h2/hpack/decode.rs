@@ -13,7 +13,7 @@ use crate::h1::head::is_authority;
 
 /// RFC 9113 §8.2.2: they belong to HTTP/1.1 and have no meaning here but to mislead what stands
 /// behind.
-const CONNECTION_SPECIFIC: [HeaderName; 5] = [
+static CONNECTION_SPECIFIC: [HeaderName; 5] = [
     CONNECTION,
     TRANSFER_ENCODING,
     UPGRADE,

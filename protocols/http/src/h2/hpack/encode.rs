@@ -4,10 +4,6 @@ use std::collections::VecDeque;
 use std::hash::{BuildHasher, Hasher};
 
 use bytes::{Bytes, BytesMut};
-use http::header::{
-    AGE, AUTHORIZATION, CONTENT_LENGTH, CONTENT_RANGE, COOKIE, ETAG, IF_MODIFIED_SINCE,
-    IF_NONE_MATCH, LAST_MODIFIED, LOCATION, PROXY_AUTHORIZATION, RANGE, SET_COOKIE,
-};
 use http::{HeaderName, HeaderValue, Method, StatusCode};
 
 use super::table::{STATIC_LEN, static_name};
@@ -50,6 +46,10 @@ enum EntryName {
 }
 
 impl EntryName {
+    fn is(&self, name: &HeaderName) -> bool {
+        matches!(self, Self::Header(known) if known == name)
+    }
+
     fn as_str(&self) -> &str {
         match self {
             Self::Authority => ":authority",
@@ -154,29 +154,28 @@ impl Encoder {
         name: &HeaderName,
         value: &HeaderValue,
     ) {
+        let (text, bytes) = (name.as_str(), value.as_bytes());
+        let hash = hash_of(text, bytes);
+        // What must not be in the table is not found there; what its sender forbids may be.
+        if !value.is_sensitive()
+            && let Some(index) = self.find(hash, bytes, |entry| entry.name.is(name))
+        {
+            return integer(out, 0x80, 7, index);
+        }
         let known = static_name(name).map_or(0, usize::from);
-        let pattern = match indexing(name, value) {
+        let pattern = match indexing(known, value) {
             Indexing::Incremental => {
-                let hash = hash_of(name.as_str(), value.as_bytes());
-                let found = self.find(
-                    hash,
-                    value.as_bytes(),
-                    |entry| matches!(&entry.name, EntryName::Header(known) if known == name),
-                );
-                if let Some(index) = found {
-                    return integer(out, 0x80, 7, index);
-                }
                 let name = EntryName::Header(name.clone());
-                return self.add(out, name, known, value.as_bytes(), hash);
+                return self.add(out, name, known, bytes, hash);
             }
             Indexing::Without => 0x00,
             Indexing::Never => 0x10,
         };
         integer(out, pattern, 4, known);
         if known == 0 {
-            string(out, name.as_str().as_bytes());
+            string(out, text.as_bytes());
         }
-        string(out, value.as_bytes());
+        string(out, bytes);
     }
 
     /// A literal that enters the table. `known` is its name's static index, or 0.
@@ -240,29 +239,17 @@ impl Encoder {
     }
 }
 
-/// Fields whose values seldom come twice, or are nobody else's business.
-const SELDOM: [HeaderName; 11] = [
-    AGE,
-    CONTENT_LENGTH,
-    CONTENT_RANGE,
-    COOKIE,
-    ETAG,
-    IF_MODIFIED_SINCE,
-    IF_NONE_MATCH,
-    LAST_MODIFIED,
-    LOCATION,
-    RANGE,
-    SET_COOKIE,
-];
-
-fn indexing(name: &HeaderName, value: &HeaderValue) -> Indexing {
-    if value.is_sensitive() || *name == AUTHORIZATION || *name == PROXY_AUTHORIZATION {
-        return Indexing::Never;
+/// By the static index of a field's name, or 0. The seldom ones: `age`, `content-length`,
+/// `content-range`, `cookie`, `etag`, `if-modified-since`, `if-none-match`, `last-modified`,
+/// `location`, `range`, `set-cookie`; the secret ones: `authorization`, `proxy-authorization`.
+fn indexing(known: usize, value: &HeaderValue) -> Indexing {
+    match known {
+        23 | 49 => Indexing::Never,
+        _ if value.is_sensitive() => Indexing::Never,
+        21 | 28 | 30 | 32 | 34 | 40 | 41 | 44 | 46 | 50 | 55 => Indexing::Without,
+        _ if value.len() > VALUE_BYTES_MAX => Indexing::Without,
+        _ => Indexing::Incremental,
     }
-    if value.len() > VALUE_BYTES_MAX || SELDOM.contains(name) {
-        return Indexing::Without;
-    }
-    Indexing::Incremental
 }
 
 fn hash_of(name: &str, value: &[u8]) -> u64 {
