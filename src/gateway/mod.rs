@@ -207,7 +207,8 @@ impl Handle for Gateway {
             Arc::clone(&self.frontend.listener),
             &self.shared,
         );
-        let rescue = gwproxy_grpc::rescue_for(request.headers());
+        let rescue =
+            exchange.is_grpc.then(|| gwproxy_grpc::rescue_for(request.headers())).flatten();
         let (mut response, error) = match self.run(Box::new(request), &client, &mut exchange).await
         {
             Ok(response) => (response, None),

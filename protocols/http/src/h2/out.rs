@@ -11,6 +11,8 @@ use tokio::io::AsyncWrite;
 
 /// Data up to this size is copied behind its frame's head.
 const COPY_BYTES_MAX: usize = 4 * 1024;
+/// Room for what gathers while the tasks of a few streams have their turn.
+const GATHER_BYTES: usize = 4 * 1024;
 /// Pieces of one write.
 const SLICES: usize = 32;
 
@@ -27,6 +29,9 @@ pub(super) struct Out {
 impl Out {
     /// Where frames without much data are put.
     pub(super) fn frames(&mut self) -> &mut BytesMut {
+        if self.gathered.capacity() == 0 {
+            self.gathered.reserve(GATHER_BYTES);
+        }
         &mut self.gathered
     }
 

@@ -76,7 +76,9 @@ pub(crate) async fn serve<H: Handle>(
         }
         is_over = is_over || driving.as_mut().poll(cx).is_ready();
         // A panic ends the request that it happened in and nothing else; its stream is reset.
-        requests.extend(fresh.take().into_iter().map(|run| AssertUnwindSafe(run).catch_unwind()));
+        for run in fresh.borrow_mut().drain(..) {
+            requests.push(AssertUnwindSafe(run).catch_unwind());
+        }
         while let Poll::Ready(Some(_)) = requests.poll_next_unpin(cx) {}
         if is_over && requests.is_empty() { Poll::Ready(()) } else { Poll::Pending }
     })
