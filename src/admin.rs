@@ -51,7 +51,7 @@ pub fn start(addr: &ListenAddr, admin: Admin) -> Result<(Workers, ListenAddr), S
 }
 
 impl Handle for Admin {
-    async fn handle(self: Rc<Self>, request: Request, _client: Rc<Client>) -> Response {
+    async fn handle(self: Rc<Self>, request: Box<Request>, _client: Rc<Client>) -> Response {
         if !matches!(*request.method(), Method::GET | Method::HEAD) {
             let mut response = text(StatusCode::METHOD_NOT_ALLOWED, "use GET\n");
             response.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));

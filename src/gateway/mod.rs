@@ -197,7 +197,7 @@ impl Gateway {
 }
 
 impl Handle for Gateway {
-    async fn handle(self: Rc<Self>, request: Request, client: Rc<Client>) -> Response {
+    async fn handle(self: Rc<Self>, request: Box<Request>, client: Rc<Client>) -> Response {
         let client_ip =
             forwarded::client_ip(request.headers(), client.peer.remote, &self.shared.trusted);
         let mut exchange = Exchange::begin(
@@ -209,8 +209,7 @@ impl Handle for Gateway {
         );
         let rescue =
             exchange.is_grpc.then(|| gwproxy_grpc::rescue_for(request.headers())).flatten();
-        let (mut response, error) = match self.run(Box::new(request), &client, &mut exchange).await
-        {
+        let (mut response, error) = match self.run(request, &client, &mut exchange).await {
             Ok(response) => (response, None),
             Err(error) => {
                 let response = match &rescue {

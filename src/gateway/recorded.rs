@@ -37,7 +37,7 @@ impl Recorded {
 }
 
 impl Handle for Recorded {
-    async fn handle(self: Rc<Self>, request: Request, client: Rc<Client>) -> Response {
+    async fn handle(self: Rc<Self>, request: Box<Request>, client: Rc<Client>) -> Response {
         let client_ip =
             forwarded::client_ip(request.headers(), client.peer.remote, &self.shared.trusted);
         let listener = Arc::clone(&self.listener);

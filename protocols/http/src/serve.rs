@@ -26,7 +26,7 @@ pub trait Handle: 'static {
     /// The response, always: errors are turned into one inside ([`rescue`]).
     fn handle(
         self: Rc<Self>,
-        request: Request,
+        request: Box<Request>,
         client: Rc<Client>,
     ) -> impl Future<Output = Response> + 'static;
 

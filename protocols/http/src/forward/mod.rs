@@ -110,7 +110,11 @@ impl Forward {
 
     /// The response, always, and what went wrong where something did, for the record. The wires
     /// close the connection after a CONNECT that opens no tunnel (RFC 9931).
-    pub async fn respond(&self, request: Request, client: &Client) -> (Response, Option<Error>) {
+    pub async fn respond(
+        &self,
+        request: Box<Request>,
+        client: &Client,
+    ) -> (Response, Option<Error>) {
         let is_h2 = request.version() == Version::HTTP_2;
         let (mut response, error) = match self.answer(request, client).await {
             Ok(response) => (response, None),
@@ -130,7 +134,7 @@ impl Forward {
         (response, error)
     }
 
-    async fn answer(&self, request: Request, client: &Client) -> Result<Response, Refusal> {
+    async fn answer(&self, request: Box<Request>, client: &Client) -> Result<Response, Refusal> {
         match target_of(&request, client)? {
             Target::Tunnel(at) => self.connect(at, &request, client).await,
             Target::Origin(at) => self.pass_on(at, request, client).await,
@@ -178,7 +182,7 @@ impl Forward {
     async fn pass_on(
         &self,
         at: HostPort,
-        mut request: Request,
+        mut request: Box<Request>,
         client: &Client,
     ) -> Result<Response, Refusal> {
         if request.uri().path() == pac::PATH && is_own(&at, client.peer.local) {
@@ -208,7 +212,7 @@ impl Forward {
         let connect_timeout = self.settings.connect_timeout;
         let cluster = self.nodes.of(&at, &addrs, connect_timeout, Instant::now());
         let terms = self.terms(client);
-        let mut response = self.upstream.send(&cluster, Box::new(request), &terms).await?;
+        let mut response = self.upstream.send(&cluster, request, &terms).await?;
         let version = response.version();
         if response.status() == StatusCode::SWITCHING_PROTOCOLS {
             let worker = self.upstream.worker();
@@ -280,7 +284,7 @@ impl Forward {
 }
 
 impl Handle for Forward {
-    async fn handle(self: Rc<Self>, request: Request, client: Rc<Client>) -> Response {
+    async fn handle(self: Rc<Self>, request: Box<Request>, client: Rc<Client>) -> Response {
         let (response, error) = self.respond(request, &client).await;
         if let Some(error) = error {
             tracing::debug!(client = %client.peer.remote, code = %error.code(), %error);

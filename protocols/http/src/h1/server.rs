@@ -230,7 +230,7 @@ impl Conn {
                 _ => Body::h1_request(RequestBody { conn: Rc::clone(self), turn: self.turn.get() }),
             }
         };
-        let request = Request::from_parts(parts, body);
+        let request = Box::new(Request::from_parts(parts, body));
         // Boxed so that an idle connection does not carry the handler's future.
         let handling: Pin<Box<dyn Future<Output = Response>>> =
             Box::pin(Rc::clone(handler).handle(request, Rc::clone(client)));

@@ -11,7 +11,7 @@ use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 
 use bytes::Bytes;
-use http::{HeaderMap, request, response};
+use http::{HeaderMap, response};
 
 use self::ending::Farewell;
 use super::frame::{self, INITIAL_FRAME_BYTES, setting};
@@ -23,6 +23,7 @@ use super::{
     CLIENT_WINDOW_BYTES, NODE_WINDOW_BYTES, OUT_BYTES_MAX, RETURN_BYTES, Reason,
     STREAM_WINDOW_BYTES,
 };
+use crate::Request;
 
 /// Streams at a time that a peer may open (`SETTINGS_MAX_CONCURRENT_STREAMS`).
 pub(super) const STREAMS_MAX: usize = 100;
@@ -84,7 +85,7 @@ pub(super) struct Fault {
 pub(super) enum Accepted {
     Request {
         key: usize,
-        parts: Box<request::Parts>,
+        request: Box<Request>,
         /// The head exceeds the limits: to be refused.
         is_too_large: bool,
     },

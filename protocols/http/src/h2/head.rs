@@ -6,6 +6,8 @@ use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, Version};
 
 use super::hpack::{Field, Section};
+use crate::Request;
+use crate::body::Body;
 
 /// Fields that a head has room for at first.
 const FIELDS_EXPECTED: usize = 12;
@@ -30,9 +32,10 @@ pub(super) struct Fields {
 /// A head that is not malformed.
 #[derive(Debug)]
 pub(super) struct RequestHead {
-    pub(super) parts: http::request::Parts,
+    /// Without its content. Boxed from birth: it is handed on and on.
+    pub(super) request: Box<Request>,
     pub(super) length: Option<u64>,
-    /// The section or the number of its fields exceeds the limit; `parts` has not all of them.
+    /// The section or the number of its fields exceeds the limit; `request` has not all of them.
     pub(super) is_too_large: bool,
 }
 
@@ -150,12 +153,12 @@ impl Fields {
         if self.cookies > 1 {
             join_cookies(&mut headers);
         }
-        let (mut parts, ()) = http::Request::new(()).into_parts();
-        parts.method = method;
-        parts.uri = Uri::from_parts(uri).map_err(|_| "the target is not valid")?;
-        parts.version = Version::HTTP_2;
-        parts.headers = headers;
-        Ok(RequestHead { parts, length: self.length, is_too_large })
+        let mut request = Box::new(Request::new(Body::empty()));
+        *request.method_mut() = method;
+        *request.uri_mut() = Uri::from_parts(uri).map_err(|_| "the target is not valid")?;
+        *request.version_mut() = Version::HTTP_2;
+        *request.headers_mut() = headers;
+        Ok(RequestHead { request, length: self.length, is_too_large })
     }
 
     /// The head of a response (§8.3.2).

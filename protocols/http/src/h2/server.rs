@@ -14,7 +14,7 @@ use futures_util::{FutureExt, StreamExt};
 use gwproxy_core::net::Stream;
 use gwproxy_core::worker::Worker;
 use http::header::{CONNECTION, CONTENT_LENGTH, DATE, EXPECT, HOST};
-use http::{HeaderValue, Method, StatusCode, request};
+use http::{HeaderValue, Method, StatusCode};
 
 use super::conn::{Accepted, Bounds, Conn, Role, State};
 use super::drive::{Driver, Patience};
@@ -47,7 +47,7 @@ pub(crate) async fn serve<H: Handle>(
     let driver = Driver::new(Rc::clone(&conn), stream, early, worker.timer(), patience);
     let fresh = RefCell::new(Vec::new());
     let accept = |accepted| match accepted {
-        Accepted::Request { key, parts, is_too_large } => {
+        Accepted::Request { key, request, is_too_large } => {
             let handle = Share::first(Rc::clone(&conn), key);
             let exchange = Exchange {
                 send: Send::new(handle),
@@ -56,7 +56,7 @@ pub(crate) async fn serve<H: Handle>(
                 worker: Rc::clone(&worker),
                 settings: Rc::clone(&settings),
             };
-            fresh.borrow_mut().push(Box::pin(exchange.run(parts, is_too_large)));
+            fresh.borrow_mut().push(Box::pin(exchange.run(request, is_too_large)));
         }
         Accepted::Malformed(reason) => {
             // Its stream was reset; the record remains to be made.
@@ -95,10 +95,10 @@ struct Exchange<H> {
 }
 
 impl<H: Handle> Exchange<H> {
-    async fn run(self, parts: Box<request::Parts>, is_too_large: bool) {
-        let method = parts.method.clone();
-        let (request, tunnel) = match self.request(parts, is_too_large) {
-            Ok(taken) => taken,
+    async fn run(self, mut request: Box<Request>, is_too_large: bool) {
+        let method = request.method().clone();
+        let tunnel = match self.attach(&mut request, is_too_large) {
+            Ok(tunnel) => tunnel,
             Err(reject) => {
                 let response = self.handler.reject(&reject, &self.client);
                 self.answer(response, &method).await;
@@ -124,7 +124,7 @@ impl<H: Handle> Exchange<H> {
     }
 
     /// The handler's answer; none if the client left before.
-    async fn handled(&self, request: Request) -> Option<Response> {
+    async fn handled(&self, request: Box<Request>) -> Option<Response> {
         let handling = Rc::clone(&self.handler).handle(request, Rc::clone(&self.client));
         let mut handling = pin!(handling);
         poll_fn(|cx| {
@@ -136,33 +136,31 @@ impl<H: Handle> Exchange<H> {
         .await
     }
 
-    /// The request, and the stream's other end if it asks for a tunnel.
-    fn request(
-        &self,
-        parts: Box<request::Parts>,
-        is_too_large: bool,
-    ) -> Result<(Request, Option<Recv>), Reject> {
+    /// Gives the request its content; the stream's other end, if it asks for a tunnel.
+    fn attach(&self, request: &mut Request, is_too_large: bool) -> Result<Option<Recv>, Reject> {
         if is_too_large {
             return Err(Reject {
                 status: StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
                 reason: "the head is larger than the limit",
             });
         }
-        check(&parts, &self.settings)?;
-        if parts.method != Method::CONNECT && self.send.is_recv_ended() {
-            return Ok((Request::from_parts(*parts, Body::empty()), None));
+        check(request, &self.settings)?;
+        let is_tunnel = *request.method() == Method::CONNECT;
+        if !is_tunnel && self.send.is_recv_ended() {
+            return Ok(None);
         }
-        let length = parts.headers.get(CONTENT_LENGTH).and_then(|value| {
+        let length = request.headers().get(CONTENT_LENGTH).and_then(|value| {
             // It was found to be a number when the head was put together.
             value.to_str().ok()?.parse().ok()
         });
         let (timer, silence) = (self.worker.timer().clone(), self.settings.timeouts.body);
-        let owes_continue = parts.headers.contains_key(EXPECT);
+        let owes_continue = request.headers().contains_key(EXPECT);
         let recv = Recv::new(self.send.share(), timer, silence, length, owes_continue);
-        if parts.method == Method::CONNECT {
-            return Ok((Request::from_parts(*parts, Body::empty()), Some(recv)));
+        if is_tunnel {
+            return Ok(Some(recv));
         }
-        Ok((Request::from_parts(*parts, Body::h2(recv)), None))
+        *request.body_mut() = Body::h2(recv);
+        Ok(None)
     }
 
     async fn answer(&self, mut response: Response, method: &Method) {
@@ -222,9 +220,9 @@ fn bad(reason: &'static str) -> Reject {
 }
 
 /// What is not malformed and refused all the same (RFC 9113 §8.3, §8.5).
-fn check(parts: &request::Parts, settings: &Settings) -> Result<(), Reject> {
-    let uri = &parts.uri;
-    if uri.path() == "*" && parts.method != Method::OPTIONS {
+fn check(request: &Request, settings: &Settings) -> Result<(), Reject> {
+    let uri = request.uri();
+    if uri.path() == "*" && *request.method() != Method::OPTIONS {
         return Err(bad("the request target is not valid (RFC 9112 §3.2)"));
     }
     if uri.path_and_query().is_some_and(|path| path.as_str().len() > settings.limits.target_bytes) {
@@ -234,7 +232,7 @@ fn check(parts: &request::Parts, settings: &Settings) -> Result<(), Reject> {
         });
     }
     if uri.authority().is_none() {
-        let mut hosts = parts.headers.get_all(HOST).iter();
+        let mut hosts = request.headers().get_all(HOST).iter();
         match (hosts.next(), hosts.next()) {
             (None, _) => return Err(bad("neither :authority nor Host names a host")),
             (Some(_), Some(_)) => return Err(bad("more than one Host field")),
@@ -244,8 +242,8 @@ fn check(parts: &request::Parts, settings: &Settings) -> Result<(), Reject> {
             _ => {}
         }
     }
-    if parts
-        .headers
+    if request
+        .headers()
         .get(EXPECT)
         .is_some_and(|value| !value.as_bytes().eq_ignore_ascii_case(b"100-continue"))
     {

@@ -33,12 +33,12 @@ struct Forward {
 }
 
 impl Handle for Forward {
-    async fn handle(self: Rc<Self>, request: Request, client: Rc<Client>) -> Response {
+    async fn handle(self: Rc<Self>, request: Box<Request>, client: Rc<Client>) -> Response {
         if let Some(refusal) = refusal(&request) {
             return refusal;
         }
         let terms = Terms::default();
-        match self.reverse.forward(Box::new(request), &client, &self.cluster, &terms).await {
+        match self.reverse.forward(request, &client, &self.cluster, &terms).await {
             Ok(response) => response,
             Err(error) => Problem::default().answer(&error),
         }

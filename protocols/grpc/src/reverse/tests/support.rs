@@ -41,7 +41,7 @@ struct Front {
 impl Handle for Front {
     async fn handle(
         self: Rc<Self>,
-        mut request: gwproxy_http::Request,
+        mut request: Box<gwproxy_http::Request>,
         client: Rc<Client>,
     ) -> gwproxy_http::Response {
         let rescue = crate::rescue_for(request.headers());
@@ -51,7 +51,7 @@ impl Handle for Front {
             let spent = Duration::from_secs(spent.to_str().unwrap().parse().unwrap());
             grpc = grpc.since(Instant::now().checked_sub(spent).unwrap());
         }
-        match grpc.forward(Box::new(request), &client, &self.cluster, &Terms::default()).await {
+        match grpc.forward(request, &client, &self.cluster, &Terms::default()).await {
             Ok(response) => response,
             Err(error) => match rescue {
                 Some(rescue) => rescue.answer(&error),

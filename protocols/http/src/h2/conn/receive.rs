@@ -245,7 +245,7 @@ impl State {
         self.opened += 1;
         let head = fields.request(section, self.bounds.fields);
         let head = head.and_then(|head| match head.length {
-            Some(1..) if ends && head.parts.method != Method::CONNECT => {
+            Some(1..) if ends && *head.request.method() != Method::CONNECT => {
                 Err("the content is shorter than Content-Length")
             }
             _ => Ok(head),
@@ -262,8 +262,8 @@ impl State {
         stream.expected = head.length;
         stream.is_recv_ended = ends;
         let key = self.streams.insert(stream);
-        let (parts, is_too_large) = (Box::new(head.parts), head.is_too_large);
-        self.accepted.push_back(Accepted::Request { key, parts, is_too_large });
+        let (request, is_too_large) = (head.request, head.is_too_large);
+        self.accepted.push_back(Accepted::Request { key, request, is_too_large });
         Ok(())
     }
 

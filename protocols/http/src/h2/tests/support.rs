@@ -59,11 +59,11 @@ struct Front {
 impl Handle for Front {
     async fn handle(
         self: Rc<Self>,
-        request: crate::Request,
+        request: Box<crate::Request>,
         client: Rc<Client>,
     ) -> crate::Response {
         let terms = Terms::default();
-        let forwarded = self.reverse.forward(Box::new(request), &client, &self.cluster, &terms);
+        let forwarded = self.reverse.forward(request, &client, &self.cluster, &terms);
         forwarded.await.unwrap_or_else(|error| Problem::default().answer(&error))
     }
 }
