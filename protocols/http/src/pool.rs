@@ -23,6 +23,10 @@ const SERVED_MAX: u32 = 10_000;
 /// Requests at a time on one HTTP/2 connection before another one is opened.
 pub(crate) const STREAMS_MAX: usize = 100;
 
+/// How often a connection is replaced because it refused a stream (`REFUSED_STREAM`): a node that
+/// refuses everything must not be asked on ever new ones.
+const REPLACE_EVERY: Duration = Duration::from_secs(1);
+
 /// The connections of one worker, by node.
 #[derive(Debug, Default)]
 pub struct Pool {
@@ -36,6 +40,8 @@ pub(crate) struct Home {
     shared: RefCell<Vec<Rc<Multiplexed>>>,
     /// One HTTP/2 connect at a time: those who wait for it share it.
     pub(crate) connecting: Semaphore,
+    /// When one was last replaced because it refused a stream.
+    replaced: Cell<Option<Instant>>,
     /// The node chose HTTP/2 the last time it could choose (ALPN).
     pub(crate) speaks_h2: Cell<Option<bool>>,
 }
@@ -90,6 +96,7 @@ impl Pool {
                 idle: RefCell::default(),
                 shared: RefCell::default(),
                 connecting: Semaphore::new(1),
+                replaced: Cell::new(None),
                 speaks_h2: Cell::new(None),
             })
         }))
@@ -120,8 +127,10 @@ impl Home {
     pub(crate) fn take_h2(&self) -> Option<StreamSlot> {
         let mut shared = self.shared.borrow_mut();
         shared.retain(|at| at.conn.is_open());
-        let has_room =
-            |at: &&Rc<Multiplexed>| at.streams.get() < STREAMS_MAX.min(at.conn.streams_max());
+        let has_room = |at: &&Rc<Multiplexed>| {
+            // Uploads can go on after their answers: what is open counts, and what is to be.
+            at.streams.get().max(at.conn.streams_open()) < STREAMS_MAX.min(at.conn.streams_max())
+        };
         shared.iter().find(has_room).map(|at| StreamSlot::new(Rc::clone(at)))
     }
 
@@ -132,6 +141,17 @@ impl Home {
             Rc::new(Multiplexed { conn, streams: Cell::new(0), served: Cell::new(0), idle_since });
         self.shared.borrow_mut().push(Rc::clone(&at));
         StreamSlot::new(at)
+    }
+
+    /// Whether a fresh connection may be tried because one refused a stream. Each answer of yes
+    /// uses it up for a while.
+    pub(crate) fn may_replace_h2(&self) -> bool {
+        let now = Instant::now();
+        let is_due = self.replaced.get().is_none_or(|last| now - last >= REPLACE_EVERY);
+        if is_due {
+            self.replaced.set(Some(now));
+        }
+        is_due
     }
 
     /// Forgets a connection that refused a request.

@@ -306,11 +306,16 @@ impl Upstream {
         let (was_used, conn) = (slot.is_used(), Rc::clone(slot.conn()));
         let done = h2::client::exchange(slot, request, &scheme, limit, self.worker.timer()).await;
         done.map_err(|h2::client::Refused { error, request, is_over }| {
-            if is_over {
+            let is_refused = was_used
+                && error.is_unsent()
+                && error.code() == Code::UpstreamReset
+                && (is_over || home.may_replace_h2());
+            if is_over || is_refused {
                 // A node that opens no more streams on this connection may on another one.
                 home.forget_h2(&conn);
             }
-            let is_stale = is_over && was_used && error.code() == Code::UpstreamReset;
+            let is_stale =
+                is_refused || (is_over && was_used && error.code() == Code::UpstreamReset);
             Failed { error, request, is_stale }
         })
     }

@@ -27,6 +27,9 @@ use crate::{Request, Response};
 /// Bounds of a node's field section; larger than a client's, as for HTTP/1.1.
 const BOUNDS: Bounds = Bounds { section: 64 * 1024, fields: 128 };
 
+/// How long a node that has answered in full may leave the rest of the request waiting.
+const ANSWERED_WAIT: Duration = Duration::from_secs(5);
+
 /// Opens HTTP/2 on a fresh connection and drives it on this worker.
 pub(crate) fn open(stream: Stream, timer: &Timer) -> Rc<Conn> {
     let conn = Conn::new(Role::Client, BOUNDS);
@@ -120,7 +123,7 @@ struct Awaited {
     limit: Duration,
     deadline: gwproxy_core::timer::Deadline,
     /// How far the upload was at the last look, while it was the node's turn.
-    seen: Option<u64>,
+    seen: Option<(u64, u64)>,
 }
 
 impl Awaited {
@@ -130,7 +133,7 @@ impl Awaited {
         send: &Send,
     ) -> Poll<Result<response::Parts, Error>> {
         let mut is_clients_turn = false;
-        let mut moved = u64::MAX;
+        let mut moved = (u64::MAX, 0);
         if let Some(upload) = &mut self.upload {
             match upload.poll(cx, send) {
                 // Done, or stopped: the head may have come before the stream was reset.
@@ -138,7 +141,7 @@ impl Awaited {
                 Poll::Ready(Err(Stopped::Body(error))) => return Poll::Ready(Err(error)),
                 Poll::Pending => {
                     is_clients_turn = upload.waits_for() == Turn::Body;
-                    moved = upload.moved;
+                    moved = upload.progress(send);
                 }
             }
         }
@@ -175,8 +178,10 @@ async fn finish(mut upload: Pump, send: Send, timer: Timer, silence: Duration) {
             deadline.disarm();
             return send.poll_broken(cx).map(|_| Err(Stopped::Stream));
         }
-        if moved.replace(upload.moved) != Some(upload.moved) {
-            deadline.arm(silence);
+        let progress = (upload.progress(&send), send.is_peer_done());
+        if moved.replace(progress) != Some(progress) {
+            // A node that has answered in full need not take the rest, and may not say so.
+            deadline.arm(if progress.1 { silence.min(ANSWERED_WAIT) } else { silence });
         }
         let expired = deadline.poll_expired(cx);
         expired.map(|()| Err(Stopped::Stream))

@@ -116,6 +116,8 @@ pub(super) struct State {
     last_id: u32,
     block: Option<Block>,
     pub(super) accepted: VecDeque<Accepted>,
+    /// Streams, by key and id, that could send if it were their turn; each gets one frame.
+    turns: VecDeque<(usize, u32)>,
     ended: VecDeque<u32>,
     /// The peer opens, or takes, no more streams.
     is_peer_leaving: bool,
@@ -185,6 +187,7 @@ impl Conn {
                 last_id: 0,
                 block: None,
                 accepted: VecDeque::new(),
+                turns: VecDeque::new(),
                 ended: VecDeque::new(),
                 is_peer_leaving: false,
                 farewell: Farewell::None,
@@ -218,6 +221,11 @@ impl Conn {
                 Poll::Pending
             }
         })
+    }
+
+    /// Streams that are open, answered or not.
+    pub(crate) fn streams_open(&self) -> usize {
+        self.state.borrow().streams.open()
     }
 
     /// Streams at a time that the peer takes (client); none before it said so.
@@ -326,20 +334,56 @@ impl State {
         cx: &Context<'_>,
         key: usize,
     ) -> Poll<Result<usize, Broken>> {
-        let room = signed(OUT_BYTES_MAX.saturating_sub(self.out.len()));
-        let (window, frame_bytes) = (self.send_window, signed(self.frame_bytes));
+        let (has_room, window) = (self.has_room(), self.send_window);
         let Some(stream) = self.streams.get_mut(key) else {
             return Poll::Ready(Err(Broken::Lost("the stream is gone")));
         };
         if let Some(broken) = stream.broken {
             return Poll::Ready(Err(broken));
         }
-        let capacity = stream.send_window.min(window).min(frame_bytes).min(room);
+        let capacity = stream.send_window.min(signed(self.frame_bytes));
         if capacity > 0 {
-            return Poll::Ready(Ok(capacity as usize));
+            let place = (key, stream.id);
+            let is_its_turn = self.turns.front().is_none_or(|first| *first == place);
+            if has_room && is_its_turn {
+                if std::mem::take(&mut stream.is_queued) {
+                    self.turns.pop_front();
+                }
+                return Poll::Ready(Ok(capacity.min(window) as usize));
+            }
+            if !std::mem::replace(&mut stream.is_queued, true) {
+                self.turns.push_back(place);
+            }
         }
         remember(&mut stream.send_waker, cx);
         Poll::Pending
+    }
+
+    /// Whether the connection can take a frame more, whoever's.
+    fn has_room(&self) -> bool {
+        self.send_window > 0 && self.out.len() < OUT_BYTES_MAX
+    }
+
+    /// What moves while a stream waits for its turn: the connection's bytes. A stream that waits
+    /// for its own window sees nothing move.
+    pub(super) fn progress_of_others(&self, key: usize) -> u64 {
+        let is_queued = self.streams.get(key).is_some_and(|stream| stream.is_queued);
+        if is_queued { self.out.written } else { 0 }
+    }
+
+    /// Wakes the stream whose turn it is, if there is room for it.
+    pub(super) fn next_turn(&mut self) {
+        while self.has_room()
+            && let Some(&(key, id)) = self.turns.front()
+        {
+            let waits = |stream: &&mut Stream| {
+                stream.id == id && stream.is_queued && stream.broken.is_none()
+            };
+            if let Some(stream) = self.streams.get_mut(key).filter(waits) {
+                return stream.wake_send();
+            }
+            self.turns.pop_front();
+        }
     }
 
     /// Sends data within the capacity.
@@ -363,6 +407,7 @@ impl State {
             self.idle_frames.earn();
         }
         self.settle(key);
+        self.next_turn();
         self.wake_driver();
     }
 
@@ -485,6 +530,7 @@ impl State {
         stream.wake();
         let id = stream.id;
         self.streams.close(id);
+        self.next_turn();
         self.look_after_end();
     }
 
@@ -536,6 +582,7 @@ impl State {
         let unread = stream.unread();
         self.reset(key, reason, Broken::Reset(reason));
         self.streams.remove(key);
+        self.next_turn();
         if unread > 0 {
             self.give_back_on_connection(unread);
         }
@@ -547,7 +594,7 @@ impl State {
         }
     }
 
-    /// Lets waiting streams look for room again.
+    /// Lets all streams look at their windows again.
     pub(super) fn wake_senders(&mut self) {
         for stream in self.streams.iter_mut() {
             stream.wake_send();

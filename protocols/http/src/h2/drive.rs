@@ -156,7 +156,7 @@ impl Driver {
             let before = state.out.written;
             let flushed = state.out.poll_flush(cx, stream);
             if state.out.written > before {
-                state.wake_senders();
+                state.next_turn();
             }
             flushed
         });

@@ -142,7 +142,8 @@ impl Recv {
         let owes_continue = self.owes_continue;
         let event = self.handle.conn.with(|state| {
             let event = state.poll_event(cx, key);
-            if event.is_pending() && owes_continue {
+            let is_answered = state.streams.get(key).is_none_or(|stream| stream.is_answered);
+            if event.is_pending() && owes_continue && !is_answered {
                 let fields = |_: &mut Encoder, out: &mut bytes::BytesMut| {
                     Encoder::status(out, StatusCode::CONTINUE);
                 };
@@ -291,7 +292,23 @@ impl Send {
                 encoder.header(out, &CONTENT_LENGTH, &length.into());
             }
         };
-        self.handle.conn.with(|state| state.send_fields(self.handle.key, fields, ends));
+        self.handle.conn.with(|state| {
+            if let Some(stream) = state.streams.get_mut(self.handle.key) {
+                stream.is_answered = true;
+            }
+            state.send_fields(self.handle.key, fields, ends);
+        });
+    }
+
+    /// What moves while this stream waits for its turn.
+    pub(super) fn progress_of_others(&self) -> u64 {
+        self.handle.conn.with(|state| state.progress_of_others(self.handle.key))
+    }
+
+    /// Whether the peer has sent all it will.
+    pub(super) fn is_peer_done(&self) -> bool {
+        let key = self.handle.key;
+        self.handle.conn.with(|state| state.streams.get(key).is_none_or(|s| s.is_recv_ended))
     }
 
     pub(super) fn poll_capacity(&self, cx: &Context<'_>) -> Poll<Result<usize, Broken>> {

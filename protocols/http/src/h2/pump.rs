@@ -46,6 +46,12 @@ impl Pump {
         Self { body, pending: Bytes::new(), is_last: false, waits_for: Turn::Body, moved: 0 }
     }
 
+    /// What changes while it is not stuck: its own pieces, or, while it waits for its turn, what
+    /// the streams before it send.
+    pub(super) fn progress(&self, send: &Send) -> (u64, u64) {
+        (self.moved, send.progress_of_others())
+    }
+
     /// Who is to do something when it is pending.
     pub(super) fn waits_for(&self) -> Turn {
         self.waits_for

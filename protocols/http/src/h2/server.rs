@@ -154,7 +154,7 @@ impl<H: Handle> Exchange<H> {
             value.to_str().ok()?.parse().ok()
         });
         let (timer, silence) = (self.worker.timer().clone(), self.settings.timeouts.body);
-        let owes_continue = request.headers().contains_key(EXPECT);
+        let owes_continue = !is_tunnel && request.headers().contains_key(EXPECT);
         let recv = Recv::new(self.send.share(), timer, silence, length, owes_continue);
         if is_tunnel {
             return Ok(Some(recv));
@@ -202,7 +202,8 @@ impl<H: Handle> Exchange<H> {
                 return self.send.poll_broken(cx).map(|_| Err(Stopped::Stream));
             }
             let deadline = deadline.get_or_insert_with(|| self.worker.timer().deadline());
-            if moved.replace(pump.moved) != Some(pump.moved) {
+            let progress = pump.progress(&self.send);
+            if moved.replace(progress) != Some(progress) {
                 deadline.arm(silence);
             }
             if deadline.poll_expired(cx).is_pending() {

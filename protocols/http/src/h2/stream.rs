@@ -37,6 +37,10 @@ pub(super) struct Stream {
     pub(super) broken: Option<Broken>,
     /// Nobody reads any more: what comes is dropped.
     pub(super) is_ignored: bool,
+    /// It waits for its turn to send.
+    pub(super) is_queued: bool,
+    /// The final head of the answer is out (server).
+    pub(super) is_answered: bool,
     pub(super) send_window: i64,
     pub(super) recv_window: i64,
     /// Bytes read and not yet given back to the peer.
@@ -86,6 +90,8 @@ impl Stream {
             is_send_ended: false,
             broken: None,
             is_ignored: false,
+            is_queued: false,
+            is_answered: false,
             send_window,
             recv_window,
             unreturned: 0,

@@ -511,7 +511,7 @@ impl State {
             if self.send_window > WINDOW_MAX {
                 return fault(Reason::FLOW_CONTROL_ERROR, "a window above 2^31-1");
             }
-            self.wake_senders();
+            self.next_turn();
             return Ok(());
         }
         let Some(key) = self.streams.find(head.stream) else {
