@@ -4,6 +4,7 @@ mod ending;
 mod receive;
 #[cfg(test)]
 mod tests;
+mod turns;
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
@@ -19,10 +20,7 @@ use super::hpack::{Decoder, Encoder};
 use super::out::Out;
 use super::rate::Bucket;
 use super::stream::{Broken, Event, Stream, Streams, remember};
-use super::{
-    CLIENT_WINDOW_BYTES, NODE_WINDOW_BYTES, OUT_BYTES_MAX, RETURN_BYTES, Reason,
-    STREAM_WINDOW_BYTES,
-};
+use super::{CLIENT_WINDOW_BYTES, NODE_WINDOW_BYTES, RETURN_BYTES, Reason, STREAM_WINDOW_BYTES};
 use crate::Request;
 
 /// Streams at a time that a peer may open (`SETTINGS_MAX_CONCURRENT_STREAMS`).
@@ -326,64 +324,6 @@ impl State {
             }
         };
         self.send_fields(key, fields, true);
-    }
-
-    /// Ready with how many bytes of data the stream may send now, more than 0.
-    pub(super) fn poll_capacity(
-        &mut self,
-        cx: &Context<'_>,
-        key: usize,
-    ) -> Poll<Result<usize, Broken>> {
-        let (has_room, window) = (self.has_room(), self.send_window);
-        let Some(stream) = self.streams.get_mut(key) else {
-            return Poll::Ready(Err(Broken::Lost("the stream is gone")));
-        };
-        if let Some(broken) = stream.broken {
-            return Poll::Ready(Err(broken));
-        }
-        let capacity = stream.send_window.min(signed(self.frame_bytes));
-        if capacity > 0 {
-            let place = (key, stream.id);
-            let is_its_turn = self.turns.front().is_none_or(|first| *first == place);
-            if has_room && is_its_turn {
-                if std::mem::take(&mut stream.is_queued) {
-                    self.turns.pop_front();
-                }
-                return Poll::Ready(Ok(capacity.min(window) as usize));
-            }
-            if !std::mem::replace(&mut stream.is_queued, true) {
-                self.turns.push_back(place);
-            }
-        }
-        remember(&mut stream.send_waker, cx);
-        Poll::Pending
-    }
-
-    /// Whether the connection can take a frame more, whoever's.
-    fn has_room(&self) -> bool {
-        self.send_window > 0 && self.out.len() < OUT_BYTES_MAX
-    }
-
-    /// What moves while a stream waits for its turn: the connection's bytes. A stream that waits
-    /// for its own window sees nothing move.
-    pub(super) fn progress_of_others(&self, key: usize) -> u64 {
-        let is_queued = self.streams.get(key).is_some_and(|stream| stream.is_queued);
-        if is_queued { self.out.written } else { 0 }
-    }
-
-    /// Wakes the stream whose turn it is, if there is room for it.
-    pub(super) fn next_turn(&mut self) {
-        while self.has_room()
-            && let Some(&(key, id)) = self.turns.front()
-        {
-            let waits = |stream: &&mut Stream| {
-                stream.id == id && stream.is_queued && stream.broken.is_none()
-            };
-            if let Some(stream) = self.streams.get_mut(key).filter(waits) {
-                return stream.wake_send();
-            }
-            self.turns.pop_front();
-        }
     }
 
     /// Sends data within the capacity.

@@ -3,6 +3,7 @@
 mod attacks;
 mod pairs;
 mod rules;
+mod turns;
 
 use std::fmt::Write as _;
 use std::task::Waker;

@@ -282,6 +282,31 @@ fn a_refused_stream_goes_elsewhere() {
     });
 }
 
+/// RFC 9113 §8.7, with no other node to go to: a connection that takes no more is replaced.
+#[test]
+fn a_refused_stream_goes_to_a_fresh_connection() {
+    run(async |house| {
+        let (listener, addr) = listener().await;
+        tokio::task::spawn_local(async move {
+            loop {
+                let mut wire = Wire::accept(&listener, &[]).await;
+                tokio::task::spawn_local(async move {
+                    let first = wire.hear_of(Kind::Headers).await.stream;
+                    wire.say(&headers(first, OK, true)).await;
+                    let id = wire.hear_of(Kind::Headers).await.stream;
+                    let refused = Reason::REFUSED_STREAM.0.to_be_bytes();
+                    wire.say(&frame_of(Kind::RstStream, 0, id, &refused)).await;
+                    std::future::pending::<()>().await;
+                });
+            }
+        });
+        let sender = client(house.proxy(&[addr]), &h2::client::Builder::new()).await;
+        for _ in 0..2 {
+            assert_eq!(ask(&sender, Bytes::new(), None).await.unwrap().status, 200);
+        }
+    });
+}
+
 /// A node whose windows are closed gets the head, and the body once it opens them.
 #[test]
 fn a_node_with_closed_windows() {
