@@ -2,7 +2,7 @@
 //!
 //! One task drives a connection: it reads, takes frames apart and writes what has gathered. Streams
 //! live in the tasks of their requests, on the same thread, and reach the connection through a cell:
-//! no channel, no lock, no copy of a message between both. [`conn`] is the kernel, without I/O and
+//! no channel, no lock, no copy of a message between both. `conn` is the kernel, without I/O and
 //! without a clock; `drive` gives it both.
 
 pub(crate) mod client;
