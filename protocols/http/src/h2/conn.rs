@@ -445,9 +445,7 @@ impl State {
         stream.is_ignored = true;
         let unread = stream.unread();
         stream.clear();
-        if unread > 0 {
-            self.give_back_on_connection(unread);
-        }
+        self.give_back(key, unread);
     }
 
     /// Ends a stream early, if it has not ended.

@@ -330,3 +330,18 @@ fn large_heads_go_in_pieces() {
     }
     assert_eq!((server.keys.len(), server.malformed), (1, 0));
 }
+
+/// Content that nobody reads any more does not hold up its sender: the answer may take long.
+#[test]
+fn what_is_ignored_is_given_back() {
+    let mut server = Side::server();
+    server.hear(&headers(1, POST, false)).unwrap();
+    for _ in 0..STREAM_WINDOW_BYTES / 16_384 {
+        server.hear(&data(1, 16_384, false)).unwrap();
+    }
+    server.said();
+    server.with(|state| state.ignore(server.keys[0]));
+    let said = server.said();
+    let opened = said.iter().find(|s| s.kind == Kind::WindowUpdate && s.stream == 1);
+    assert_eq!(opened.map(|s| s.payload.clone()), Some(STREAM_WINDOW_BYTES.to_be_bytes().to_vec()));
+}
