@@ -166,31 +166,11 @@ impl Awaited {
 }
 
 /// Sends the rest of a request whose response has begun.
-async fn finish(mut upload: Pump, send: Send, timer: Timer, silence: Duration) {
-    let deadline = timer.deadline();
-    let mut moved = None;
-    let stopped = poll_fn(|cx| {
-        if let Poll::Ready(done) = upload.poll(cx, &send) {
-            return Poll::Ready(done);
-        }
-        if upload.waits_for() == Turn::Body {
-            moved = None;
-            deadline.disarm();
-            return send.poll_broken(cx).map(|_| Err(Stopped::Stream));
-        }
-        let progress = (upload.progress(&send), send.is_peer_done());
-        if moved.replace(progress) != Some(progress) {
-            // A node that has answered in full need not take the rest, and may not say so.
-            deadline.arm(if progress.1 { silence.min(ANSWERED_WAIT) } else { silence });
-        }
-        let expired = deadline.poll_expired(cx);
-        expired.map(|()| Err(Stopped::Stream))
-    })
-    .await;
-    match stopped {
-        Ok(()) => {}
-        Err(Stopped::Body(error)) => send.reset(reset_code(&error).map_or(Reason::CANCEL, Reason)),
-        Err(Stopped::Stream) => send.reset(Reason::CANCEL),
+async fn finish(upload: Pump, send: Send, timer: Timer, silence: Duration) {
+    // A node that has answered in full need not take the rest, and may not say so.
+    let silence = || if send.is_peer_done() { silence.min(ANSWERED_WAIT) } else { silence };
+    if let Err(Stopped::Body(error)) = upload.run(&send, &timer, silence).await {
+        send.reset(reset_code(&error).map_or(Reason::CANCEL, Reason));
     }
 }
 

@@ -1,12 +1,16 @@
 //! From a body to a stream, as far as the peer has room.
 
+use std::future::poll_fn;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use bytes::Bytes;
 use gwproxy_core::Error;
+use gwproxy_core::timer::Timer;
 use http_body::Body as _;
 
+use super::Reason;
 use super::handle::Send;
 use crate::body::Body;
 
@@ -60,6 +64,37 @@ impl Pump {
     /// The body, if none of it has gone.
     pub(super) fn untouched(self) -> Option<Body> {
         (self.moved == 0 && self.pending.is_empty()).then_some(self.body)
+    }
+
+    /// Sends all of the body. A peer that takes none of it for `silence`, which may change, is
+    /// given up: the stream is reset.
+    pub(super) async fn run(
+        mut self,
+        send: &Send,
+        timer: &Timer,
+        silence: impl Fn() -> Duration,
+    ) -> Result<(), Stopped> {
+        let mut deadline = None;
+        let mut seen = None;
+        poll_fn(|cx| {
+            if let Poll::Ready(done) = self.poll(cx, send) {
+                return Poll::Ready(done);
+            }
+            if self.waits_for == Turn::Body {
+                seen = None;
+                // Whoever waits for the body must hear when nobody wants it any more.
+                return send.poll_broken(cx).map(|_| Err(Stopped::Stream));
+            }
+            let deadline = deadline.get_or_insert_with(|| timer.deadline());
+            let now = (self.progress(send), silence());
+            if seen.replace(now) != Some(now) {
+                deadline.arm(now.1);
+            }
+            ready!(deadline.poll_expired(cx));
+            send.reset(Reason::CANCEL);
+            Poll::Ready(Err(Stopped::Stream))
+        })
+        .await
     }
 
     /// Ready when all of the body, and its end, is on its way.

@@ -6,7 +6,6 @@ use std::panic::AssertUnwindSafe;
 use std::pin::pin;
 use std::rc::Rc;
 use std::task::Poll;
-use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use futures_util::stream::FuturesUnordered;
@@ -19,7 +18,7 @@ use http::{HeaderValue, Method, StatusCode};
 use super::conn::{Accepted, Bounds, Conn, Role, State};
 use super::drive::{Driver, Patience};
 use super::handle::{Handle as Share, Recv, Send, StreamIo};
-use super::pump::{Pump, Stopped, Turn};
+use super::pump::{Pump, Stopped};
 use super::{Reason, reset_code};
 use crate::body::Body;
 use crate::h1::head::{Reject, is_authority};
@@ -181,38 +180,12 @@ impl<H: Handle> Exchange<H> {
             return;
         }
         let silence = self.settings.timeouts.body;
-        if let Err(Stopped::Body(error)) = self.deliver(Pump::new(body), silence).await {
+        let sent = Pump::new(body).run(&self.send, self.worker.timer(), || silence).await;
+        if let Err(Stopped::Body(error)) = sent {
             // The client must see that this is not all (RFC 9113 §8.1).
             let reason = reset_code(&error).map_or(Reason::INTERNAL_ERROR, Reason);
             self.send.reset(reason);
         }
-    }
-
-    /// Sends the body; a client that takes none of it for `silence` is given up.
-    async fn deliver(&self, mut pump: Pump, silence: Duration) -> Result<(), Stopped> {
-        let mut deadline = None;
-        let mut moved = None;
-        poll_fn(|cx| {
-            if let Poll::Ready(done) = pump.poll(cx, &self.send) {
-                return Poll::Ready(done);
-            }
-            if pump.waits_for() == Turn::Body {
-                moved = None;
-                // Whoever waits for the body must hear when nobody wants it any more.
-                return self.send.poll_broken(cx).map(|_| Err(Stopped::Stream));
-            }
-            let deadline = deadline.get_or_insert_with(|| self.worker.timer().deadline());
-            let progress = pump.progress(&self.send);
-            if moved.replace(progress) != Some(progress) {
-                deadline.arm(silence);
-            }
-            if deadline.poll_expired(cx).is_pending() {
-                return Poll::Pending;
-            }
-            self.send.reset(Reason::CANCEL);
-            Poll::Ready(Err(Stopped::Stream))
-        })
-        .await
     }
 }
 
