@@ -84,7 +84,9 @@ pub(super) struct ListenerFile {
     pub(super) name: Option<Spanned<Name>>,
     #[serde(default)]
     pub(super) protocol: ListenerProtocol,
-    pub(super) bind: Spanned<ListenAddr>,
+    /// Needed; that it is missing is told with all else that is wrong with the listener.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) bind: Option<Spanned<ListenAddr>>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) tls: Option<Spanned<TlsFile>>,
     #[serde(default, alias = "service_id", skip_serializing_if = "Option::is_none")]
@@ -225,8 +227,9 @@ pub(super) struct RouteFile {
     pub(super) timeout: Option<Span>,
     #[serde(default, alias = "limiter_config", skip_serializing_if = "Option::is_none")]
     pub(super) limiter: Option<LimitSettings>,
-    #[serde(alias = "service_id")]
-    pub(super) service: Spanned<Name>,
+    /// Needed, as a listener's `bind` is.
+    #[serde(default, alias = "service_id", skip_serializing_if = "Option::is_none")]
+    pub(super) service: Option<Spanned<Name>>,
 }
 
 /// Nodes that answer for the same thing.
@@ -236,6 +239,8 @@ pub(super) struct ServiceFile {
     pub(super) id: Spanned<Name>,
     #[serde(default = "http")]
     pub(super) protocol: Protocol,
+    /// Needed, as a listener's `bind` is; missing, it stands nowhere.
+    #[serde(default = "no_nodes")]
     pub(super) nodes: Spanned<Vec<Spanned<Short<NodeFile>>>>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) load_balancer: Option<Short<LoadBalancerFile>>,
@@ -352,6 +357,10 @@ fn is_yes(value: &bool) -> bool {
 
 fn is_default<T: Default + PartialEq>(value: &T) -> bool {
     *value == T::default()
+}
+
+fn no_nodes() -> Spanned<Vec<Spanned<Short<NodeFile>>>> {
+    Vec::new().into()
 }
 
 fn http() -> Protocol {

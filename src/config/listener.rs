@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use gwproxy_core::tls::ServerSettings;
 
-use super::check::{Check, readable};
+use super::check::{Check, readable_ca, readable_pair};
 use super::de::Spanned;
 use super::file::{
     CertificateFile, ForwardFile, ListenerFile, ListenerProtocol, ListenerTimeoutsFile, TlsFile,
@@ -36,7 +36,7 @@ impl Check<'_> {
         let action = self.action(&file, protocol, place, services, routed);
         Some(Listener {
             name,
-            bind: file.bind.value,
+            bind: file.bind?.value,
             protocol,
             action: action?,
             tls,
@@ -77,13 +77,16 @@ impl Check<'_> {
                 let sentence = format!(
                     "a {protocol} listener cannot be a forward proxy; `forward` is for http and ws"
                 );
-                let place = file.forward.as_ref().map_or(place, |forward| forward.place);
-                self.tell(Code::WrongProtocol, place, sentence);
+                let at = file.forward.as_ref().map_or(place, |forward| forward.place);
+                self.tell_of_keys((place, &["protocol"]), Code::WrongProtocol, at, sentence);
                 None
             }
             (Some(forward), None) => {
-                if let Err(sentence) = forward.check(&file.bind.value) {
-                    self.tell_if_whole(place, Code::Unsafe, file.bind.place, sentence);
+                if let Some(bind) = &file.bind
+                    && let Err(sentence) = forward.check(&bind.value)
+                {
+                    let keys = (place, &["forward"][..]);
+                    self.tell_of_keys(keys, Code::Unsafe, bind.place, sentence);
                 }
                 Some(Action::Forward(Box::new(forward)))
             }
@@ -95,21 +98,24 @@ impl Check<'_> {
                         "this {protocol} listener cannot lead to `{}`, which speaks {}",
                         service.id, service.protocol
                     );
-                    self.tell(Code::WrongProtocol, name.place, sentence);
+                    let keys = (place, &["protocol"][..]);
+                    self.tell_of_keys(keys, Code::WrongProtocol, name.place, sentence);
                 }
                 Some(Action::Serve(id))
             }
             (None, None) if protocol == Protocol::Tcp => {
                 let sentence =
                     "a tcp listener needs `service`: TCP has no host or path to route by";
-                self.tell_if_whole(place, Code::MissingKey, place, sentence);
+                let keys = (place, &["service", "forward"][..]);
+                self.tell_of_keys(keys, Code::MissingKey, place, sentence);
                 None
             }
             (None, None) => {
                 if !routed && self.found.damage.spares_all("routes") {
                     let sentence = "this listener leads nowhere: give it a `service`, or add \
                                     `routes`, or make it a forward proxy with `forward: {}`";
-                    self.tell_if_whole(place, Code::MissingKey, place, sentence);
+                    let keys = (place, &["protocol", "service", "forward"][..]);
+                    self.tell_of_keys(keys, Code::MissingKey, place, sentence);
                 }
                 Some(Action::Route)
             }
@@ -125,19 +131,18 @@ impl Check<'_> {
         if !file.dev && file.certificates.is_empty() {
             let sentence = "TLS needs a certificate: `certificates: [{cert: FILE, key: FILE}]`, or \
                             `dev: true` for development";
-            self.tell_if_whole(element, Code::MissingKey, *place, sentence);
+            self.tell_of_keys((element, &["tls"]), Code::MissingKey, *place, sentence);
         }
         if let (Some(auth), None) = (&file.client_auth, &file.client_ca) {
             let sentence = "`client_auth` needs `client_ca`, the file of the authorities that \
                             sign client certificates";
-            self.tell_if_whole(element, Code::MissingKey, auth.place, sentence);
+            self.tell_of_keys((element, &["tls"]), Code::MissingKey, auth.place, sentence);
         }
         for pair in &file.certificates {
-            readable(&pair.cert.value, pair.cert.place, self.found);
-            readable(&pair.key.value, pair.key.place, self.found);
+            readable_pair(pair, self.found);
         }
         if let Some(ca) = &file.client_ca {
-            readable(&ca.value, ca.place, self.found);
+            readable_ca(ca, ServerSettings::check_client_ca, self.found);
         }
         TlsFront {
             dev: file.dev,

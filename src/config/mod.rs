@@ -91,4 +91,4 @@ pub fn read(text: &str, name: &str, env: &dyn Fn(&str) -> Option<String>) -> Res
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

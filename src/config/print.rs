@@ -90,7 +90,7 @@ fn listener(one: &Listener, plan: &Plan) -> Result<ListenerFile, String> {
             Protocol::Tcp => ListenerProtocol::Tcp,
             Protocol::Ws => ListenerProtocol::Ws,
         },
-        bind: one.bind.clone().into(),
+        bind: Some(one.bind.clone().into()),
         tls: one.tls.as_ref().map(tls).map(Spanned::from),
         service,
         forward,
@@ -182,7 +182,7 @@ fn route(one: &Route, plan: &Plan) -> Result<RouteFile, String> {
         enabled: true,
         timeout: one.timeout.map(span).transpose()?,
         limiter: one.limiter.clone(),
-        service: Name::known(&plan.service(one.service).id).into(),
+        service: Some(Name::known(&plan.service(one.service).id).into()),
     })
 }
 
