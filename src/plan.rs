@@ -4,6 +4,7 @@
 //! a one-liner and the file it prints behave the same. Only `assemble` turns a plan into sockets.
 
 mod forward;
+pub mod meaning;
 mod route;
 mod service;
 mod tls;

@@ -138,7 +138,7 @@ pub(super) struct FrontFlags {
     #[arg(long, value_name = "N", env = "GWPROXY_MAX_CONNECTIONS", hide_env = true,
         value_parser = count)]
     pub(super) max_connections: Option<NonZeroUsize>,
-    /// Close tunnels, WebSockets, streams and TCP connections on which nothing moved for so long
+    /// Close tunnels, WebSockets and TCP connections on which nothing moved for so long
     /// [default: 5m]
     #[arg(long, value_name = "TIME", env = "GWPROXY_IDLE_TIMEOUT", hide_env = true)]
     pub(super) idle_timeout: Option<Span>,
@@ -339,6 +339,17 @@ impl NodeFlags {
         Ok(settings)
     }
 
+    /// The first flag given that is about TLS to nodes.
+    pub(super) fn first_of_tls(&self) -> Option<&'static str> {
+        [
+            (self.upstream_ca.is_some(), "--upstream-ca"),
+            (self.upstream_server_name.is_some(), "--upstream-server-name"),
+            (self.upstream_danger_skip_verify, "--upstream-danger-skip-verify"),
+        ]
+        .into_iter()
+        .find_map(|(given, flag)| given.then_some(flag))
+    }
+
     /// The first flag given, which a forward proxy has no use for.
     pub(super) fn first_given(&self) -> Option<&'static str> {
         [
@@ -346,12 +357,10 @@ impl NodeFlags {
             (self.breaker.is_some(), "--breaker"),
             (self.health.is_some(), "--health"),
             (self.upstream_host.is_some(), "--upstream-host"),
-            (self.upstream_ca.is_some(), "--upstream-ca"),
-            (self.upstream_server_name.is_some(), "--upstream-server-name"),
-            (self.upstream_danger_skip_verify, "--upstream-danger-skip-verify"),
         ]
         .into_iter()
         .find_map(|(given, flag)| given.then_some(flag))
+        .or_else(|| self.first_of_tls())
     }
 }
 

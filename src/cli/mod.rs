@@ -8,6 +8,7 @@ mod flags;
 mod forward;
 mod hash;
 mod hints;
+mod meaning;
 mod proxy;
 mod target;
 mod tools;
@@ -113,12 +114,13 @@ pub fn parse(
     stdin: &mut dyn Read,
 ) -> Invocation {
     let arguments: Vec<OsString> = arguments.into_iter().map(Into::into).collect();
-    let mut grammar = Cli::command();
-    let parsed = grammar
-        .try_get_matches_from_mut(&arguments)
-        .and_then(|mut matches| Cli::from_arg_matches_mut(&mut matches));
-    let command = match parsed {
-        Ok(cli) => cli.command,
+    let mut grammar = meaning::hide(Cli::command());
+    let parsed = grammar.try_get_matches_from_mut(&arguments).and_then(|mut matches| {
+        let meant = meaning::check(&grammar, &matches);
+        Cli::from_arg_matches_mut(&mut matches).map(|cli| (cli.command, meant))
+    });
+    let (command, meant) = match parsed {
+        Ok(parsed) => parsed,
         Err(mut error) => {
             if error.use_stderr() {
                 hints::put_into(&mut error, &mut grammar, &arguments);
@@ -133,7 +135,7 @@ pub fn parse(
         }
     };
     let name = command.name();
-    let invocation = match command {
+    let invocation = meant.and_then(|()| match command {
         Command::Http(args) => args.invocation(),
         Command::Ws(args) => args.invocation(),
         Command::Tcp(args) => args.invocation(),
@@ -143,7 +145,7 @@ pub fn parse(
         Command::Echo(args) => args.invocation(),
         Command::Cert(args) => Ok(args.invocation()),
         Command::HashPassword(args) => Ok(args.invocation(stdin)),
-    };
+    });
     invocation.unwrap_or_else(|Wrong(sentence)| {
         let sentence = hints::behind(sentence, &mut grammar, &arguments);
         let error = match grammar.find_subcommand_mut(name) {

@@ -112,10 +112,8 @@ fn print_config_means_the_same_plan() {
 const ANY_PROXY: &[&[&str]] = &[
     &["", "-l :8443", "-l [::1]:0", "-l unix:/run/a,b.sock"],
     &["", "--tls-dev"],
-    &["", "--limit 5/s", "--limit 7/500ms,burst=3,by=cookie:sid", "--limit 1/d,by=global"],
     &["", "--max-connections 1"],
-    &["", "--idle-timeout 0s", "--idle-timeout 1h1ms"],
-    &["", "--timeout 250us", "--connect-timeout 1d"],
+    &["", "--connect-timeout 1d"],
     &["", "--workers 1", "--workers 1024"],
     &["", "--grace 0s", "--log off", "--log trace"],
     &[
@@ -126,19 +124,30 @@ const ANY_PROXY: &[&[&str]] = &[
         "--access-log #:'\"{é",
     ],
     &["", "--admin unix:/run/admin.sock", "--admin :0"],
-    &["", "--trusted-proxy ::1,10.1.2.3/8", "--trusted-hops 255"],
 ];
 
-const HTTP: &[&[&str]] =
-    &[&["", "--underscores keep", "--underscores refuse"], &["", "--preserve-case"]];
+/// Where there are requests.
+const REQUESTS: &[&[&str]] =
+    &[&["", "--timeout 250us"], &["", "--trusted-proxy ::1,10.1.2.3/8", "--trusted-hops 255"]];
+
+/// Where there are tunnels.
+const TUNNELS: &[&[&str]] = &[&["", "--idle-timeout 0s", "--idle-timeout 1h1ms"]];
+
+/// Where limits can count by what is in a request, and nodes see a host.
+const HOSTS: &[&[&str]] = &[
+    &["", "--limit 5/s", "--limit 7/500ms,burst=3,by=cookie:sid", "--limit 1/d,by=global"],
+    &["", "--upstream-host node", "--upstream-host [::1]:80", "--upstream-host Preserve.example"],
+];
+
+const HTTP: &[&[&str]] = &[&["", "--preserve-case"]];
+
+const UNDERSCORES: &[&[&str]] = &[&["", "--underscores keep", "--underscores refuse"]];
 
 const WITH_NODES: &[&[&str]] = &[
     &["--to a:1", "--to a:1=0 --to [::1]:2=65535", "--to unix:/run/x.sock,b.example:2=3"],
     &["", "--balance round_robin", "--balance least-connections", "--balance random"],
     &["", "--breaker 50%", "--breaker 0.01%,consecutive=1,window=1s,min=1,open=1s"],
     &["", "--health tcp,interval=1s", "--health tcp"],
-    &["", "--upstream-host node", "--upstream-host [::1]:80", "--upstream-host Preserve.example"],
-    &["", "--upstream-danger-skip-verify", "--upstream-server-name ::1"],
 ];
 
 const FORWARD: &[&[&str]] = &[
@@ -157,12 +166,12 @@ fn command_line() -> impl Strategy<Value = String> {
     let picks = proptest::collection::vec(any::<proptest::sample::Index>(), 32);
     (0_usize..6, picks).prop_map(|(kind, picks)| {
         let (command, tables): (_, &[&[&[&str]]]) = match kind {
-            0 => ("http", &[ANY_PROXY, WITH_NODES, HTTP]),
-            1 => ("ws", &[ANY_PROXY, WITH_NODES, WEBSOCKET]),
-            2 => ("tcp", &[ANY_PROXY, WITH_NODES]),
-            3 => ("grpc", &[ANY_PROXY, WITH_NODES]),
-            4 => ("http", &[ANY_PROXY, FORWARD, HTTP]),
-            _ => ("ws", &[ANY_PROXY, FORWARD, WEBSOCKET]),
+            0 => ("http", &[ANY_PROXY, WITH_NODES, TUNNELS, REQUESTS, HOSTS, HTTP, UNDERSCORES]),
+            1 => ("ws", &[ANY_PROXY, WITH_NODES, TUNNELS, REQUESTS, HOSTS, WEBSOCKET]),
+            2 => ("tcp", &[ANY_PROXY, WITH_NODES, TUNNELS]),
+            3 => ("grpc", &[ANY_PROXY, WITH_NODES, REQUESTS, HOSTS]),
+            4 => ("http", &[ANY_PROXY, FORWARD, TUNNELS, REQUESTS, HTTP]),
+            _ => ("ws", &[ANY_PROXY, FORWARD, TUNNELS, REQUESTS, WEBSOCKET]),
         };
         let flags = tables.iter().copied().flatten().zip(&picks).map(|(all, pick)| *pick.get(all));
         let line = std::iter::once(command).chain(flags).collect::<Vec<_>>().join(" ");
@@ -204,6 +213,71 @@ fn print_config_keeps_certificates() {
         let yaml = done(&format!("{line} --print-config")).stdout;
         let again = config::read(&yaml, "printed.yaml", &|_| None);
         assert_eq!(plan(&line), again.unwrap_or_else(|report| panic!("{report}\n{yaml}")));
+    }
+}
+
+/// What means nothing is refused with a sentence, whether typed or from the environment, and help
+/// does not offer it; what means something is taken.
+#[test]
+fn a_flag_that_means_nothing_is_refused() {
+    for (line, says) in [
+        (
+            "tcp --to a:1 --upstream-host node",
+            "--upstream-host means nothing for tcp: TCP has no Host",
+        ),
+        ("tcp --to a:1 --timeout 5s", "--timeout means nothing for tcp: TCP has no requests"),
+        (
+            "tcp --to a:1 --trusted-proxy ::1",
+            "--trusted-proxy means nothing for tcp: TCP has no X-F",
+        ),
+        ("tcp --to a:1 --trusted-hops 0", "--trusted-hops means nothing for tcp"),
+        ("tcp --to a:1 --limit 5/s,by=header:x", "--limit: `by=header:x` means nothing for tcp"),
+        ("grpc --to a:1 --idle-timeout 5m", "--idle-timeout means nothing for grpc"),
+        ("http --forward --underscores keep", "--underscores means nothing for a forward proxy"),
+        ("http --to a:1 --upstream-ca a.pem", "--upstream-ca is about TLS to nodes, and none"),
+        ("ws --to a:1 --upstream-server-name b", "theirs begin with `wss://` or `https://`"),
+        ("tcp --to a:1 --upstream-danger-skip-verify", "theirs begin with `tls://`"),
+        ("http --to a:1 --health tcp,status=204", "are for a check by a request"),
+    ] {
+        let sentence = refused(line);
+        assert!(sentence.contains(says), "{line}: {sentence}");
+    }
+    for line in [
+        "tcp --to tls://a:1 --upstream-danger-skip-verify --upstream-server-name ::1",
+        "tcp --to a:1 --limit 5/s,by=global --idle-timeout 5m --health /healthz,status=204",
+        "ws --to wss://a --timeout 5s --trusted-hops 1 --upstream-host node",
+        "http --forward --trusted-hops 1 --timeout 5s",
+    ] {
+        plan(line);
+    }
+    for (command, absent, present) in [
+        ("tcp", &["--upstream-host", "--timeout", "--trusted-"][..], "--idle-timeout"),
+        ("grpc", &["--idle-timeout"], "--trusted-proxy"),
+        ("http", &[], "--underscores"),
+    ] {
+        let help = done(&format!("{command} --help")).stdout;
+        assert!(help.contains(present), "{help}");
+        for flag in absent {
+            assert!(!help.contains(&format!(" {flag}")), "{command} offers {flag}:\n{help}");
+        }
+    }
+}
+
+/// Every flag of the table is a flag, every key a key.
+#[test]
+fn the_table_of_meanings_names_what_exists() {
+    use crate::plan::meaning::SETTINGS;
+    let grammar = Cli::command();
+    let all = include_str!("../../tests/config/valid/every-key.yaml");
+    assert!(SETTINGS.len() > 10);
+    for setting in SETTINGS {
+        if let Some(flag) = setting.flag {
+            let mut flags = grammar.get_subcommands().flat_map(clap::Command::get_arguments);
+            assert!(flags.any(|arg| arg.get_long() == Some(flag)), "{flag}");
+        }
+        for key in setting.key.iter().flat_map(|(_, path)| path.iter()) {
+            assert!(all.contains(&format!("{key}:")), "{key}");
+        }
     }
 }
 

@@ -96,7 +96,7 @@ pub(super) struct ListenerFile {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) max_connections: Option<NonZeroUsize>,
     #[serde(default, alias = "limiter_config", skip_serializing_if = "Option::is_none")]
-    pub(super) limiter: Option<LimitSettings>,
+    pub(super) limiter: Option<Spanned<LimitSettings>>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) timeouts: Option<ListenerTimeoutsFile>,
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
@@ -106,7 +106,7 @@ pub(super) struct ListenerFile {
     #[serde(default, skip_serializing_if = "is_default")]
     pub(super) underscores: Ambiguous,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(super) half_close: Option<Spanned<HalfClose>>,
+    pub(super) half_close: Option<HalfClose>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) websocket: Option<WebSocketFile>,
 }
@@ -249,7 +249,7 @@ pub(super) struct ServiceFile {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) breaker: Option<BreakerSettings>,
     #[serde(default, alias = "limiter_config", skip_serializing_if = "Option::is_none")]
-    pub(super) limiter: Option<LimitSettings>,
+    pub(super) limiter: Option<Spanned<LimitSettings>>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) timeouts: Option<UpstreamTimeoutsFile>,
     #[serde(default, skip_serializing_if = "is_default")]

@@ -12,6 +12,7 @@ use super::file::{
     WebSocketFile,
 };
 use super::report::{Code, Place};
+use crate::plan::meaning;
 use crate::plan::{
     Action, Forward, Listener, ListenerTimeouts, Ports, Protocol, Service, TlsFront,
     UpstreamTimeouts, WebSocket,
@@ -28,10 +29,10 @@ impl Check<'_> {
     ) -> Option<Listener> {
         let protocol = protocol_of(file.protocol);
         let tls = file.tls.as_ref().map(|tls| self.tls(tls, place));
-        if let (Some(half_close), Protocol::Tcp) = (&file.half_close, protocol) {
-            let sentence = "`half_close` is for http, ws and grpc: a tcp listener always passes a \
-                            half-close on";
-            self.tell(Code::WrongProtocol, half_close.place, sentence);
+        if let Some(limiter) = &file.limiter
+            && let Err(sentence) = meaning::check_limit(&limiter.value, protocol)
+        {
+            self.tell(Code::WrongProtocol, limiter.place, sentence);
         }
         let action = self.action(&file, protocol, place, services, routed);
         Some(Listener {
@@ -43,9 +44,9 @@ impl Check<'_> {
             max_connections: file
                 .max_connections
                 .map_or(Listener::MAX_CONNECTIONS, std::num::NonZero::get),
-            limiter: file.limiter,
+            limiter: file.limiter.map(|limiter| limiter.value),
             timeouts: listener_timeouts(&file.timeouts.unwrap_or_default()),
-            half_close: file.half_close.map(|spanned| spanned.value).unwrap_or_default(),
+            half_close: file.half_close.unwrap_or_default(),
             preserve_case: file.preserve_case,
             encoded_slash: file.encoded_slash,
             underscores: file.underscores,

@@ -8,6 +8,7 @@
 //! Each step tells all it finds wrong and goes on with the rest. Nothing here opens a socket;
 //! files that the configuration names are opened to see whether they can be, and closed.
 
+mod applies;
 mod check;
 mod de;
 mod expand;
@@ -81,7 +82,9 @@ fn cannot_read(name: &str, why: &str) -> Report {
 pub fn read(text: &str, name: &str, env: &dyn Fn(&str) -> Option<String>) -> Result<Plan, Report> {
     // A byte order mark is what some editors put first; it says nothing.
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
-    let (tree, told) = yaml::read(text, env).map_err(|one| Report::new(name, text, vec![one]))?;
+    let (tree, mut told) =
+        yaml::read(text, env).map_err(|one| Report::new(name, text, vec![one]))?;
+    applies::check(&tree, &mut told);
     let (file, mut found) = de::read_all(tree, told);
     let plan = file.map(|file| check::check(file, &mut found));
     match plan {

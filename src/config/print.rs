@@ -96,11 +96,11 @@ fn listener(one: &Listener, plan: &Plan) -> Result<ListenerFile, String> {
         forward,
         max_connections: different(one.max_connections, &Listener::MAX_CONNECTIONS)
             .and_then(std::num::NonZero::new),
-        limiter: one.limiter.clone(),
+        limiter: one.limiter.clone().map(Spanned::from),
         timeouts: different(&one.timeouts, &&ListenerTimeouts::default())
             .map(listener_timeouts)
             .transpose()?,
-        half_close: different(one.half_close, &HalfClose::default()).map(Spanned::from),
+        half_close: different(one.half_close, &HalfClose::default()),
         preserve_case: one.preserve_case,
         encoded_slash: one.encoded_slash,
         underscores: one.underscores,
@@ -197,7 +197,7 @@ fn service(one: &Service) -> Result<ServiceFile, String> {
             .map(|algorithm| Short(LoadBalancerFile { algorithm, health_check: None })),
         health_check: one.health_check.clone().map(Spanned::from),
         breaker: one.breaker.clone(),
-        limiter: one.limiter.clone(),
+        limiter: one.limiter.clone().map(Spanned::from),
         timeouts: upstream_timeouts(&one.timeouts)?,
         grpc: one.grpc,
         tls: different(one.tls.clone(), &ClientSettings::default())

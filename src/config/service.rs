@@ -10,6 +10,7 @@ use super::de::{Found, Spanned};
 use super::file::{ClientTlsFile, NodeFile, ServiceFile, UpstreamTimeoutsFile};
 use super::report::{Code, Diagnostic, Place};
 use super::short::Short;
+use crate::plan::meaning;
 use crate::plan::{Node, Protocol, Service, Target, UpstreamTimeouts};
 
 /// Makes the service, telling what is wrong with it on the way.
@@ -34,6 +35,12 @@ pub(super) fn lower(file: Spanned<ServiceFile>, found: &mut Found) -> Service {
         };
         found.diagnostics.push(one);
     }
+    if let (Some(limiter), Some(protocol)) = (&file.limiter, spoken)
+        && let Err(sentence) = meaning::check_limit(&limiter.value, protocol)
+    {
+        found.diagnostics.push(Diagnostic::new(Code::WrongProtocol, limiter.place, sentence));
+    }
+    let tls_place = file.tls.as_ref().map(|tls| tls.place);
     let tls = file.tls.map(|tls| client_tls(&tls, found)).unwrap_or_default();
     let (algorithm, checked) = match file.load_balancer {
         Some(Short(balancer)) => (balancer.algorithm, balancer.health_check),
@@ -50,7 +57,7 @@ pub(super) fn lower(file: Spanned<ServiceFile>, found: &mut Found) -> Service {
         load_balancer: algorithm,
         health_check: file.health_check.or(checked).map(|check| check.value),
         breaker: file.breaker,
-        limiter: file.limiter,
+        limiter: file.limiter.map(|limiter| limiter.value),
         timeouts: timeouts(file.timeouts),
         grpc: file.grpc,
         tls,
@@ -62,6 +69,13 @@ pub(super) fn lower(file: Spanned<ServiceFile>, found: &mut Found) -> Service {
     };
     if let (Err(sentence), true) = (service.check(), known) {
         found.diagnostics.push(Diagnostic::new(Code::Empty, nodes_place, sentence));
+    }
+    // A node that could not be read may be the one with TLS.
+    if let (Some(place), Err(sentence)) = (tls_place, service.check_tls())
+        && known
+        && service.nodes.len() == listed
+    {
+        found.diagnostics.push(Diagnostic::new(Code::Conflict, place, format!("`tls` {sentence}")));
     }
     service
 }

@@ -184,6 +184,26 @@ impl Service {
     }
 }
 
+impl Service {
+    /// Refuses settings of TLS to nodes where no node has TLS.
+    ///
+    /// # Errors
+    /// What follows the name of the setting: what it is for, and which nodes have it.
+    pub fn check_tls(&self) -> Result<(), String> {
+        let is_tls = |node: &Node| match &node.target {
+            Target::Remote { scheme, .. } => scheme.is_tls(),
+            Target::Echo(_) => false,
+        };
+        if self.nodes.is_empty() || self.nodes.iter().any(is_tls) {
+            return Ok(());
+        }
+        let schemes = Scheme::of(self.protocol).iter().filter(|scheme| scheme.is_tls());
+        let schemes: Vec<_> = schemes.map(|scheme| format!("`{scheme}://`")).collect();
+        let schemes = schemes.join(" or ");
+        Err(format!("is about TLS to nodes, and none of these has it: theirs begin with {schemes}"))
+    }
+}
+
 impl ServiceId {
     /// The place in [`super::Plan::services`].
     pub fn index(self) -> usize {

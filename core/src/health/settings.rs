@@ -70,6 +70,16 @@ impl HealthSettings {
         }
     }
 
+    /// Refuses what is about requests where none is sent.
+    fn whole(self) -> Result<Self, String> {
+        if self.path.is_none() && !(is_get(&self.method) && self.expected_status.is_empty()) {
+            return Err("a method and statuses are for a check by a request: give it a path as \
+                        `/healthz`, or take them out"
+                .into());
+        }
+        Ok(self)
+    }
+
     fn read(text: &str) -> Result<Self, String> {
         let known = ["interval", "timeout", "rise", "fall", "method", "status"];
         let (what, pairs) = options::split(text, &known)?;
@@ -85,7 +95,7 @@ impl HealthSettings {
                 _ => settings.expected_status = vec![parse_status(value)?],
             }
         }
-        Ok(settings)
+        settings.whole()
     }
 }
 
@@ -134,7 +144,11 @@ fn is_get(method: &str) -> bool {
     method == "GET"
 }
 
-options::serde_text_or_map!(HealthSettings, "a health check as `/healthz`, or `tcp`");
+options::serde_text_or_map!(
+    HealthSettings,
+    "a health check as `/healthz`, or `tcp`",
+    HealthSettings::whole
+);
 
 impl FromStr for HealthSettings {
     type Err = HealthError;
