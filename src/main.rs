@@ -12,9 +12,9 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
     match cli::parse(std::env::args_os(), &mut std::io::stdin()) {
-        Invocation::Serve(plan) => {
+        Invocation::Serve(plan, source) => {
             logging::start(plan.log);
-            process::run(&plan)
+            process::run(&plan, &source)
         }
         Invocation::Echo(echo) => {
             logging::start(echo.log);

@@ -77,6 +77,15 @@ pub struct Plan {
     pub trusted_proxies: Trusted,
 }
 
+/// Where the addresses of a plan were written, for sentences about them.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Source {
+    /// The file with the listeners; none: flags.
+    pub file: Option<String>,
+    /// Whether the file has the admin address as well.
+    pub admin_in_file: bool,
+}
+
 /// One address that is listened on.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Listener {
@@ -217,6 +226,21 @@ pub enum LogLevel {
 /// One worker per core this process may use, at least 1.
 pub fn default_workers() -> usize {
     std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
+}
+
+impl Source {
+    /// What holds the address of a listener.
+    pub fn listen(&self, listener: &str) -> String {
+        match &self.file {
+            Some(file) => format!("`bind` of the listener `{listener}` in {file}"),
+            None => "`--listen`".to_owned(),
+        }
+    }
+
+    /// What holds the admin address.
+    pub const fn admin(&self) -> &'static str {
+        if self.admin_in_file { "`admin` in the file" } else { "`--admin`" }
+    }
 }
 
 impl Listener {

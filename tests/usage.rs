@@ -199,8 +199,6 @@ fn b_3_print_config_is_a_file_that_runs() {
         "40%,min=7",
         "--health",
         "tcp,interval=3s",
-        "--timeout",
-        "3s",
         "--connect-timeout",
         "300ms",
         "--max-connections",
@@ -211,15 +209,10 @@ fn b_3_print_config_is_a_file_that_runs() {
         "off",
         "--grace",
         "4s",
-        "--idle-timeout",
-        "9s",
-        "--trusted-proxy",
-        "10.0.0.0/8",
         "--log",
         "warn",
         "--admin",
         "127.0.0.1:0",
-        "--upstream-danger-skip-verify",
     ];
     let dir = tempfile::tempdir().expect("a directory");
     let mut commands = Vec::new();
@@ -227,11 +220,20 @@ fn b_3_print_config_is_a_file_that_runs() {
         let plain: Vec<&str> = [&[protocol][..], &node[..]].concat();
         let full: Vec<&str> = [&[protocol], &node[..], &shared[..], &pair[..]].concat();
         commands.extend([plain, full]);
+        // What means something for some of them only.
+        if protocol != "tcp" {
+            let requests = ["--timeout", "3s", "--trusted-proxy", "10.0.0.0/8"];
+            commands.push([&[protocol], &node[..], &requests[..]].concat());
+        }
+        if protocol != "grpc" {
+            commands.push([&[protocol], &node[..], &["--idle-timeout", "9s"]].concat());
+        }
     }
     for protocol in ["http", "ws"] {
         let forward = [protocol, "--forward", "--listen", "127.0.0.1:0", "--allow", "*.test"];
         commands.push(forward.to_vec());
     }
+    commands.push(vec!["http", "--to", "https://127.0.0.1:9", "--upstream-danger-skip-verify"]);
     commands.push(vec!["ws", "--to", "ws://127.0.0.1:9", "--ping", "7s", "--max-message", "1MiB"]);
     for (number, command) in commands.iter().enumerate() {
         let mut printing = command.clone();

@@ -12,7 +12,7 @@ use gwproxy_core::units::counted;
 use super::flags::ProcessFlags;
 use super::{EXIT_USAGE, Invocation, Output, proxy};
 use crate::config;
-use crate::plan::Plan;
+use crate::plan::{Plan, Source};
 
 /// Run what a configuration file says
 #[derive(Debug, Args)]
@@ -81,8 +81,12 @@ impl RunArgs {
             }
         };
         let print = self.process.print_config;
+        let source = Source {
+            admin_in_file: plan.admin.is_some() && !self.process.has_admin(),
+            file: Some(name(&self.file)),
+        };
         self.process.apply(&mut plan);
-        if print { proxy::printed(&plan) } else { Invocation::Serve(Box::new(plan)) }
+        if print { proxy::printed(&plan) } else { Invocation::Serve(Box::new(plan), source) }
     }
 }
 
@@ -100,11 +104,11 @@ impl CheckArgs {
 }
 
 fn load(file: &Path, stdin: &mut dyn Read) -> Result<Plan, config::Report> {
-    if file == Path::new("-") {
-        config::load_from(stdin, "standard input")
-    } else {
-        config::load(file)
-    }
+    if file == Path::new("-") { config::load_from(stdin, &name(file)) } else { config::load(file) }
+}
+
+fn name(file: &Path) -> String {
+    if file == Path::new("-") { "standard input".to_owned() } else { file.display().to_string() }
 }
 
 fn count(plan: &Plan) -> String {

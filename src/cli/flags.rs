@@ -45,7 +45,7 @@ pub(super) struct ProcessFlags {
     #[arg(long, value_name = "ADDR", env = "GWPROXY_ADMIN", hide_env = true)]
     admin: Option<ListenAddr>,
     /// How long what is open may finish after the first SIGTERM, silent tunnels and TCP connections
-    /// too; if something is cut off then, the exit code is 1 [default: 30s]
+    /// too; a second signal ends it at once; if something is cut off, the exit code is 1 [default: 30s]
     #[arg(long, value_name = "TIME", env = "GWPROXY_GRACE", hide_env = true)]
     grace: Option<Span>,
     /// Networks whose X-Forwarded-* and Forwarded are believed (repeat or use commas)
@@ -250,6 +250,11 @@ fn level_parser() -> impl TypedValueParser<Value = LogLevel> {
 }
 
 impl ProcessFlags {
+    /// Whether the admin address was given.
+    pub(super) fn has_admin(&self) -> bool {
+        self.admin.is_some()
+    }
+
     /// Puts what was given over what the plan has.
     pub(super) fn apply(self, plan: &mut Plan) {
         fn put<T>(place: &mut T, given: Option<T>) {

@@ -19,7 +19,7 @@ use std::io::Read;
 use clap::error::ErrorKind;
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
-use crate::plan::{EchoKind, Plan};
+use crate::plan::{EchoKind, Plan, Source};
 
 pub use tools::Echo;
 
@@ -48,7 +48,7 @@ pub enum Invocation {
     /// Say this, and then what this echo server can be asked for.
     EchoHelp(EchoKind, Output),
     /// Run this.
-    Serve(Box<Plan>),
+    Serve(Box<Plan>, Source),
 }
 
 /// What is left to say, and how the process ends.
@@ -88,7 +88,8 @@ Times are written as 500ms, 5s or 1m30s, sizes as 64KiB or 10MB, addresses to li
 127.0.0.1:8080, [::1]:8080 or unix:/path. Lists take commas, or the flag again.
 
 Every flag can be given in the environment: --max-connections as GWPROXY_MAX_CONNECTIONS, and so
-on; what is typed wins. Exit codes: 0 done, 1 failed at run time, 2 wrong usage or configuration.";
+on; what is typed wins. Exit codes: 0 done, 1 failed at run time or cut somebody off at its end,
+2 wrong usage or configuration.";
 
 #[derive(Debug, Subcommand)]
 enum Command {

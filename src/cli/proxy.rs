@@ -18,7 +18,7 @@ use crate::config;
 use crate::plan::meaning;
 use crate::plan::{
     AccessLog, Action, Ambiguous, GRACE, GrpcSettings, HalfClose, Listener, ListenerTimeouts,
-    LogLevel, Plan, Protocol, Service, ServiceId, Trusted, WebSocket, default_workers,
+    LogLevel, Plan, Protocol, Service, ServiceId, Source, Trusted, WebSocket, default_workers,
 };
 
 /// Proxy HTTP: HTTP/1.1 and HTTP/2, with WebSocket and gRPC passing through
@@ -258,7 +258,11 @@ impl SharedArgs {
     ) -> Result<Invocation, Wrong> {
         let print = self.process.print_config;
         let plan = self.plan(protocol, to, forward, own)?;
-        Ok(if print { printed(&plan) } else { Invocation::Serve(Box::new(plan)) })
+        Ok(if print {
+            printed(&plan)
+        } else {
+            Invocation::Serve(Box::new(plan), Source::default())
+        })
     }
 
     fn plan(

@@ -22,7 +22,7 @@ fn typed(line: &str) -> Invocation {
 
 fn plan(line: &str) -> Plan {
     match typed(line) {
-        Invocation::Serve(plan) => *plan,
+        Invocation::Serve(plan, _) => *plan,
         other => panic!("{line}: {other:?}"),
     }
 }
@@ -189,7 +189,7 @@ proptest! {
         prop_assert_eq!((printed.code, &*printed.stderr), (0, ""), "{}", line);
         let typed = ["gwproxy", "run", "-"];
         let again = parse(typed, &mut printed.stdout.as_bytes());
-        let Invocation::Serve(again) = again else { panic!("{line}: {again:?}") };
+        let Invocation::Serve(again, _) = again else { panic!("{line}: {again:?}") };
         prop_assert_eq!(&meant, &*again, "{}\n{}", line, printed.stdout);
         let typed = ["gwproxy", "run", "-", "--print-config"];
         let reprinted = parse(typed, &mut printed.stdout.as_bytes());

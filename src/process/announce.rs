@@ -154,7 +154,7 @@ mod tests {
 
     fn said(command: &str) -> String {
         let typed = std::iter::once("gwproxy").chain(command.split_whitespace());
-        let Invocation::Serve(plan) = parse(typed, &mut std::io::empty()) else {
+        let Invocation::Serve(plan, _) = parse(typed, &mut std::io::empty()) else {
             panic!("{command}")
         };
         let plan = plan.listeners[0].clone();
