@@ -84,6 +84,8 @@ pub struct Source {
     pub file: Option<String>,
     /// Whether the file has the admin address as well.
     pub admin_in_file: bool,
+    /// Variables of the environment that the file asked for.
+    pub variables: Vec<String>,
 }
 
 /// One address that is listened on.

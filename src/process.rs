@@ -11,6 +11,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::{Instant, sleep};
 
 use crate::assemble::{self, Running};
+use crate::logging;
 use crate::plan::{Plan, Source};
 
 /// How often a draining process looks whether the last connection is gone.
@@ -31,6 +32,7 @@ pub fn run(plan: &Plan, source: &Source) -> ExitCode {
     let outcome = runtime.block_on(live(plan, source));
     // Name lookups and password checks that still run are of no use to anyone.
     runtime.shutdown_timeout(Duration::from_millis(100));
+    logging::tell_more();
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(sentence) => fail(&sentence),
@@ -42,6 +44,13 @@ async fn live(plan: &Plan, source: &Source) -> Result<(), String> {
         Signals::new().map_err(|error| format!("cannot wait for signals: {error}"))?;
     let running = assemble::start(plan, source).await?;
     announce::all(&running);
+    tokio::spawn(async {
+        let mut ticks = tokio::time::interval(logging::EVERY);
+        loop {
+            ticks.tick().await;
+            logging::tell_more();
+        }
+    });
     let name = signals.next().await;
     drain(running, plan.grace, name, &mut signals).await
 }

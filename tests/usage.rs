@@ -129,6 +129,23 @@ fn the_environment_stands_for_flags() {
     assert!(wrong.stderr.contains("ftp://a:1"), "{}", wrong.stderr);
 }
 
+/// A variable that nobody reads does not stop a start; it is told in one line of the log. One that
+/// the file takes a value from is read.
+#[test]
+fn a_variable_that_nobody_reads_is_told() {
+    let home = home();
+    let mut command = wrapped(&["env"], &home);
+    command.args(["run", "-"]).env("GWPROXY_LISTN", ":1").env("GWPROXY_OF_MINE", "127.0.0.1:0");
+    let file = "listeners: [{bind: '${GWPROXY_OF_MINE}', service: a}]\n\
+                services: [{id: a, nodes: ['no.such.host.invalid:1']}]";
+    let done = run(&mut command, file.as_bytes());
+    let told: Vec<&str> = done.stderr.lines().filter(|line| line.contains("WARN")).collect();
+    let [line] = &told[..] else { panic!("{}", done.stderr) };
+    assert!(line.contains("GWPROXY_LISTN (did you mean GWPROXY_LISTEN?); it is ignored"), "{line}");
+    // It went on to start.
+    assert_eq!(done.code, Some(1), "{}", done.stderr);
+}
+
 /// B.3: what `check` says is a place and a sentence; its exit code is the verdict.
 #[test]
 fn b_3_check_points_into_the_file() {

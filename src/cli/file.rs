@@ -3,6 +3,7 @@
 // Doc comments of flags are the text of `--help`, which is no Markdown.
 #![allow(clippy::doc_markdown)]
 
+use std::cell::RefCell;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
@@ -70,7 +71,8 @@ enum Format {
 
 impl RunArgs {
     pub(super) fn invocation(self, stdin: &mut dyn Read) -> Invocation {
-        let mut plan = match load(&self.file, stdin) {
+        let variables = RefCell::new(Vec::new());
+        let mut plan = match load(&self.file, stdin, &variables) {
             Ok(plan) => plan,
             Err(report) => {
                 return Invocation::Done(Output {
@@ -84,6 +86,7 @@ impl RunArgs {
         let source = Source {
             admin_in_file: plan.admin.is_some() && !self.process.has_admin(),
             file: Some(name(&self.file)),
+            variables: variables.into_inner(),
         };
         self.process.apply(&mut plan);
         if print { proxy::printed(&plan) } else { Invocation::Serve(Box::new(plan), source) }
@@ -92,7 +95,7 @@ impl RunArgs {
 
 impl CheckArgs {
     pub(super) fn invocation(self, stdin: &mut dyn Read) -> Invocation {
-        let (text, code) = match (load(&self.file, stdin), self.format) {
+        let (text, code) = match (load(&self.file, stdin, &RefCell::default()), self.format) {
             (Ok(plan), Format::Text) => (format!("ok: {}\n", count(&plan)), 0),
             (Ok(_), Format::Json) => ("[]\n".into(), 0),
             (Err(report), Format::Text) => (report.to_string(), EXIT_USAGE),
@@ -103,8 +106,22 @@ impl CheckArgs {
     }
 }
 
-fn load(file: &Path, stdin: &mut dyn Read) -> Result<Plan, config::Report> {
-    if file == Path::new("-") { config::load_from(stdin, &name(file)) } else { config::load(file) }
+/// Reads the file; `used` gets the names of the variables that it takes values from.
+fn load(
+    file: &Path,
+    stdin: &mut dyn Read,
+    used: &RefCell<Vec<String>>,
+) -> Result<Plan, config::Report> {
+    let env = |name: &str| {
+        used.borrow_mut().push(name.to_owned());
+        std::env::var(name).ok()
+    };
+
+    if file == Path::new("-") {
+        config::load_from(stdin, &name(file), &env)
+    } else {
+        config::load(file, &env)
+    }
 }
 
 fn name(file: &Path) -> String {

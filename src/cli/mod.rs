@@ -3,6 +3,7 @@
 //! Nothing here opens a socket or starts a thread: what needs one is handed to `main`, what does
 //! not (help, errors, `check`, `--print-config`, `hash-password`) is answered here.
 
+mod environment;
 mod file;
 mod flags;
 mod forward;
@@ -155,6 +156,15 @@ pub fn parse(
         };
         Invocation::Done(Output::of_clap(&error))
     })
+}
+
+/// A sentence about variables of the environment that look like ours and that nobody reads, if
+/// there are any. `used`: those that the configuration file takes values from.
+pub fn unread_environment(used: &[String]) -> Option<String> {
+    let text = |(name, value): (OsString, OsString)| {
+        Some((name.into_string().ok()?, value.to_string_lossy().into_owned()))
+    };
+    environment::unread(&Cli::command(), std::env::vars_os().filter_map(text), used)
 }
 
 impl Command {

@@ -580,7 +580,7 @@ fn check_tells_a_human_and_a_machine() {
 fn run_loads_as_check_does_and_flags_win() {
     let file = example("examples/quickstart.yaml");
     let plain = plan(&format!("run {file}"));
-    assert_eq!(plain, config::load(Path::new(&file)).unwrap());
+    assert_eq!(plain, config::load(Path::new(&file), &|_| None).unwrap());
     let louder = plan(&format!("run {file} --log debug --workers 9 --access-log off"));
     assert_eq!((louder.log.as_str(), louder.workers), ("debug", 9));
     assert_eq!(louder.listeners, plain.listeners);

@@ -228,7 +228,7 @@ fn secrets_of_a_line_are_not_shown() {
 #[test]
 fn files_that_cannot_be_read_are_told() {
     for (path, part) in [("no/such.yaml", "no such file"), ("/", "is a directory")] {
-        let report = load(Path::new(path)).unwrap_err().to_string();
+        let report = load(Path::new(path), &env).unwrap_err().to_string();
         assert!(report.starts_with(path) && report.contains(part), "{report}");
     }
 }
@@ -237,7 +237,7 @@ fn files_that_cannot_be_read_are_told() {
 fn bounds_hold() {
     let told = |text: &str| read(text, "a.yaml", &env).unwrap_err().diagnostics()[0].code;
     assert_eq!(told(&"#".repeat((16 << 20) + 1)), Code::TooLarge);
-    let endless = load_from(&mut std::io::repeat(b'#'), "endless").unwrap_err();
+    let endless = load_from(&mut std::io::repeat(b'#'), "endless", &env).unwrap_err();
     assert_eq!(endless.diagnostics()[0].code, Code::TooLarge);
     assert_eq!(told(&"[".repeat(10_000)), Code::YamlSyntax);
     let mut bomb = "a0: &a0 [1, 1, 1, 1, 1, 1, 1, 1, 1, 1]\n".to_owned();
