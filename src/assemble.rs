@@ -95,7 +95,7 @@ struct TcpTarget {
 /// One sentence: what failed, where, and how to mend it. Nothing is left running.
 pub async fn start(plan: &Plan, source: &Source) -> Result<Running, String> {
     let (stop, stopped) = watch::channel(false);
-    let services = services::build(plan, &stopped).await?;
+    let services = services::build(plan, source, &stopped).await?;
     let mut parts = Vec::with_capacity(plan.listeners.len());
     let mut sockets = Vec::with_capacity(plan.listeners.len());
     let mut files = Vec::new();

@@ -239,6 +239,14 @@ impl Source {
         }
     }
 
+    /// What holds the nodes of a service; whoever typed flags named no service.
+    pub fn nodes(&self, service: &str) -> String {
+        match &self.file {
+            Some(_) => format!("the service `{service}`"),
+            None => "`--to`".to_owned(),
+        }
+    }
+
     /// What holds the admin address.
     pub const fn admin(&self) -> &'static str {
         if self.admin_in_file { "`admin` in the file" } else { "`--admin`" }

@@ -3,7 +3,9 @@
 
 use serde_json::Value;
 
-use crate::support::{Conn, Origin, Proxy, echo, gwproxy, gwproxy_with, home, run, wrapped};
+use crate::support::{
+    Conn, Origin, Proxy, echo, eventually, gwproxy, gwproxy_with, home, run, wrapped,
+};
 
 /// Runs it; wrong usage, with all of this in what it says, and nothing on standard output.
 #[track_caller]
@@ -144,6 +146,33 @@ fn a_variable_that_nobody_reads_is_told() {
     assert!(line.contains("GWPROXY_LISTN (did you mean GWPROXY_LISTEN?); it is ignored"), "{line}");
     // It went on to start.
     assert_eq!(done.code, Some(1), "{}", done.stderr);
+}
+
+/// A node that is down does not flood the log: of what fails alike the first is told, then how
+/// many more there were. The access log has them all.
+#[test]
+fn failures_of_one_kind_are_told_once_a_second() {
+    let closed = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let to = closed.local_addr().expect("an address").to_string();
+    drop(closed);
+    for (protocol, said) in [("http", "upstream_refused"), ("tcp", "upstream_refused")] {
+        let arguments = [protocol, "--listen", "127.0.0.1:0", "--to", &to, "--access-log", "-"];
+        let proxy = Proxy::start(&arguments);
+        let mut sent = 0;
+        eventually("some are left out", || {
+            for _ in 0..20 {
+                let mut conn = Conn::open(proxy.addr(0));
+                conn.send("GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n");
+                let _ = std::io::Read::read_to_end(&mut conn.stream, &mut Vec::new());
+                sent += 1;
+            }
+            proxy.stderr().contains(&format!("more failed like that: {said}")).then_some(())
+        });
+        let log = proxy.stderr();
+        let lines = log.lines().filter(|line| line.contains("WARN")).count();
+        assert!(lines < sent, "{lines} lines for {sent} failures:\n{log}");
+        proxy.wait_lines(sent);
+    }
 }
 
 /// B.3: what `check` says is a place and a sentence; its exit code is the verdict.

@@ -125,6 +125,19 @@ macro_rules! serde_text_or_map {
 }
 pub(crate) use serde_text_or_map;
 
+/// Functions for serde's `skip_serializing_if`: whether a field is as its settings have it unless
+/// told otherwise.
+macro_rules! as_usual {
+    ($settings:ident: $($name:ident($field:ident: $type:ty);)*) => {$(
+        // serde hands a reference.
+        #[allow(clippy::trivially_copy_pass_by_ref)]
+        fn $name($field: &$type) -> bool {
+            *$field == $settings::default().$field
+        }
+    )*};
+}
+pub(crate) use as_usual;
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -153,8 +153,9 @@ pub(super) struct NodeFlags {
     /// weighted_round_robin where nodes have different weights]
     #[arg(long, value_name = "ALGORITHM", env = "GWPROXY_BALANCE", hide_env = true)]
     pub(super) balance: Option<Algorithm>,
-    /// Circuit breaker: this share of failures opens it, for example
-    /// 50%,window=10s,min=20,open=5s [default: none]
+    /// Circuit breaker: opens when this share of calls failed; 50 is 50%, and in full
+    /// 50%,window=10s,min=20,open=5s: of the last 10s, from 20 calls on, for 5s; also
+    /// consecutive=N, probes=N [default: none]
     #[arg(long, value_name = "BREAKER", env = "GWPROXY_BREAKER", hide_env = true)]
     pub(super) breaker: Option<BreakerSettings>,
     /// Ask nodes whether they are well: a path as /healthz, or tcp; for example

@@ -292,7 +292,6 @@ listeners:
   service: upstream
   limiter:
     rate: 5/s
-    by: ip
 services:
 - id: upstream
   protocol: http

@@ -365,6 +365,14 @@ impl Target {
 }
 
 fn wrong_scheme(text: &str, scheme: &str, protocol: Protocol) -> ServiceParseError {
+    if let ("unix" | "http+unix", Some((_, path))) = (scheme, text.split_once("://")) {
+        let path = path.trim_start_matches('/');
+        let first = Scheme::of(protocol)[0];
+        return ServiceParseError::scheme(format!(
+            "`{text}` does not fit {protocol}: a Unix socket is written `unix:/{path}`, with a \
+             scheme `{first}://unix:/{path}`"
+        ));
+    }
     let known = Scheme::of(protocol).iter().map(|one| format!("`{one}://`"));
     let known = known.collect::<Vec<_>>().join(", ");
     let other =
@@ -483,6 +491,8 @@ mod tests {
             (Protocol::Http, "http://:3000", "write `localhost:3000`"),
             (Protocol::Tcp, ":5432", "write `localhost:5432`"),
             (Protocol::Http, "unix:x.sock", "begins with `/`"),
+            (Protocol::Http, "unix:///run/x.sock", "written `unix:/run/x.sock`"),
+            (Protocol::Ws, "http+unix:///x", "a scheme `ws://unix:/x`"),
             (Protocol::Http, "echo:ws", "speaks ws, this service http"),
             (Protocol::Http, "echo:udp", "no echo server"),
             (Protocol::Tcp, "http://a:80", "`http://` is for http"),

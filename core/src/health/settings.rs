@@ -23,14 +23,16 @@ pub struct HealthSettings {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub expected_status: Vec<u16>,
     /// From one check of a node to the next, plus or minus a tenth. Default 5 s.
-    #[serde(deserialize_with = "options::above_zero")]
+    #[serde(deserialize_with = "options::above_zero", skip_serializing_if = "usual_interval")]
     pub interval: Span,
     /// For one check. Default 2 s.
-    #[serde(deserialize_with = "options::above_zero")]
+    #[serde(deserialize_with = "options::above_zero", skip_serializing_if = "usual_timeout")]
     pub timeout: Span,
     /// Good checks in a row that bring a node back. Default 2.
+    #[serde(skip_serializing_if = "usual_rise")]
     pub rise: Few,
     /// Bad checks in a row that take a node out. Default 3.
+    #[serde(skip_serializing_if = "usual_fall")]
     pub fall: Few,
 }
 
@@ -138,6 +140,13 @@ fn parse_status(text: &str) -> Result<u16, String> {
 fn path<'de, D: Deserializer<'de>>(from: D) -> Result<Option<String>, D::Error> {
     let text = Option::<String>::deserialize(from)?;
     text.map(|text| parse_path(&text)).transpose().map_err(serde::de::Error::custom)
+}
+
+options::as_usual! { HealthSettings:
+    usual_interval(interval: Span);
+    usual_timeout(timeout: Span);
+    usual_rise(rise: Few);
+    usual_fall(fall: Few);
 }
 
 fn is_get(method: &str) -> bool {
