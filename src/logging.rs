@@ -70,7 +70,7 @@ struct Slot {
     /// The hash of its code and service; 0: nobody's yet.
     key: AtomicU64,
     count: AtomicU64,
-    names: OnceLock<Names>,
+    names: OnceLock<Box<Names>>,
 }
 
 #[derive(Debug, Default)]
@@ -112,8 +112,8 @@ impl Kinds {
         }
         let slot = self.slot(key.hasher.finish().max(1));
         slot.names.get_or_init(|| {
-            let mut names = Names::default();
-            event.record(&mut names);
+            let mut names = Box::<Names>::default();
+            event.record(&mut *names);
             names
         });
         slot.count.fetch_add(1, Ordering::Relaxed) == 0

@@ -140,13 +140,11 @@ impl Check<'_> {
                 None => (format!("route-{}", index + 1), place),
             };
             self.unique(&mut seen, &id, id_place, "route");
-            let service = match &file.service {
-                Some(name) => self.service(name).map(|id| (id, name.place)),
-                None => {
-                    self.tell_missing(place, "service");
-                    None
-                }
-            };
+            if file.service.is_none() {
+                self.tell_missing(place, "service");
+            }
+            let name = file.service.as_ref();
+            let service = name.and_then(|name| Some((self.service(name)?, name.place)));
             if let Some((id, place)) = service
                 && let Some(target) = services.get(id.0)
                 && target.protocol == Protocol::Tcp

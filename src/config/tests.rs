@@ -75,7 +75,7 @@ fn certificates_are_judged_as_a_start_does() {
             format!("listeners:\n- {{bind: ':1', forward: {{}}, tls: {{certificates: [{tls}]}}}}");
         let text = text.replace("':1'", "'127.0.0.1:1'");
         let report = read(&text, "a.yaml", &env).err();
-        let told: Vec<_> = report.iter().flat_map(|report| report.diagnostics()).collect();
+        let told: Vec<_> = report.iter().flat_map(Report::diagnostics).collect();
         assert_eq!(told.len(), places.len(), "{told:?}");
         let line = text.lines().nth(1).unwrap();
         for (one, path) in told.iter().zip(places) {

@@ -262,7 +262,7 @@ mod tests {
     fn a_unix_socket_leaves_nothing_behind() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("a.sock");
-        let addr = ListenAddr::Unix(path.clone().into());
+        let addr = ListenAddr::Unix(path.clone());
         let first = bind(&addr, 2).unwrap();
         let sentence = bind(&addr, 1).unwrap_err().tell("`--admin`");
         assert!(sentence.contains("another process listens there"), "{sentence}");
