@@ -154,7 +154,7 @@ fn is_host(host: &str) -> bool {
         && (host.bytes().all(name) || host.parse::<std::net::Ipv6Addr>().is_ok())
 }
 
-fn parse_port(text: &str) -> Option<u16> {
+pub(super) fn parse_port(text: &str) -> Option<u16> {
     // `u16::from_str` takes a leading plus sign; a port has none.
     if text.bytes().all(|b| b.is_ascii_digit()) { text.parse().ok() } else { None }
 }

@@ -3,6 +3,7 @@
 pub mod accept;
 pub mod addr;
 pub mod listen;
+pub mod proxy_protocol;
 pub mod relay;
 pub mod stream;
 
