@@ -7,5 +7,5 @@ pub mod proxy_protocol;
 pub mod relay;
 pub mod stream;
 
-pub use addr::{HostPort, ListenAddr, Peer, PeerAddr};
+pub use addr::{HostPort, ListenAddr, Peer, PeerAddr, Proxied};
 pub use stream::{Socket, Stream};
