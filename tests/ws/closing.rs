@@ -150,6 +150,25 @@ fn a_drain_closes_with_1001_on_both_sides() {
     assert_eq!(proxy.wait(), Some(0));
 }
 
+/// A client that keeps its socket after both Close frames is over all the same: shorter than any
+/// wait for it, the grace period cuts nothing off.
+#[test]
+fn a_client_that_stays_after_its_close_is_not_cut_off() {
+    let node = node(|peer| {
+        let end = Frame::read(peer, true).expect("a frame");
+        peer.send(Frame::new(CLOSE, end.payload).bytes(false));
+    });
+    let mut proxy = ws(&format!("ws://{}", node.addr()), &["--grace", "4s"]);
+    let mut conn = open(proxy.addr(0), "/");
+    proxy.signal(Signal::TERM);
+    let end = Frame::read(&mut conn.stream, false).expect("a frame");
+    conn.send(Frame::new(CLOSE, end.payload).bytes(true));
+    // FIN, not a reset.
+    conn.assert_ends();
+    assert_eq!(proxy.wait(), Some(0), "{}", proxy.stderr());
+    drop(conn);
+}
+
 /// One line in the access log for each connection, when it is over, with what it carried.
 #[test]
 fn a_connection_is_one_line_in_the_access_log() {

@@ -136,8 +136,8 @@ impl<'a> Pair<'a> {
         let mut pair = Self {
             up: direction(Sender::Client, early_from_client),
             down: direction(Sender::Server, early_from_upstream),
-            client: Watch { heard: now, pinged: None },
-            upstream: Watch { heard: now, pinged: None },
+            client: Watch::alive(now),
+            upstream: Watch::alive(now),
             moved: now,
             nonce: None,
             end: None,
@@ -237,10 +237,18 @@ impl<'a> Pair<'a> {
         match (self.up.sink(), self.down.sink()) {
             (Sink::Gone, Sink::Gone) => true,
             (Sink::Gone | Sink::Shut, Sink::Gone | Sink::Shut) => {
-                self.up.source() == Source::Ended && self.down.source() == Source::Ended
+                self.is_client_done() && self.down.source() == Source::Ended
             }
             _ => false,
         }
+    }
+
+    /// Whether the client's connection needs us no more: it hung up, or both Close frames were
+    /// exchanged and we, its server, ended TCP (RFC 6455 §7.1.1). What it sent by then was read,
+    /// so that the end of the socket is FIN and not a reset that overtakes the Close frame.
+    fn is_client_done(&self) -> bool {
+        let closed = self.up.received.is_some() && self.down.sink() == Sink::Shut;
+        closed || self.up.source() == Source::Ended
     }
 
     /// The end begins, unless it has: the first cause is the one reported.
