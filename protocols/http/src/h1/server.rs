@@ -147,7 +147,7 @@ pub(crate) async fn serve<H: Handle>(
                         let held = client.held();
                         worker.spawn(async move {
                             let _ends_with_it = held;
-                            guard.ends_after(tunnel.run(upgraded).await);
+                            tunnel.run(upgraded, guard).await;
                         });
                     }
                     return;
