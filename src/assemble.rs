@@ -12,6 +12,7 @@ use gwproxy_core::net::ListenAddr;
 use gwproxy_core::net::accept::{Listener, Serve};
 use gwproxy_core::net::listen::{Bound, BoundSocket, SocketFile, bind};
 use gwproxy_core::telemetry::{AccessLog, Metrics};
+use gwproxy_core::tls::ServerTls;
 use gwproxy_core::units::Span;
 use gwproxy_core::upstream::Cluster;
 use gwproxy_core::worker::{Phase, Workers};
@@ -27,6 +28,7 @@ use crate::admin::{self, Admin};
 use crate::credentials::Users;
 use crate::gateway::limit::Limit;
 use crate::gateway::recorded::Recorded;
+use crate::gateway::refusals::Refusals;
 use crate::gateway::router::Router;
 use crate::gateway::session::Recorder;
 use crate::gateway::{Frontend, Gateway, Only, Service, Shared, Table, Target, first_byte};
@@ -109,12 +111,7 @@ pub async fn start(plan: &Plan, source: &Source) -> Result<Running, String> {
         sockets.push(bound);
         parts.push(Part {
             plan: listener.clone(),
-            listener: Arc::new(Listener::new(
-                listener.name.to_string(),
-                tls,
-                listener.timeouts.handshake,
-                listener.max_connections,
-            )),
+            listener: Arc::new(entrance(listener, tls)),
             limit: limit(listener.limiter.as_ref())?,
             tcp: tcp_target(listener, &services),
             users: match &listener.action {
@@ -205,7 +202,10 @@ fn start_workers(
                 Err(_) => None,
             };
             let Some(socket) = socket else { continue };
-            let serve = part.serve(&blueprint, &shared, &upstream);
+            let mut serve = part.serve(&blueprint, &shared, &upstream);
+            if part.plan.proxy_protocol.is_some() {
+                serve = Rc::new(Refusals { serve, metrics: Arc::clone(&shared.metrics) });
+            }
             if let Err(error) = worker.listen(socket, Arc::clone(&part.listener), serve) {
                 tracing::error!(listener = %part.plan.name, %error, "a worker cannot listen");
             }
@@ -325,6 +325,22 @@ impl Part {
             ..gwproxy_ws::Settings::default()
         }
     }
+}
+
+/// The listener, and a warning if anyone may claim any address there.
+fn entrance(plan: &plan::Listener, tls: Option<Arc<ServerTls>>) -> Listener {
+    let (handshake, max) = (plan.timeouts.handshake, plan.max_connections);
+    let mut listener = Listener::new(plan.name.to_string(), tls, handshake, max);
+    listener.proxy_protocol.clone_from(&plan.proxy_protocol);
+    if plan.proxy_protocol.as_ref().is_some_and(|one| plan::is_proxied_open(one, &plan.bind)) {
+        tracing::warn!(
+            listener = %plan.name,
+            "everyone who reaches {} may claim any address in a PROXY header; say whose are \
+             believed (`from`, --proxy-protocol-from), unless a firewall does",
+            plan.bind
+        );
+    }
+    listener
 }
 
 fn tcp_target(listener: &plan::Listener, services: &[Service]) -> Option<TcpTarget> {

@@ -5,6 +5,7 @@
 
 mod forward;
 pub mod meaning;
+mod proxied;
 mod route;
 mod service;
 mod tls;
@@ -39,11 +40,14 @@ macro_rules! string_conversions {
 use string_conversions;
 
 pub use forward::{Forward, ForwardParseError, PasswordHash, User};
+pub use gwproxy_core::net::accept::{ProxyProtocol, Want};
+pub use gwproxy_core::net::proxy_protocol::Version as ProxyVersion;
 pub use gwproxy_grpc::deadline::Settings as GrpcSettings;
 pub use gwproxy_http::forward::{Destination, Ports};
 pub use gwproxy_http::serve::HalfClose;
 pub use gwproxy_http::wire::Ambiguous;
 pub use gwproxy_http::wire::forwarded::Trusted;
+pub(crate) use proxied::{check as check_proxied, is_open as is_proxied_open};
 pub use route::{HostPattern, Method, PathPrefix, Route, RouteParseError, in_order};
 pub use service::{
     EchoKind, HostPolicy, Node, Scheme, Service, ServiceId, ServiceParseError, Target,
@@ -101,6 +105,8 @@ pub struct Listener {
     pub action: Action,
     /// TLS termination; none: plain text.
     pub tls: Option<TlsFront>,
+    /// Whose PROXY headers are believed; none: nobody's, and they are bytes like others.
+    pub proxy_protocol: Option<ProxyProtocol>,
     /// Connections open at once over all workers; more wait in the kernel's queue. At least 1.
     pub max_connections: usize,
     /// Rate limit of everything that comes in here: requests (HTTP, gRPC), handshakes

@@ -4,6 +4,7 @@
 use std::borrow::Cow;
 use std::error::Error as StdError;
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// A boxed cause, kept for the log.
@@ -36,6 +37,8 @@ pub enum Code {
     Overloaded,
     /// Proxy credentials are missing or wrong (forward proxy).
     ProxyAuthRequired,
+    /// The PROXY header that a listener wants is missing, malformed or late.
+    ProxyHeader,
     /// A rate limit refused the request.
     RateLimited,
     /// No route takes this host and path.
@@ -69,7 +72,7 @@ pub enum Blame {
 
 impl Code {
     /// Every code, in alphabetical order.
-    pub const ALL: [Self; 20] = [
+    pub const ALL: [Self; 21] = [
         Self::BreakerOpen,
         Self::ClientClosed,
         Self::ClientMalformed,
@@ -81,6 +84,7 @@ impl Code {
         Self::NoHealthyNode,
         Self::Overloaded,
         Self::ProxyAuthRequired,
+        Self::ProxyHeader,
         Self::RateLimited,
         Self::RouteNotFound,
         Self::UpstreamConnectTimeout,
@@ -106,6 +110,7 @@ impl Code {
             Self::NoHealthyNode => "no_healthy_node",
             Self::Overloaded => "overloaded",
             Self::ProxyAuthRequired => "proxy_auth_required",
+            Self::ProxyHeader => "proxy_header",
             Self::RateLimited => "rate_limited",
             Self::RouteNotFound => "route_not_found",
             Self::UpstreamConnectTimeout => "upstream_connect_timeout",
@@ -127,6 +132,7 @@ impl Code {
             | Self::DestinationDenied
             | Self::LoopDetected
             | Self::ProxyAuthRequired
+            | Self::ProxyHeader
             | Self::RateLimited
             | Self::RouteNotFound => Blame::Downstream,
             Self::Draining | Self::Internal | Self::Overloaded => Blame::Proxy,
@@ -157,12 +163,14 @@ pub struct Error {
     unsent: bool,
     retry_after: Option<Duration>,
     cause: Option<Cause>,
+    node: Option<Arc<str>>,
 }
 
 impl Error {
     /// A new error with the sentence a human reads.
     pub fn new(code: Code, sentence: impl Into<Cow<'static, str>>) -> Self {
-        Self { code, sentence: sentence.into(), unsent: false, retry_after: None, cause: None }
+        let sentence = sentence.into();
+        Self { code, sentence, unsent: false, retry_after: None, cause: None, node: None }
     }
 
     /// Keeps what caused it.
@@ -187,6 +195,13 @@ impl Error {
         self
     }
 
+    /// Says which node it happened at, unless that is known.
+    #[must_use]
+    pub fn at(mut self, node: Option<Arc<str>>) -> Self {
+        self.node = self.node.or(node);
+        self
+    }
+
     /// The stable code.
     pub fn code(&self) -> Code {
         self.code
@@ -200,6 +215,11 @@ impl Error {
     /// Whether provably no byte of the request reached the node.
     pub fn is_unsent(&self) -> bool {
         self.unsent
+    }
+
+    /// The name of the node it happened at, if one was tried.
+    pub fn node(&self) -> Option<&Arc<str>> {
+        self.node.as_ref()
     }
 
     /// How long to wait before another try, where that is known.

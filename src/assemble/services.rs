@@ -46,7 +46,9 @@ async fn build_one(
     let offers = Offers::new(service, &schemes)?;
     let mut endpoints = Vec::with_capacity(service.nodes.len());
     for node in service.nodes.iter().filter(|node| node.enabled) {
-        endpoints.push(endpoint(node, &offers, stopped)?);
+        let mut endpoint = endpoint(node, &offers, stopped)?;
+        endpoint.proxy_protocol = service.proxy_protocol;
+        endpoints.push(endpoint);
     }
     check_names(service, source, &endpoints).await?;
     let settings = ClusterSettings {

@@ -21,8 +21,8 @@ use gwproxy_core::units::Span;
 use super::Wrong;
 use crate::config::{Network, Workers};
 use crate::plan::{
-    AccessLogFormat, AccessLogSink, Ambiguous, HostPolicy, LogLevel, Plan, TlsFront,
-    UpstreamTimeouts,
+    AccessLogFormat, AccessLogSink, Ambiguous, HostPolicy, LogLevel, Plan, ProxyProtocol,
+    ProxyVersion, TlsFront, UpstreamTimeouts, Want, check_proxied,
 };
 
 /// The process as a whole; also overrides what a file says.
@@ -142,6 +142,22 @@ pub(super) struct FrontFlags {
     /// [default: 5m]
     #[arg(long, value_name = "TIME", env = "GWPROXY_IDLE_TIMEOUT", hide_env = true)]
     pub(super) idle_timeout: Option<Span>,
+    /// The proxy in front says who the client is, in a PROXY header (v1 or v2) that each connection
+    /// begins with: required (else the connection is closed) or optional
+    /// [default: none; required with --proxy-protocol-from]
+    #[arg(long, value_name = "required|optional", env = "GWPROXY_PROXY_PROTOCOL", hide_env = true,
+        value_parser = want_parser())]
+    proxy_protocol: Option<Want>,
+    /// Networks whose PROXY headers are believed (repeat or use commas); others connect without one
+    /// [default: everyone's]
+    #[arg(
+        long,
+        value_name = "CIDR",
+        env = "GWPROXY_PROXY_PROTOCOL_FROM",
+        hide_env = true,
+        value_delimiter = ','
+    )]
+    proxy_protocol_from: Vec<Network>,
 }
 
 /// The side of the nodes.
@@ -176,6 +192,11 @@ pub(super) struct NodeFlags {
     #[arg(long, env = "GWPROXY_UPSTREAM_DANGER_SKIP_VERIFY", hide_env = true,
         value_parser = switch)]
     upstream_danger_skip_verify: bool,
+    /// Tell nodes who the client is, in a PROXY header before everything else; every request then
+    /// has a connection of its own [default: no header]
+    #[arg(long, value_name = "v1|v2", env = "GWPROXY_SEND_PROXY", hide_env = true,
+        value_parser = version_parser())]
+    pub(super) send_proxy: Option<ProxyVersion>,
 }
 
 /// Timeouts towards nodes and destinations.
@@ -240,6 +261,22 @@ fn auth_parser() -> impl TypedValueParser<Value = ClientAuth> {
     PossibleValuesParser::new(["required", "optional"]).map(|name| match name.as_str() {
         "optional" => ClientAuth::Optional,
         _ => ClientAuth::Required,
+    })
+}
+
+fn want_parser() -> impl TypedValueParser<Value = Want> {
+    PossibleValuesParser::new(["required", "optional"]).map(|name| match name.as_str() {
+        "optional" => Want::Optional,
+        _ => Want::Required,
+    })
+}
+
+fn version_parser() -> impl TypedValueParser<Value = ProxyVersion> {
+    PossibleValuesParser::new(ProxyVersion::ALL.map(ProxyVersion::as_str)).map(|name| {
+        match name.as_str() {
+            "v1" => ProxyVersion::V1,
+            _ => ProxyVersion::V2,
+        }
     })
 }
 
@@ -326,6 +363,20 @@ impl ListenFlags {
     }
 }
 
+impl FrontFlags {
+    pub(super) fn proxy_protocol(&self) -> Result<Option<ProxyProtocol>, Wrong> {
+        if self.proxy_protocol.is_none() && self.proxy_protocol_from.is_empty() {
+            return Ok(None);
+        }
+        let from = self.proxy_protocol_from.iter().map(|net| net.0).collect();
+        let one = ProxyProtocol { from, want: self.proxy_protocol.unwrap_or_default() };
+        match check_proxied(&one, &self.listen.listen) {
+            Ok(()) => Ok(Some(one)),
+            Err(sentence) => Err(Wrong(format!("--proxy-protocol: {sentence}"))),
+        }
+    }
+}
+
 impl NodeFlags {
     pub(super) fn tls(&self) -> Result<ClientSettings, Wrong> {
         let settings = ClientSettings {
@@ -363,6 +414,7 @@ impl NodeFlags {
             (self.breaker.is_some(), "--breaker"),
             (self.health.is_some(), "--health"),
             (self.upstream_host.is_some(), "--upstream-host"),
+            (self.send_proxy.is_some(), "--send-proxy"),
         ]
         .into_iter()
         .find_map(|(given, flag)| given.then_some(flag))

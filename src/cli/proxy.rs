@@ -281,6 +281,7 @@ impl SharedArgs {
             protocol,
             action,
             tls: front.listen.tls()?,
+            proxy_protocol: front.proxy_protocol()?,
             max_connections: front
                 .max_connections
                 .map_or(Listener::MAX_CONNECTIONS, std::num::NonZero::get),
@@ -364,6 +365,7 @@ impl SharedArgs {
             timeouts: self.timeouts.timeouts(),
             grpc: GrpcSettings::default(),
             tls: self.nodes.tls()?,
+            proxy_protocol: self.nodes.send_proxy,
             upstream_host: self.nodes.upstream_host.clone().unwrap_or_default(),
             max_attempts: Service::MAX_ATTEMPTS,
         };

@@ -71,6 +71,10 @@ const ONE_LINERS: &[&str] = &[
     "http --to http://a:1 --access-log-format combined",
     "http --to http://a:1 --trusted-proxy 10.0.0.0/8 --trusted-proxy 192.0.2.1,fd00::/8 --trusted-hops 2",
     "http --to http://a:1 --underscores keep --preserve-case",
+    "http --to http://a:1 --proxy-protocol required --listen :80",
+    "http --forward --proxy-protocol-from 10.0.0.0/8,192.0.2.1 --proxy-protocol-from fd00::/8",
+    "tcp --to a:1 --proxy-protocol optional --proxy-protocol-from 10.0.0.1 --send-proxy v2",
+    "grpc --to a:1 --send-proxy v1",
     "http --forward",
     "http --forward --allow *.example.com,10.0.0.0/8 --allow [::1]:80 --deny a.example.com:443",
     "http --forward --allow-private --allow-port 443,8443 --timeout 1s --connect-timeout 1s",
@@ -110,7 +114,14 @@ fn print_config_means_the_same_plan() {
 
 /// Choices for each flag, the empty one among them, that can stand beside all others.
 const ANY_PROXY: &[&[&str]] = &[
-    &["", "-l :8443", "-l [::1]:0", "-l unix:/run/a,b.sock"],
+    // What a PROXY header may say depends on where one listens.
+    &[
+        "",
+        "-l :8443 --proxy-protocol-from ::1,10.1.2.3/8",
+        "-l [::1]:0 --proxy-protocol optional --proxy-protocol-from 192.0.2.0/24",
+        "-l unix:/run/a,b.sock",
+        "-l unix:/run/a,b.sock --proxy-protocol required",
+    ],
     &["", "--tls-dev"],
     &["", "--max-connections 1"],
     &["", "--connect-timeout 1d"],
@@ -148,6 +159,7 @@ const WITH_NODES: &[&[&str]] = &[
     &["", "--balance round_robin", "--balance least-connections", "--balance random"],
     &["", "--breaker 50%", "--breaker 0.01%,consecutive=1,window=1s,min=1,open=1s"],
     &["", "--health tcp,interval=1s", "--health tcp"],
+    &["", "--send-proxy v1", "--send-proxy v2"],
 ];
 
 const FORWARD: &[&[&str]] = &[
@@ -463,6 +475,29 @@ fn what_is_wrong_is_said_and_pointed_at() {
         ("", &["Usage", "Commands"]),
     ] {
         let told = refused(&line.replace("HASH", HASH));
+        for part in parts {
+            assert!(told.contains(part), "{line}: {told}");
+        }
+    }
+}
+
+#[test]
+fn what_a_proxy_header_cannot_mean_is_said() {
+    for (line, parts) in [
+        (
+            "tcp --to a:1 --proxy-protocol optional",
+            &["claim any address", "--proxy-protocol-from"][..],
+        ),
+        (
+            "tcp --to a:1 -l unix:/x --proxy-protocol-from 10.0.0.1",
+            &["has no address", "take it out"],
+        ),
+        ("tcp --to a:1 --proxy-protocol v2", &["possible values: required, optional"]),
+        ("tcp --to a:1 --proxy-protocol-from 10.0.0.0/33", &["is not a network"]),
+        ("tcp --to a:1 --send-proxy", &["--send-proxy", "v1, v2"]),
+        ("http --forward --send-proxy v2", &["--send-proxy is about the nodes of --to"]),
+    ] {
+        let told = refused(line);
         for part in parts {
             assert!(told.contains(part), "{line}: {told}");
         }

@@ -24,7 +24,7 @@ use super::de::Spanned;
 use super::short::Short;
 use crate::plan::{
     AccessLogFormat, AccessLogSink, Ambiguous, Destination, GrpcSettings, HalfClose, HostPattern,
-    HostPolicy, LogLevel, Method, PathPrefix, Protocol, User,
+    HostPolicy, LogLevel, Method, PathPrefix, Protocol, ProxyVersion, User, Want,
 };
 
 pub(super) use leaves::Name;
@@ -89,6 +89,8 @@ pub(super) struct ListenerFile {
     pub(super) bind: Option<Spanned<ListenAddr>>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) tls: Option<Spanned<TlsFile>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) proxy_protocol: Option<Spanned<Short<ProxyProtocolFile>>>,
     #[serde(default, alias = "service_id", skip_serializing_if = "Option::is_none")]
     pub(super) service: Option<Spanned<Name>>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -109,6 +111,15 @@ pub(super) struct ListenerFile {
     pub(super) half_close: Option<HalfClose>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) websocket: Option<WebSocketFile>,
+}
+
+/// `required`, `optional`, or a map.
+#[derive(Debug, Default, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct ProxyProtocolFile {
+    pub(super) mode: Want,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(super) from: Vec<Network>,
 }
 
 /// `forward` is short for `http` with `forward: {}`.
@@ -256,6 +267,8 @@ pub(super) struct ServiceFile {
     pub(super) grpc: GrpcSettings,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) tls: Option<Spanned<ClientTlsFile>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) proxy_protocol: Option<ProxyVersion>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) upstream_host: Option<HostPolicy>,
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -3,19 +3,21 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use gwproxy_core::net::ListenAddr;
 use gwproxy_core::tls::ServerSettings;
 
 use super::check::{Check, readable_ca, readable_pair};
 use super::de::Spanned;
 use super::file::{
-    CertificateFile, ForwardFile, ListenerFile, ListenerProtocol, ListenerTimeoutsFile, TlsFile,
-    WebSocketFile,
+    CertificateFile, ForwardFile, ListenerFile, ListenerProtocol, ListenerTimeoutsFile,
+    ProxyProtocolFile, TlsFile, WebSocketFile,
 };
 use super::report::{Code, Place};
+use super::short::Short;
 use crate::plan::meaning;
 use crate::plan::{
-    Action, Forward, Listener, ListenerTimeouts, Ports, Protocol, Service, TlsFront,
-    UpstreamTimeouts, WebSocket,
+    Action, Forward, Listener, ListenerTimeouts, Ports, Protocol, ProxyProtocol, Service, TlsFront,
+    UpstreamTimeouts, WebSocket, check_proxied,
 };
 
 impl Check<'_> {
@@ -34,6 +36,8 @@ impl Check<'_> {
         {
             self.tell(Code::WrongProtocol, limiter.place, sentence);
         }
+        let proxied = file.proxy_protocol.as_ref();
+        let proxy_protocol = proxied.map(|one| self.proxied(one, file.bind.as_ref()));
         let action = self.action(&file, protocol, place, services, routed);
         Some(Listener {
             name,
@@ -41,6 +45,7 @@ impl Check<'_> {
             protocol,
             action: action?,
             tls,
+            proxy_protocol,
             max_connections: file
                 .max_connections
                 .map_or(Listener::MAX_CONNECTIONS, std::num::NonZero::get),
@@ -52,6 +57,22 @@ impl Check<'_> {
             underscores: file.underscores,
             websocket: websocket(&file.websocket.unwrap_or_default()),
         })
+    }
+
+    fn proxied(
+        &mut self,
+        file: &Spanned<Short<ProxyProtocolFile>>,
+        bind: Option<&Spanned<ListenAddr>>,
+    ) -> ProxyProtocol {
+        let Spanned { value: Short(ProxyProtocolFile { mode, from }), place } = file;
+        let from = from.iter().map(|net| net.0).collect();
+        let one = ProxyProtocol { from, want: *mode };
+        if let Some(bind) = bind
+            && let Err(sentence) = check_proxied(&one, &bind.value)
+        {
+            self.tell(Code::Unsafe, *place, sentence);
+        }
+        one
     }
 
     fn action(

@@ -12,14 +12,15 @@ use gwproxy_core::units::Span;
 use super::de::Spanned;
 use super::file::{
     AccessLogFile, AdminFile, CertificateFile, ClientTlsFile, File, ForwardFile, ListenerFile,
-    ListenerProtocol, ListenerTimeoutsFile, LoadBalancerFile, Name, Network, NodeFile, RetryFile,
-    RouteFile, ServiceFile, TlsFile, UpstreamTimeoutsFile, WebSocketFile, Workers,
+    ListenerProtocol, ListenerTimeoutsFile, LoadBalancerFile, Name, Network, NodeFile,
+    ProxyProtocolFile, RetryFile, RouteFile, ServiceFile, TlsFile, UpstreamTimeoutsFile,
+    WebSocketFile, Workers,
 };
 use super::short::Short;
 use crate::plan::{
     AccessLog, AccessLogFormat, Action, Forward, GRACE, HalfClose, HostPolicy, Listener,
-    ListenerTimeouts, LogLevel, Node, PathPrefix, Plan, Ports, Protocol, Route, Service, TlsFront,
-    UpstreamTimeouts, WebSocket, default_workers,
+    ListenerTimeouts, LogLevel, Node, PathPrefix, Plan, Ports, Protocol, ProxyProtocol, Route,
+    Service, TlsFront, UpstreamTimeouts, WebSocket, default_workers,
 };
 
 /// The YAML of a plan.
@@ -92,6 +93,7 @@ fn listener(one: &Listener, plan: &Plan) -> Result<ListenerFile, String> {
         },
         bind: Some(one.bind.clone().into()),
         tls: one.tls.as_ref().map(tls).map(Spanned::from),
+        proxy_protocol: one.proxy_protocol.as_ref().map(proxy_protocol).map(Spanned::from),
         service,
         forward,
         max_connections: different(one.max_connections, &Listener::MAX_CONNECTIONS)
@@ -106,6 +108,11 @@ fn listener(one: &Listener, plan: &Plan) -> Result<ListenerFile, String> {
         underscores: one.underscores,
         websocket: different(&one.websocket, &&WebSocket::default()).map(websocket).transpose()?,
     })
+}
+
+fn proxy_protocol(one: &ProxyProtocol) -> Short<ProxyProtocolFile> {
+    let from = one.from.iter().copied().map(Network).collect();
+    Short(ProxyProtocolFile { mode: one.want, from })
 }
 
 fn tls(front: &TlsFront) -> TlsFile {
@@ -202,6 +209,7 @@ fn service(one: &Service) -> Result<ServiceFile, String> {
         grpc: one.grpc,
         tls: different(one.tls.clone(), &ClientSettings::default())
             .map(|settings| ClientTlsFile::from(settings).into()),
+        proxy_protocol: one.proxy_protocol,
         upstream_host: different(one.upstream_host.clone(), &HostPolicy::default()),
         retry: different(one.max_attempts, &Service::MAX_ATTEMPTS)
             .map(|attempts| RetryFile { max_attempts: std::num::NonZero::new(attempts) }),

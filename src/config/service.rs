@@ -61,6 +61,7 @@ pub(super) fn lower(file: Spanned<ServiceFile>, found: &mut Found) -> Service {
         timeouts: timeouts(file.timeouts),
         grpc: file.grpc,
         tls,
+        proxy_protocol: file.proxy_protocol,
         upstream_host: file.upstream_host.unwrap_or_default(),
         max_attempts: file
             .retry

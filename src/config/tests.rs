@@ -149,6 +149,8 @@ fn every_key_reaches_the_plan() {
     assert_eq!((web.protocol, &web.action), (Protocol::Http, &Action::Route));
     assert_eq!(web.max_connections, 500);
     assert!(web.preserve_case);
+    let proxied = web.proxy_protocol.as_ref().unwrap();
+    assert_eq!((proxied.from.len(), proxied.want), (2, crate::plan::Want::Optional));
     assert_eq!((web.encoded_slash, web.underscores), (Ambiguous::Keep, Ambiguous::Keep));
     assert_eq!(web.timeouts.header, Duration::from_secs(7));
     assert_eq!(web.half_close, crate::plan::HalfClose::Allow);
@@ -169,6 +171,7 @@ fn every_key_reaches_the_plan() {
     assert_eq!(app.nodes[2].target.to_string(), "http://10.0.0.3:9000");
     assert_eq!(app.upstream_host, HostPolicy::Fixed("internal.example".into()));
     assert_eq!((app.max_attempts, app.timeouts.response), (4, Some(Duration::from_secs(9))));
+    assert_eq!(app.proxy_protocol, Some(crate::plan::ProxyVersion::V2));
     assert_eq!(app.grpc.max_deadline.get(), Duration::from_mins(1));
     assert!(plan.services[1].tls.danger_skip_verify && app.tls.certificate.is_some());
     assert!(app.tls.ca.is_some() && app.breaker.is_some() && app.health_check.is_some());

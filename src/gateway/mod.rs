@@ -3,6 +3,7 @@
 pub mod exchange;
 pub mod limit;
 pub mod recorded;
+pub mod refusals;
 pub mod router;
 pub mod session;
 

@@ -16,7 +16,7 @@ use gwproxy_core::units::Weight;
 use gwproxy_core::upstream::NodeAddr;
 use serde::{Deserialize, Serialize};
 
-use super::{GrpcSettings, Protocol};
+use super::{GrpcSettings, Protocol, ProxyVersion};
 
 /// The index of a service in [`super::Plan::services`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -45,6 +45,9 @@ pub struct Service {
     pub grpc: GrpcSettings,
     /// TLS towards nodes whose scheme has it.
     pub tls: ClientSettings,
+    /// The PROXY header that tells its nodes who the client is; none: none. With one, every
+    /// request has a connection of its own.
+    pub proxy_protocol: Option<ProxyVersion>,
     /// The `Host` (`:authority`) its nodes see.
     pub upstream_host: HostPolicy,
     /// Nodes tried for one request, the first included. At least 1, default 2 (D34).

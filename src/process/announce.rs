@@ -161,7 +161,7 @@ fn certificate(listener: &Announced, cert: &str, key: &str) -> String {
 /// An opening handshake by curl, which every version of it can send (RFC 6455 §1.2 has the key).
 fn handshake(flags: &str, url: &str) -> String {
     format!(
-        "curl{flags} --http1.1 -iN -H 'Connection: Upgrade' -H 'Upgrade: websocket' -H \
+        "curl{flags} --http1.1 -vN -H 'Connection: Upgrade' -H 'Upgrade: websocket' -H \
          'Sec-WebSocket-Version: 13' -H 'Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==' {url}"
     )
 }
@@ -268,7 +268,7 @@ mod tests {
             (
                 "ws --forward -l 127.0.0.1:8",
                 "forward proxy on http://127.0.0.1:8",
-                "curl -x http://127.0.0.1:8 --http1.1 -iN -H 'Connection: Upgrade' -H 'Upgrade: \
+                "curl -x http://127.0.0.1:8 --http1.1 -vN -H 'Connection: Upgrade' -H 'Upgrade: \
                  websocket' -H 'Sec-WebSocket-Version: 13' -H 'Sec-WebSocket-Key: \
                  dGhlIHNhbXBsZSBub25jZQ==' http://example.com/",
             ),

@@ -5,7 +5,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use gwproxy_core::net::Stream;
+use gwproxy_core::net::{Peer, Stream};
 use gwproxy_core::upstream::connect::{Resolver, connect};
 use gwproxy_core::upstream::{Cluster, Endpoint, NodeAddr, Outcome, Tried};
 use gwproxy_core::worker::Worker;
@@ -124,8 +124,8 @@ impl Upstream {
         &self.resolver
     }
 
-    /// Sends `request` to a node of `cluster`, to another one when that is safe and the first
-    /// failed, and returns the head of the response. The response's body holds the node's lease.
+    /// Sends the `request` of `peer` to a node of `cluster`, to another one when that is safe and
+    /// the first failed, and returns the head of the response. The response's body holds the node's lease.
     ///
     /// The request is boxed because it goes through a chain of futures, each of which would
     /// otherwise hold two of it.
@@ -136,6 +136,7 @@ impl Upstream {
         &self,
         cluster: &Arc<Cluster>,
         request: Box<Request>,
+        peer: &Peer,
         terms: &Terms,
     ) -> Result<Response, Error> {
         let replayable = is_replayable(&request);
@@ -152,7 +153,7 @@ impl Upstream {
             let endpoint = Arc::clone(lease.endpoint());
             let connect_limit = cluster.settings().connect_timeout;
             let Failed { error, request, .. } =
-                match self.attempt(&endpoint, next, terms, connect_limit).await {
+                match self.attempt(&endpoint, next, peer, terms, connect_limit).await {
                     Ok(mut response) => {
                         let outcome = outcome_of_status(response.status());
                         if response.status() == StatusCode::SWITCHING_PROTOCOLS {
@@ -165,6 +166,7 @@ impl Upstream {
                     Err(failed) => failed,
                 };
             lease.settle(outcome_of(&error), Instant::now());
+            let error = error.at(Some(Arc::clone(&endpoint.name)));
             let may = !is_last
                 && may_try_again(&error, replayable)
                 // A try that reached no node added no load; others are paid from the budget.
@@ -188,10 +190,11 @@ impl Upstream {
         &self,
         endpoint: &Endpoint,
         request: Request,
+        peer: &Peer,
         terms: &Terms,
         connect_limit: Duration,
     ) -> Result<Response, Error> {
-        self.attempt(endpoint, Box::new(request), terms, connect_limit)
+        self.attempt(endpoint, Box::new(request), peer, terms, connect_limit)
             .await
             .map_err(|failed| failed.error)
     }
@@ -200,6 +203,7 @@ impl Upstream {
         &self,
         endpoint: &Endpoint,
         mut request: Box<Request>,
+        peer: &Peer,
         terms: &Terms,
         connect_limit: Duration,
     ) -> Result<Response, Failed> {
@@ -210,7 +214,11 @@ impl Upstream {
             }
             Host::Node => set_host(&mut request, endpoint),
         }
-        let home = self.pool.home(endpoint.id);
+        let home = match endpoint.proxy_protocol {
+            None => self.pool.home(endpoint.id),
+            // One request, one connection: it says whose it is.
+            Some(_) => Home::apart(),
+        };
         let is_upgrade = request.headers().contains_key(UPGRADE);
         let speaks = match &*endpoint.scheme {
             "h2c" | "grpc" | "grpcs" => Speaks::H2,
@@ -236,7 +244,7 @@ impl Upstream {
             }
         }
         // Boxed: a fresh connection is rare, and its future is larger than all the rest.
-        match Box::pin(self.open(endpoint, &home, speaks, connect_limit)).await {
+        match Box::pin(self.open(endpoint, peer, &home, speaks, connect_limit)).await {
             Ok(Opened::H1(conn)) => on_connection(conn, request, terms, &home).await,
             Ok(Opened::H2(slot)) => self.on_stream(slot, &home, endpoint, request, terms).await,
             Err(error) => Err(Failed { error, request: Some(request), is_stale: false }),
@@ -246,6 +254,7 @@ impl Upstream {
     async fn open(
         &self,
         endpoint: &Endpoint,
+        peer: &Peer,
         home: &Rc<Home>,
         speaks: Speaks,
         limit: Duration,
@@ -264,7 +273,8 @@ impl Upstream {
             return Ok(Opened::H2(slot));
         }
         let exclusive = speaks == Speaks::H1;
-        let stream = connect(endpoint, exclusive, limit, &self.resolver, timer).await?;
+        let origin = peer.origin();
+        let stream = connect(endpoint, &origin, exclusive, limit, &self.resolver, timer).await?;
         let is_h2 = match speaks {
             Speaks::H1 => false,
             Speaks::H2 => true,
