@@ -182,23 +182,6 @@ impl Upstream {
         }
     }
 
-    /// Sends to one given address, outside any service.
-    ///
-    /// # Errors
-    /// What went wrong.
-    pub async fn send_to(
-        &self,
-        endpoint: &Endpoint,
-        request: Request,
-        peer: &Peer,
-        terms: &Terms,
-        connect_limit: Duration,
-    ) -> Result<Response, Error> {
-        self.attempt(endpoint, Box::new(request), peer, terms, connect_limit)
-            .await
-            .map_err(|failed| failed.error)
-    }
-
     async fn attempt(
         &self,
         endpoint: &Endpoint,
