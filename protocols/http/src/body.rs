@@ -1,6 +1,7 @@
 //! One body type for every message, whatever wire it came from or goes to.
 
 use std::pin::Pin;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Instant;
@@ -12,6 +13,7 @@ use gwproxy_core::{Code, Error};
 use http_body::{Body as _, Frame, SizeHint};
 
 use crate::pool::StreamSlot;
+use crate::serve::Client;
 use crate::tunnel::{Tunnel, Upgraded};
 use crate::{h1, h2};
 
@@ -122,6 +124,13 @@ impl Body {
     pub fn node(&self) -> Option<&Arc<str>> {
         let (lease, _) = self.attached.as_ref()?.lease.as_ref()?;
         Some(&lease.endpoint().name)
+    }
+
+    /// `client` reads it, whose connection may have many to read.
+    pub(crate) fn read_by(&mut self, client: &Rc<Client>) {
+        if let Kind::H2(recv) = &mut self.kind {
+            recv.read_by(client);
+        }
     }
 
     /// Keeps a place on an HTTP/2 connection until the body ends.

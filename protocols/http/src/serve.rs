@@ -46,6 +46,8 @@ pub struct Client {
     held: RefCell<Rc<Held>>,
     /// What nodes are told of it.
     pub(crate) said: Said,
+    /// How far nodes may be ahead of it (HTTP/2).
+    pub(crate) ahead: h2::Ahead,
     interim: OnceCell<Weak<dyn Interim>>,
 }
 
@@ -128,7 +130,8 @@ impl Client {
     pub fn new(peer: Peer, held: Held) -> Self {
         let scheme = if peer.tls.is_some() { Scheme::HTTPS } else { Scheme::HTTP };
         let (held, said) = (RefCell::new(Rc::new(held)), Said::default());
-        Self { peer, scheme, held, said, interim: OnceCell::new() }
+        let ahead = h2::Ahead::default();
+        Self { peer, scheme, held, said, ahead, interim: OnceCell::new() }
     }
 
     /// Where interim responses to this client go; none: it is not told them. A connection with

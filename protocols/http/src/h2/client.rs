@@ -17,7 +17,7 @@ use super::conn::{Bounds, Conn, Role};
 use super::drive::{Driver, Patience};
 use super::handle::{Handle, Recv, Send, explain_node};
 use super::hpack::Encoder;
-use super::pump::{Pump, Stopped, Turn};
+use super::pump::{Progress, Pump, Stopped, Turn};
 use super::{Reason, reset_code};
 use crate::body::Body;
 use crate::h1::client::Limit;
@@ -123,7 +123,7 @@ struct Awaited {
     limit: Duration,
     deadline: gwproxy_core::timer::Deadline,
     /// How far the upload was at the last look, while it was the node's turn.
-    seen: Option<(u64, u64)>,
+    seen: Option<Progress>,
 }
 
 impl Awaited {
@@ -133,7 +133,7 @@ impl Awaited {
         send: &Send,
     ) -> Poll<Result<response::Parts, Error>> {
         let mut is_clients_turn = false;
-        let mut moved = (u64::MAX, 0);
+        let mut moved = (u64::MAX, None);
         if let Some(upload) = &mut self.upload {
             match upload.poll(cx, send) {
                 // Done, or stopped: the head may have come before the stream was reset.

@@ -15,9 +15,11 @@ use http::{HeaderMap, StatusCode, response};
 use http_body::Frame;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+use super::ahead::Pace;
 use super::conn::{Conn, Role};
 use super::stream::{Broken, Event, Stream};
 use super::{Reason, hpack::Encoder};
+use crate::serve::Client;
 use crate::wire::hop;
 
 /// A share in a stream. The last one to go ends it.
@@ -58,6 +60,7 @@ pub(crate) struct Recv {
     /// The client waits to be told that its content is wanted (RFC 9110 §10.1.1).
     owes_continue: bool,
     length: Option<u64>,
+    pace: Pace,
     is_over: bool,
 }
 
@@ -78,8 +81,14 @@ impl Recv {
             is_waiting,
             owes_continue,
             length,
+            pace: Pace::default(),
             is_over: false,
         }
+    }
+
+    /// `client` reads it, whose connection has others to read besides.
+    pub(crate) fn read_by(&mut self, client: &Rc<Client>) {
+        self.pace.read_by(client);
     }
 
     /// Whether nothing more will come.
@@ -134,6 +143,10 @@ impl Recv {
         if let Some(left) = self.length.as_mut() {
             *left = left.saturating_sub(data.len() as u64);
         }
+        let more = self.pace.take(data.len());
+        if more > 0 {
+            self.handle.conn.with(|state| state.widen(self.handle.key, more));
+        }
         data
     }
 
@@ -166,6 +179,7 @@ impl Recv {
         let deadline = self.deadline.get_or_insert_with(|| timer.deadline());
         if !self.is_waiting {
             self.is_waiting = true;
+            self.pace.wait();
             deadline.arm(self.silence);
         }
         deadline.poll_expired(cx)
@@ -301,7 +315,7 @@ impl Send {
     }
 
     /// What moves while this stream waits for its turn.
-    pub(super) fn progress_of_others(&self) -> u64 {
+    pub(super) fn progress_of_others(&self) -> Option<u64> {
         self.handle.conn.with(|state| state.progress_of_others(self.handle.key))
     }
 

@@ -172,13 +172,14 @@ impl<H: Handle> Exchange<H> {
         if is_head {
             std::mem::take(response.body_mut()).leave_out();
         }
-        let (parts, body) = fit(response).into_parts();
+        let (parts, mut body) = fit(response).into_parts();
         let ends = body.is_empty();
         self.send.head(&parts, length, ends);
         drop(parts);
         if ends {
             return;
         }
+        body.read_by(&self.client);
         let silence = self.settings.timeouts.body;
         let sent = Pump::new(body).run(&self.send, self.worker.timer(), || silence).await;
         if let Err(Stopped::Body(error)) = sent {

@@ -43,6 +43,10 @@ pub(super) struct Stream {
     pub(super) is_answered: bool,
     pub(super) send_window: i64,
     pub(super) recv_window: i64,
+    /// Bytes that the peer may be ahead of the reader.
+    pub(super) window: u32,
+    /// Bytes that were taken out and are still with whoever took them.
+    pub(super) in_hand: usize,
     /// Bytes read and not yet given back to the peer.
     pub(super) unreturned: u32,
     /// What `Content-Length` said is still to come.
@@ -64,6 +68,17 @@ pub(super) enum Event {
     Trailers(HeaderMap),
 }
 
+impl Event {
+    /// Bytes of the windows that it takes up.
+    pub(super) fn len(&self) -> usize {
+        match self {
+            Self::Data(data) => data.len(),
+            Self::Gathered(data) => data.len(),
+            Self::Trailers(_) => 0,
+        }
+    }
+}
+
 /// Why a stream ended early.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Broken {
@@ -78,7 +93,7 @@ pub(crate) enum Broken {
 }
 
 impl Stream {
-    pub(super) fn new(id: u32, send_window: i64, recv_window: i64) -> Self {
+    pub(super) fn new(id: u32, send_window: i64, window: u32) -> Self {
         Self {
             id,
             head: None,
@@ -93,7 +108,9 @@ impl Stream {
             is_queued: false,
             is_answered: false,
             send_window,
-            recv_window,
+            recv_window: i64::from(window),
+            window,
+            in_hand: 0,
             unreturned: 0,
             expected: None,
             is_head_request: false,
@@ -143,17 +160,13 @@ impl Stream {
         std::mem::replace(&mut self.first, next)
     }
 
-    /// Bytes received and not read.
+    /// Bytes received and not done with.
     pub(super) fn unread(&self) -> usize {
-        let size = |event: &Event| match event {
-            Event::Data(data) => data.len(),
-            Event::Gathered(data) => data.len(),
-            Event::Trailers(_) => 0,
-        };
-        self.first.iter().chain(&self.events).map(size).sum()
+        self.in_hand + self.first.iter().chain(&self.events).map(Event::len).sum::<usize>()
     }
 
     pub(super) fn clear(&mut self) {
+        self.in_hand = 0;
         self.first = None;
         self.events.clear();
     }

@@ -7,10 +7,7 @@ use http::Method;
 use http::StatusCode;
 
 use super::ending::{FAREWELL, Farewell};
-use super::{
-    Accepted, Block, Fault, INITIAL_FRAME_BYTES, Role, STREAM_WINDOW_BYTES, STREAMS_MAX, State,
-    signed,
-};
+use super::{Accepted, Block, Fault, INITIAL_FRAME_BYTES, Role, STREAMS_MAX, State, signed};
 use crate::h2::Reason;
 use crate::h2::frame::{
     self, ACK, END_HEADERS, END_STREAM, HEAD_BYTES, Head, Kind, PREFACE, PRIORITY, WINDOW_MAX,
@@ -258,7 +255,7 @@ impl State {
                 return self.charge_reset(now);
             }
         };
-        let mut stream = Stream::new(id, self.initial_window, i64::from(STREAM_WINDOW_BYTES));
+        let mut stream = Stream::new(id, self.initial_window, self.role.stream_window());
         stream.expected = head.length;
         stream.is_recv_ended = ends;
         let key = self.streams.insert(stream);

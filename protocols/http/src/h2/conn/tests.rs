@@ -143,8 +143,8 @@ impl Side {
             assert!(state.send_window <= frame::WINDOW_MAX);
             let mut unread = 0;
             for stream in state.streams.iter_mut() {
-                assert!(stream.recv_window <= i64::from(STREAM_WINDOW_BYTES));
-                assert!(stream.unread() <= STREAM_WINDOW_BYTES as usize);
+                assert!(stream.recv_window <= i64::from(stream.window));
+                assert!(stream.unread() <= stream.window as usize);
                 unread += stream.unread();
             }
             assert!(unread <= window as usize, "{unread} bytes unread");
