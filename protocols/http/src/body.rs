@@ -28,6 +28,8 @@ pub struct Body {
 enum Kind {
     #[default]
     Empty,
+    /// The same of a request on this stream (HTTP/2).
+    None(u32),
     Full(Bytes),
     H1Request(h1::server::RequestBody),
     H1Response(Box<h1::client::ResponseBody>),
@@ -104,6 +106,20 @@ impl Body {
 
     pub(crate) fn h1_response(body: h1::client::ResponseBody) -> Self {
         Kind::H1Response(Box::new(body)).into()
+    }
+
+    /// No content of a request on `stream`.
+    pub(crate) fn none_on(stream: u32) -> Self {
+        Kind::None(stream).into()
+    }
+
+    /// The stream that it came on, if it is a request's of HTTP/2; else 0.
+    pub(crate) fn stream(&self) -> u32 {
+        match &self.kind {
+            Kind::None(stream) => *stream,
+            Kind::H2(recv) => recv.stream(),
+            _ => 0,
+        }
     }
 
     pub(crate) fn h2(recv: h2::Recv) -> Self {
@@ -198,7 +214,7 @@ impl Body {
     /// Whether nothing will come and nothing had to be read for it.
     pub fn is_empty(&self) -> bool {
         match &self.kind {
-            Kind::Empty => true,
+            Kind::Empty | Kind::None(_) => true,
             Kind::Full(content) => content.is_empty(),
             Kind::H2(recv) => recv.is_end_stream(),
             _ => false,
@@ -212,7 +228,7 @@ impl Body {
 
     fn poll_kind(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
         match &mut self.kind {
-            Kind::Empty | Kind::Tunnel(_) | Kind::Upgraded(_) => Poll::Ready(None),
+            Kind::Empty | Kind::None(_) | Kind::Tunnel(_) | Kind::Upgraded(_) => Poll::Ready(None),
             Kind::Full(content) => {
                 let content = std::mem::take(content);
                 self.kind = Kind::Empty;
@@ -326,7 +342,7 @@ impl http_body::Body for Body {
             return false;
         }
         match &self.kind {
-            Kind::Empty | Kind::Tunnel(_) | Kind::Upgraded(_) => true,
+            Kind::Empty | Kind::None(_) | Kind::Tunnel(_) | Kind::Upgraded(_) => true,
             Kind::Full(content) => content.is_empty(),
             Kind::H1Request(body) => body.is_done(),
             Kind::H1Response(body) => body.is_done(),
@@ -336,7 +352,7 @@ impl http_body::Body for Body {
 
     fn size_hint(&self) -> SizeHint {
         let remaining = match &self.kind {
-            Kind::Empty | Kind::Tunnel(_) | Kind::Upgraded(_) => Some(0),
+            Kind::Empty | Kind::None(_) | Kind::Tunnel(_) | Kind::Upgraded(_) => Some(0),
             Kind::Full(content) => Some(content.len() as u64),
             Kind::H1Request(body) => body.remaining(),
             Kind::H1Response(body) => body.remaining(),

@@ -11,7 +11,7 @@ use gwproxy_core::timer::Timer;
 use gwproxy_core::{Code, Error};
 use http::header::{CONTENT_LENGTH, EXPECT, HOST, TE};
 use http::uri::Scheme;
-use http::{HeaderValue, Method, response};
+use http::{HeaderValue, Method, Version, response};
 
 use super::conn::{Bounds, Conn, Role};
 use super::drive::{Driver, Patience};
@@ -21,6 +21,7 @@ use super::pump::{Progress, Pump, Stopped, Turn};
 use super::{Reason, reset_code};
 use crate::body::Body;
 use crate::h1::client::Limit;
+use crate::interim::Way;
 use crate::pool::StreamSlot;
 use crate::{Request, Response};
 
@@ -63,6 +64,7 @@ pub(crate) async fn exchange(
     mut request: Box<Request>,
     scheme: &Scheme,
     limit: Limit,
+    interim: Option<&Way>,
     timer: &Timer,
 ) -> Result<Response, Refused> {
     let conn = Rc::clone(slot.conn());
@@ -82,6 +84,7 @@ pub(crate) async fn exchange(
     let mut awaited = Awaited {
         upload: (!is_bodiless).then(|| Pump::new(body)),
         limit: limit.first_byte,
+        interim,
         deadline: timer.deadline(),
         seen: None,
     };
@@ -118,15 +121,16 @@ pub(crate) async fn exchange(
 }
 
 /// A response that has not begun.
-struct Awaited {
+struct Awaited<'a> {
     upload: Option<Pump>,
     limit: Duration,
+    interim: Option<&'a Way>,
     deadline: gwproxy_core::timer::Deadline,
     /// How far the upload was at the last look, while it was the node's turn.
     seen: Option<Progress>,
 }
 
-impl Awaited {
+impl Awaited<'_> {
     fn poll(
         &mut self,
         cx: &mut std::task::Context<'_>,
@@ -145,8 +149,15 @@ impl Awaited {
                 }
             }
         }
-        if let Poll::Ready(head) = send.poll_head(cx) {
-            return Poll::Ready(head.map_err(explain_node));
+        while let Poll::Ready(head) = send.poll_head(cx) {
+            match head {
+                Ok(head) if head.status.is_informational() => {
+                    if let Some(client) = self.interim {
+                        client.send(head.status, head.headers, Version::HTTP_2);
+                    }
+                }
+                head => return Poll::Ready(head.map_err(explain_node)),
+            }
         }
         // The node's time begins when it has the request, and anew with every piece it takes;
         // while the client has none to give, it does not run.

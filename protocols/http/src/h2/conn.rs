@@ -12,7 +12,8 @@ use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 
 use bytes::Bytes;
-use http::{HeaderMap, response};
+use http::header::CONTENT_LENGTH;
+use http::{HeaderMap, StatusCode, response};
 
 use self::ending::Farewell;
 use super::frame::{self, INITIAL_FRAME_BYTES, setting};
@@ -21,8 +22,8 @@ use super::out::Out;
 use super::rate::Bucket;
 use super::stream::{Broken, Event, Stream, Streams, remember};
 use super::{
-    CLIENT_STREAM_BYTES, CLIENT_WINDOW_BYTES, NODE_STREAM_BYTES, NODE_WINDOW_BYTES, RETURN_BYTES,
-    Reason,
+    CLIENT_STREAM_BYTES, CLIENT_WINDOW_BYTES, NODE_STREAM_BYTES, NODE_WINDOW_BYTES, OUT_BYTES_MAX,
+    RETURN_BYTES, Reason,
 };
 use crate::Request;
 
@@ -336,6 +337,23 @@ impl State {
         self.send_fields(key, fields, true);
     }
 
+    /// Sends an interim response, if it still means anything and there is room (server). It has no
+    /// content (RFC 9110 §15.2), so no length.
+    pub(super) fn send_interim(&mut self, id: u32, status: StatusCode, headers: &HeaderMap) {
+        let Some(key) = self.streams.find(id) else { return };
+        let is_answered = self.streams.get(key).is_none_or(|stream| stream.is_answered);
+        if is_answered || self.out.len() >= OUT_BYTES_MAX {
+            return;
+        }
+        let fields = |encoder: &mut Encoder, out: &mut bytes::BytesMut| {
+            Encoder::status(out, status);
+            for (name, value) in headers.iter().filter(|(name, _)| **name != CONTENT_LENGTH) {
+                encoder.header(out, name, value);
+            }
+        };
+        self.send_fields(key, fields, false);
+    }
+
     /// Sends data within the capacity.
     pub(super) fn send_data(&mut self, key: usize, data: Bytes, ends: bool) {
         let Some(stream) = self.streams.get_mut(key) else { return };
@@ -393,7 +411,7 @@ impl State {
         Poll::Pending
     }
 
-    /// The response's head, once it is there (client).
+    /// The response's head, once it is there, or an interim one before it (client).
     pub(super) fn poll_head(
         &mut self,
         cx: &Context<'_>,
@@ -402,7 +420,7 @@ impl State {
         let Some(stream) = self.streams.get_mut(key) else {
             return Poll::Ready(Err(Broken::Lost("the stream is gone")));
         };
-        if let Some(head) = stream.head.take() {
+        if let Some(head) = stream.hints.pop_front().or_else(|| stream.head.take()) {
             return Poll::Ready(Ok(head));
         }
         if let Some(broken) = stream.broken {

@@ -35,6 +35,10 @@ impl Handle {
         Self { conn, key }
     }
 
+    fn id(&self) -> u32 {
+        self.conn.with(|state| state.streams.get(self.key).map_or(0, |stream| stream.id))
+    }
+
     pub(super) fn share(&self) -> Self {
         self.conn.with(|state| state.hold(self.key));
         Self { conn: Rc::clone(&self.conn), key: self.key }
@@ -89,6 +93,11 @@ impl Recv {
     /// `client` reads it, whose connection has others to read besides.
     pub(crate) fn read_by(&mut self, client: &Rc<Client>) {
         self.pace.read_by(client);
+    }
+
+    /// The stream's id.
+    pub(crate) fn stream(&self) -> u32 {
+        self.handle.id()
     }
 
     /// Whether nothing more will come.
@@ -287,10 +296,13 @@ impl Send {
         self.handle.share()
     }
 
-    /// Whether the peer has ended its side and nothing of it is left to read.
-    pub(super) fn is_recv_ended(&self) -> bool {
+    /// The stream's id, if the peer has ended its side and nothing of it is left to read.
+    pub(super) fn recv_ended(&self) -> Option<u32> {
         let key = self.handle.key;
-        self.handle.conn.with(|state| state.streams.get(key).is_none_or(Stream::is_read))
+        self.handle.conn.with(|state| match state.streams.get(key) {
+            Some(stream) => stream.is_read().then_some(stream.id),
+            None => Some(0),
+        })
     }
 
     /// Sends a response's head.
@@ -317,6 +329,12 @@ impl Send {
     /// What moves while this stream waits for its turn.
     pub(super) fn progress_of_others(&self) -> Option<u64> {
         self.handle.conn.with(|state| state.progress_of_others(self.handle.key))
+    }
+
+    /// Whether our side has ended.
+    fn is_sent(&self) -> bool {
+        let key = self.handle.key;
+        self.handle.conn.with(|state| state.streams.get(key).is_none_or(|s| s.is_send_ended))
     }
 
     /// Whether the peer has sent all it will.
@@ -362,6 +380,15 @@ pub struct StreamIo {
 impl StreamIo {
     pub(super) fn new(recv: Recv, send: Send) -> Self {
         Self { recv, send, early: Bytes::new() }
+    }
+}
+
+impl Drop for StreamIo {
+    /// What ends before both sides have said so was cut off (RFC 9113 §8.5).
+    fn drop(&mut self) {
+        if !self.send.is_sent() {
+            self.send.reset(Reason::CONNECT_ERROR);
+        }
     }
 }
 

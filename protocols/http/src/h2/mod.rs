@@ -67,6 +67,7 @@ impl Reason {
     /// Nobody wants the exchange any more.
     pub const CANCEL: Self = Self(0x8);
     pub(crate) const COMPRESSION_ERROR: Self = Self(0x9);
+    pub(crate) const CONNECT_ERROR: Self = Self(0xa);
     pub(crate) const ENHANCE_YOUR_CALM: Self = Self(0xb);
 
     const NAMES: [&'static str; 14] = [

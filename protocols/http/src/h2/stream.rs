@@ -22,6 +22,8 @@ pub(super) struct Stream {
     pub(super) id: u32,
     /// The response's head, on the client's side.
     pub(super) head: Option<response::Parts>,
+    /// Interim responses before it that nobody has taken yet.
+    pub(super) hints: VecDeque<response::Parts>,
     /// A final head was received.
     pub(super) has_head: bool,
     /// Interim responses received.
@@ -97,6 +99,7 @@ impl Stream {
         Self {
             id,
             head: None,
+            hints: VecDeque::new(),
             has_head: false,
             interim: 0,
             first: None,

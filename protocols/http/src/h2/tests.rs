@@ -5,6 +5,7 @@ mod ahead;
 mod attacks;
 pub(super) mod frames;
 mod httpwg;
+mod interim;
 mod peers;
 mod silence;
 mod support;

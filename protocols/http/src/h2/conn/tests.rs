@@ -110,7 +110,7 @@ impl Side {
     /// Answers in full and lets the stream go.
     fn answer(&self, key: usize) {
         let ok = |_: &mut Encoder, out: &mut BytesMut| {
-            Encoder::status(out, http::StatusCode::OK);
+            Encoder::status(out, StatusCode::OK);
         };
         self.with(|state| {
             state.send_fields(key, ok, true);

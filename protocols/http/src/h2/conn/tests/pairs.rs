@@ -106,7 +106,7 @@ impl Pair {
             let id = self.sides[SERVER].with(|state| state.streams.get(key).map(|s| s.id));
             self.keys[SERVER].insert(id.unwrap(), key);
             let ok = |_: &mut Encoder, out: &mut BytesMut| {
-                Encoder::status(out, http::StatusCode::OK);
+                Encoder::status(out, StatusCode::OK);
             };
             self.sides[SERVER].with(|state| state.send_fields(key, ok, false));
         }
