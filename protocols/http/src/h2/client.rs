@@ -109,8 +109,7 @@ pub(crate) async fn exchange(
             return Err(Refused { error, request, is_over });
         }
     };
-    let length = (!is_head).then(|| content_length(&head)).flatten();
-    let recv = Recv::new(send.share(), timer.clone(), limit.body, length, false);
+    let recv = Recv::new(send.share(), timer.clone(), limit.body, false);
     let mut body = if recv.is_end_stream() { Body::empty() } else { Body::h2(recv) };
     body.occupy(slot);
     if let Some(upload) = upload {
@@ -201,10 +200,6 @@ fn put_head(
         (None, None) => {}
     }
     match request.uri().path_and_query() {
-        // RFC 9113 §8.3.1: the asterisk-form travels as an empty path in absolute-form.
-        Some(_) if request.uri().path().is_empty() && *request.method() == Method::OPTIONS => {
-            Encoder::path(out, "*");
-        }
         Some(path) if path.as_str().starts_with('?') => {
             Encoder::path(out, &format!("/{}", path.as_str()));
         }
@@ -224,9 +219,4 @@ fn put_head(
     if let Some(length) = length {
         encoder.header(out, &CONTENT_LENGTH, &length.into());
     }
-}
-
-fn content_length(head: &response::Parts) -> Option<u64> {
-    // It was found to be a number when the head was put together.
-    head.headers.get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
 }

@@ -63,7 +63,6 @@ pub(crate) struct Recv {
     is_waiting: bool,
     /// The client waits to be told that its content is wanted (RFC 9110 §10.1.1).
     owes_continue: bool,
-    length: Option<u64>,
     pace: Pace,
     is_over: bool,
 }
@@ -73,7 +72,6 @@ impl Recv {
         handle: Handle,
         timer: Timer,
         silence: Duration,
-        length: Option<u64>,
         owes_continue: bool,
     ) -> Self {
         let is_waiting = false;
@@ -84,7 +82,6 @@ impl Recv {
             deadline: None,
             is_waiting,
             owes_continue,
-            length,
             pace: Pace::default(),
             is_over: false,
         }
@@ -111,7 +108,11 @@ impl Recv {
 
     /// Bytes still to come, where the peer said so.
     pub(crate) fn remaining(&self) -> Option<u64> {
-        if self.is_end_stream() { Some(0) } else { self.length }
+        let key = self.handle.key;
+        self.handle.conn.with(|state| match state.streams.get(key) {
+            Some(stream) if !self.is_over => stream.to_come(),
+            _ => Some(0),
+        })
     }
 
     /// The next frame.
@@ -149,9 +150,6 @@ impl Recv {
     }
 
     fn take(&mut self, data: Bytes) -> Bytes {
-        if let Some(left) = self.length.as_mut() {
-            *left = left.saturating_sub(data.len() as u64);
-        }
         let more = self.pace.take(data.len());
         if more > 0 {
             self.handle.conn.with(|state| state.widen(self.handle.key, more));

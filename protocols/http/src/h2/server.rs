@@ -157,13 +157,9 @@ impl<H: Handle> Exchange<H> {
             *request.body_mut() = Body::none_on(stream);
             return Ok(None);
         }
-        let length = request.headers().get(CONTENT_LENGTH).and_then(|value| {
-            // It was found to be a number when the head was put together.
-            value.to_str().ok()?.parse().ok()
-        });
         let (timer, silence) = (self.worker.timer().clone(), self.settings.timeouts.body);
         let owes_continue = !is_tunnel && request.headers().contains_key(EXPECT);
-        let recv = Recv::new(self.send.share(), timer, silence, length, owes_continue);
+        let recv = Recv::new(self.send.share(), timer, silence, owes_continue);
         if is_tunnel {
             return Ok(Some(recv));
         }

@@ -165,7 +165,20 @@ impl Stream {
 
     /// Bytes received and not done with.
     pub(super) fn unread(&self) -> usize {
-        self.in_hand + self.first.iter().chain(&self.events).map(Event::len).sum::<usize>()
+        self.in_hand + self.queued()
+    }
+
+    /// Bytes received and not taken.
+    fn queued(&self) -> usize {
+        self.first.iter().chain(&self.events).map(Event::len).sum()
+    }
+
+    /// Bytes of content that its reader has still to get, if the peer said how many.
+    pub(super) fn to_come(&self) -> Option<u64> {
+        if self.is_read() {
+            return Some(0);
+        }
+        self.expected.map(|left| left + self.queued() as u64)
     }
 
     pub(super) fn clear(&mut self) {

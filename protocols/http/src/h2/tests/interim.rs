@@ -4,7 +4,7 @@ use http::HeaderMap;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use super::frames::{GET, OK, Sent, headers};
+use super::frames::{GET, OK, POST, Sent, data, headers};
 use super::support::{House, Wire, listener, run};
 use crate::h2::Reason;
 use crate::h2::frame::Kind;
@@ -187,4 +187,39 @@ fn t13_a_flood_of_hints_ends_its_stream() {
             }
         });
     }
+}
+
+/// P11, RFC 9110 §10.1.1: who was answered is not told to go on, though its content is still read.
+#[test]
+fn p11_no_100_follows_the_answer() {
+    run(async |house| {
+        let (listener, addr) = listener().await;
+        let mut client = Wire::connect(house.proxy_to("http", &[addr]), &[]).await;
+        // `expect: 100-continue`, by the static name.
+        let block = [POST, &[0x0f, 20, 12], b"100-continue"].concat();
+        client.say(&headers(1, &block, false)).await;
+        let (mut tcp, _) = listener.accept().await.unwrap();
+        let mut heard = Vec::new();
+        while !heard.ends_with(b"\r\n\r\n") {
+            heard.push(tcp.read_u8().await.unwrap());
+        }
+        tcp.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n").await.unwrap();
+        let answer = client.hear_of(Kind::Headers).await;
+        assert_eq!(read(&mut Decoder::default(), &answer.payload).0, 200);
+        // Time enough to ask for the content.
+        tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+        client.say(&data(1, 7, true)).await;
+        heard.clear();
+        while !heard.ends_with(b"0\r\n\r\n") {
+            heard.push(tcp.read_u8().await.unwrap());
+        }
+        tcp.write_all(b"hello").await.unwrap();
+        loop {
+            let sent = client.hear().await.unwrap();
+            assert_ne!(sent.kind, Kind::Headers, "{sent:?}");
+            if sent.kind == Kind::Data {
+                break assert_eq!(sent.payload, b"hello");
+            }
+        }
+    });
 }
