@@ -127,15 +127,13 @@ impl Pump {
             let deadline = deadline.get_or_insert_with(|| timer.deadline());
             loop {
                 let silence = silence();
-                let debt = match debt.as_mut().filter(|debt| debt.silence == silence) {
-                    Some(debt) => debt,
-                    None => {
-                        deadline.arm(Debt::part(silence));
-                        debt.insert(Debt { silence, bytes: 0, seen: self.progress(send) })
-                    }
-                };
+                if debt.as_ref().is_none_or(|debt| debt.silence != silence) {
+                    deadline.arm(Debt::part(silence));
+                    debt = Some(Debt { silence, bytes: 0, seen: self.progress(send) });
+                }
                 ready!(deadline.poll_expired(cx));
-                if debt.is_too_much(self.progress(send)) {
+                let now = self.progress(send);
+                if debt.as_mut().is_none_or(|debt| debt.is_too_much(now)) {
                     break;
                 }
                 deadline.arm(Debt::part(silence));
