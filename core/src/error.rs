@@ -4,6 +4,7 @@
 use std::borrow::Cow;
 use std::error::Error as StdError;
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// A boxed cause, kept for the log.
@@ -157,12 +158,14 @@ pub struct Error {
     unsent: bool,
     retry_after: Option<Duration>,
     cause: Option<Cause>,
+    node: Option<Arc<str>>,
 }
 
 impl Error {
     /// A new error with the sentence a human reads.
     pub fn new(code: Code, sentence: impl Into<Cow<'static, str>>) -> Self {
-        Self { code, sentence: sentence.into(), unsent: false, retry_after: None, cause: None }
+        let sentence = sentence.into();
+        Self { code, sentence, unsent: false, retry_after: None, cause: None, node: None }
     }
 
     /// Keeps what caused it.
@@ -187,6 +190,13 @@ impl Error {
         self
     }
 
+    /// Says which node it happened at, unless that is known.
+    #[must_use]
+    pub fn at(mut self, node: Option<Arc<str>>) -> Self {
+        self.node = self.node.or(node);
+        self
+    }
+
     /// The stable code.
     pub fn code(&self) -> Code {
         self.code
@@ -200,6 +210,11 @@ impl Error {
     /// Whether provably no byte of the request reached the node.
     pub fn is_unsent(&self) -> bool {
         self.unsent
+    }
+
+    /// The name of the node it happened at, if one was tried.
+    pub fn node(&self) -> Option<&Arc<str>> {
+        self.node.as_ref()
     }
 
     /// How long to wait before another try, where that is known.

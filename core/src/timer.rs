@@ -14,8 +14,10 @@ use slab::Slab;
 use tokio::sync::Notify;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
+const TICK_MILLIS: u64 = 50;
 /// The precision of a deadline.
-pub const TICK: Duration = Duration::from_millis(100);
+pub const TICK: Duration = Duration::from_millis(TICK_MILLIS);
+const JUST_BELOW_A_TICK: Duration = Duration::from_nanos(TICK_MILLIS * 1_000_000 - 1);
 
 const UNARMED: u64 = u64::MAX;
 
@@ -102,9 +104,16 @@ impl Default for Timer {
     }
 }
 
+/// Whole ticks, in 64 bits: a division of 128 costs more than all the rest of arming.
+fn ticks_in(time: Duration) -> u64 {
+    const PER_SECOND: u64 = 1000 / TICK_MILLIS;
+    let of_seconds = time.as_secs().saturating_mul(PER_SECOND);
+    of_seconds.saturating_add(u64::from(time.subsec_millis()) / TICK_MILLIS)
+}
+
 impl Shared {
     fn tick_of(&self, at: Instant) -> u64 {
-        (at.saturating_duration_since(self.started).as_millis() / TICK.as_millis()) as u64
+        ticks_in(at.saturating_duration_since(self.started))
     }
 
     fn advance(&self) {
@@ -122,12 +131,12 @@ impl Shared {
 }
 
 impl Deadline {
-    /// Expires after `after`, rounded up to ticks; what is too long to count never does.
+    /// Expires after `after`, rounded up to the next tick; what is too long to count never does.
     pub fn arm(&self, after: Duration) {
         // The stored tick can be old when the driver was parked, so read the clock: a deadline
         // must never fire early. `Instant::now` is a vDSO call, some 20 ns.
-        let ticks = after.as_millis().div_ceil(TICK.as_millis()).try_into().unwrap_or(UNARMED);
-        let at = self.shared.tick_of(Instant::now()).saturating_add(ticks).saturating_add(1);
+        let passed = Instant::now().saturating_duration_since(self.shared.started);
+        let at = ticks_in(passed.saturating_add(after).saturating_add(JUST_BELOW_A_TICK));
         self.set(at);
     }
 
@@ -204,7 +213,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn never_early_and_at_most_two_ticks_late() {
         with_timer(async |timer| {
-            for millis in [0, 1, 99, 100, 101, 1_550] {
+            for millis in [0, 1, 49, 50, 51, 999, 1_000, 1_575] {
                 advance(Duration::from_millis(37)).await;
                 let deadline = timer.deadline();
                 let (start, after) = (Instant::now(), Duration::from_millis(millis));

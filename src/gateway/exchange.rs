@@ -11,7 +11,9 @@ use gwproxy_core::net::PeerAddr;
 use gwproxy_core::telemetry::access_log::LINE_BYTES_MAX;
 use gwproxy_core::telemetry::json;
 use gwproxy_core::{Code, Error};
-use gwproxy_http::body::OnEnd;
+use gwproxy_http::body::{Ended, OnEnd, left};
+use gwproxy_http::rescue::status_of;
+use gwproxy_http::tunnel::Traffic;
 use gwproxy_http::{Client, Request, Response};
 use http::header::{HeaderName, REFERER, USER_AGENT};
 use http::{HeaderValue, Method, StatusCode, Version};
@@ -25,6 +27,8 @@ use crate::plan::AccessLogFormat;
 const FIELD_BYTES_MAX: usize = 1536;
 /// Bytes of a method in a log line; the longest registered one has 17.
 const METHOD_BYTES_MAX: usize = 32;
+/// Bytes of a user's name in a log line.
+const USER_BYTES_MAX: usize = 128;
 
 const LIMIT: HeaderName = HeaderName::from_static("x-ratelimit-limit");
 const REMAINING: HeaderName = HeaderName::from_static("x-ratelimit-remaining");
@@ -47,6 +51,8 @@ pub struct Exchange {
     pub service_id: Option<Arc<str>>,
     /// The route's own time to the first byte.
     pub timeout: Option<Duration>,
+    /// Who asked, by their credentials.
+    pub user: Option<Box<str>>,
     limit: Option<Decision>,
     record: Option<Box<Record>>,
 }
@@ -65,7 +71,11 @@ struct Record {
     service: usize,
     service_id: Option<Arc<str>>,
     node: Option<Arc<str>>,
+    user: Option<Box<str>>,
     status: StatusCode,
+    is_grpc: bool,
+    /// `grpc-status` of the response's head; that of its trailers comes with the end.
+    grpc_status: Option<u32>,
     error: Option<Code>,
     /// The sentence of the error, for a log that tells it.
     reason: Option<Box<str>>,
@@ -96,6 +106,7 @@ impl Exchange {
         exchange.is_grpc = gwproxy_grpc::is_grpc(request.headers());
         if let Some(record) = exchange.record.as_mut() {
             record.client_ip = client_ip;
+            record.is_grpc = exchange.is_grpc;
             record.asked = shared.log.is_some().then(|| Asked::of(request));
         }
         exchange
@@ -116,7 +127,10 @@ impl Exchange {
             service: usize::MAX,
             service_id: None,
             node: None,
+            user: None,
             status: StatusCode::OK,
+            is_grpc: false,
+            grpc_status: None,
             error: None,
             reason: None,
         };
@@ -128,6 +142,7 @@ impl Exchange {
             service: usize::MAX,
             service_id: None,
             timeout: None,
+            user: None,
             limit: None,
             record: Some(Box::new(record)),
         }
@@ -152,7 +167,12 @@ impl Exchange {
         let Some(mut record) = self.take_record() else { return };
         record.status = response.status();
         record.error = error.map(Error::code);
-        record.node = response.body().node().cloned();
+        let node = response.body().node();
+        record.node = node.or_else(|| error.and_then(Error::node)).cloned();
+        if record.is_grpc {
+            let status = gwproxy_grpc::Status::of_fields(response.headers());
+            record.grpc_status = status.map(|status| status as u32);
+        }
         if let Some(error) = error {
             record.say(error);
             record.reason = record.logs_json().then(|| cut(error.sentence()).into());
@@ -165,6 +185,7 @@ impl Exchange {
         record.route = self.route.take();
         record.service = self.service;
         record.service_id = self.service_id.take();
+        record.user = self.user.take();
         Some(record)
     }
 }
@@ -173,9 +194,10 @@ impl Drop for Exchange {
     /// A handler that is dropped before it answered: the client went away, or the proxy stops.
     fn drop(&mut self) {
         if let Some(mut record) = self.take_record() {
-            // nginx's status for it; nobody saw it.
-            record.status = StatusCode::from_u16(499).unwrap_or(StatusCode::BAD_REQUEST);
-            record.end(0, Some(gwproxy_http::body::left()), Instant::now());
+            let error = left();
+            record.status = status_of_cut(error);
+            let ended = Ended { error: Some(error), ..Ended::default() };
+            record.end(&ended, Instant::now());
         }
     }
 }
@@ -206,14 +228,19 @@ impl Asked {
 }
 
 impl OnEnd for Record {
-    fn end(self: Box<Self>, bytes: u64, error: Option<Code>, now: Instant) {
-        let error = self.error.or(error);
+    fn end(self: Box<Self>, ended: &Ended<'_>, now: Instant) {
+        let ended = Ended {
+            error: self.error.or(ended.error),
+            status: self.grpc_status.or(ended.status),
+            ..*ended
+        };
+        let Ended { bytes, error, .. } = ended;
         let took = now.saturating_duration_since(self.started);
         self.shared.metrics.record(self.service, self.status.as_u16(), error, bytes, took);
         match &self.shared.log {
             None => {}
             Some((log, AccessLogFormat::Json)) => {
-                log.add(|out| self.write_json(out, bytes, error, took));
+                log.add(|out| self.write_json(out, &ended, took));
             }
             Some((log, AccessLogFormat::Combined)) => {
                 log.add(|out| self.write_combined(out, bytes));
@@ -247,10 +274,11 @@ impl Record {
     fn write_combined(&self, out: &mut Vec<u8>, bytes: u64) {
         use std::io::Write as _;
         let _ = match self.client_ip {
-            Some(ip) => write!(out, "{ip} - - ["),
-            None => write!(out, "{} - - [", self.remote),
+            Some(ip) => write!(out, "{ip} - "),
+            None => write!(out, "{} - ", self.remote),
         };
-        let _ = write!(out, "{}] ", jiff::Zoned::now().strftime("%d/%b/%Y:%H:%M:%S %z"));
+        push_word(out, self.user.as_deref().unwrap_or_default(), USER_BYTES_MAX);
+        let _ = write!(out, " [{}] ", jiff::Zoned::now().strftime("%d/%b/%Y:%H:%M:%S %z"));
         match &self.asked {
             Some(asked) => {
                 let method = asked.method();
@@ -272,7 +300,7 @@ impl Record {
     }
 
     /// One JSON object.
-    fn write_json(&self, out: &mut Vec<u8>, bytes: u64, error: Option<Code>, took: Duration) {
+    fn write_json(&self, out: &mut Vec<u8>, ended: &Ended<'_>, took: Duration) {
         use std::io::Write as _;
         let from = out.len();
         let _ = write!(out, "{{\"time\":\"{:.3}\"", jiff::Timestamp::now());
@@ -282,6 +310,10 @@ impl Record {
             Some(ip) => write!(out, ",\"client\":\"{ip}\""),
             None => write!(out, ",\"client\":\"{}\"", self.remote),
         };
+        if let Some(user) = &self.user {
+            out.extend_from_slice(b",\"user\":");
+            json::push_str_within(out, user.as_bytes(), USER_BYTES_MAX);
+        }
         if let Some(asked) = &self.asked {
             let _ = write!(out, ",\"method\":\"{}\",\"host\":", asked.method());
             json::push_str_within(out, asked.host.as_bytes(), FIELD_BYTES_MAX);
@@ -293,7 +325,14 @@ impl Record {
                 json::push_str_within(out, agent.as_bytes(), FIELD_BYTES_MAX);
             }
         }
-        let _ = write!(out, ",\"status\":{},\"bytes\":{bytes}", self.status.as_u16());
+        let _ = write!(out, ",\"status\":{}", self.status.as_u16());
+        if let Some(status) = ended.status {
+            let _ = write!(out, ",\"grpc_status\":{status}");
+        }
+        if let Some(traffic) = ended.traffic {
+            write_traffic(out, traffic);
+        }
+        let _ = write!(out, ",\"bytes_sent\":{}", ended.bytes);
         let _ = write!(out, ",\"duration_ms\":{:.3}", took.as_secs_f64() * 1e3);
         for (name, value) in
             [("route", &self.route), ("service", &self.service_id), ("node", &self.node)]
@@ -303,7 +342,7 @@ impl Record {
                 json::push_str(out, value.as_bytes());
             }
         }
-        if let Some(error) = error {
+        if let Some(error) = ended.error {
             let _ = write!(out, ",\"error\":\"{error}\"");
         }
         if let Some(reason) = &self.reason {
@@ -313,6 +352,37 @@ impl Record {
         out.push(b'}');
         debug_assert!(out.len() - from <= 2 * LINE_BYTES_MAX);
     }
+}
+
+/// What only a tunnel has: what the client sent through it, and WebSocket's Close codes.
+fn write_traffic(out: &mut Vec<u8>, traffic: &Traffic) {
+    use std::io::Write as _;
+    for (name, code) in
+        [("client_close", &traffic.client_close), ("upstream_close", &traffic.upstream_close)]
+    {
+        if let Some(code) = code.get() {
+            let _ = write!(out, ",\"{name}\":{code}");
+        }
+    }
+    let _ = write!(out, ",\"bytes_received\":{}", traffic.carried.client_to_upstream.get());
+}
+
+/// The status of a request that was cut off before its answer. Nobody saw it.
+pub(super) fn status_of_cut(error: Code) -> StatusCode {
+    match error {
+        // nginx's status for it.
+        Code::ClientClosed => StatusCode::from_u16(499).unwrap_or(StatusCode::BAD_REQUEST),
+        error => status_of(error),
+    }
+}
+
+/// One field between spaces, as the combined format wants it; `-` for nothing.
+fn push_word(out: &mut Vec<u8>, text: &str, bytes_max: usize) {
+    if text.is_empty() {
+        out.push(b'-');
+    }
+    let is_plain = |byte: u8| byte.is_ascii_graphic() && byte != b'"' && byte != b'\\';
+    out.extend(text.bytes().take(bytes_max).map(|byte| if is_plain(byte) { byte } else { b'_' }));
 }
 
 fn cut(text: &str) -> &str {

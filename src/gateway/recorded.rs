@@ -5,7 +5,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use gwproxy_core::{Code, Error};
-use gwproxy_http::forward::Forward;
+use gwproxy_http::forward::{Answered, Forward};
 use gwproxy_http::h1::head::Reject;
 use gwproxy_http::rescue::{Problem, Rescue as _};
 use gwproxy_http::wire::forwarded;
@@ -43,10 +43,15 @@ impl Handle for Recorded {
         let listener = Arc::clone(&self.listener);
         let mut exchange = Exchange::begin(&request, &client, client_ip, listener, &self.shared);
         let now = std::time::Instant::now();
-        let (mut response, error) = match check(self.limit.as_ref(), &request, &mut exchange, now) {
+        let checked = check(self.limit.as_ref(), &request, &mut exchange, now);
+        let Answered { mut response, error, user } = match checked {
             Ok(()) => self.inner.respond(request, &client).await,
-            Err(error) => (Problem::default().answer(&error), Some(error)),
+            Err(error) => {
+                let response = Problem::default().answer(&error);
+                Answered { response, error: Some(error), user: None }
+            }
         };
+        exchange.user = user;
         exchange.finish_on(&mut response, error.as_ref());
         response
     }

@@ -4,11 +4,13 @@ use std::io::Write as _;
 use std::rc::Rc;
 use std::sync::Arc;
 
+use gwproxy_core::Code;
 use gwproxy_core::telemetry::access_log::LINE_BYTES_MAX;
 use gwproxy_core::telemetry::json;
 use gwproxy_tcp::{Ending, Session};
 
 use super::Shared;
+use super::exchange::status_of_cut;
 use crate::plan::AccessLogFormat;
 
 /// What a connection's record says beside the session itself.
@@ -28,8 +30,7 @@ impl Recorder {
     /// Counts and logs a connection.
     pub fn record(&self, session: &Session) {
         let code = session.ending.code();
-        // There is no status in TCP; these sort a connection into the classes of requests.
-        let status = if code.is_none() { 200 } else { 502 };
+        let status = status(code);
         let bytes = session.upstream_to_client;
         self.shared.metrics.record(self.service, status, code, bytes, session.took);
         match &self.shared.log {
@@ -49,8 +50,9 @@ impl Recorder {
         };
         let _ = write!(out, " - - [{}] ", now.strftime("%d/%b/%Y:%H:%M:%S %z"));
         json::push_str(out, format!("TCP {}", self.listener).as_bytes());
-        let (ending, bytes) = (session.ending.as_str(), session.upstream_to_client);
-        let _ = write!(out, " {ending} {bytes} \"-\" \"-\"");
+        let (status, bytes) = (status(session.ending.code()), session.upstream_to_client);
+        // The words for the ending stand where clients of HTTP say what they are.
+        let _ = write!(out, " {status} {bytes} \"-\" \"{}\"", session.ending.as_str());
     }
 
     fn write_json(&self, out: &mut Vec<u8>, session: &Session) {
@@ -63,7 +65,7 @@ impl Recorder {
         let _ = write!(out, ",\"protocol\":\"TCP\",\"tls\":{}", session.peer.tls.is_some());
         let _ = write!(
             out,
-            ",\"bytes_received\":{},\"bytes\":{},\"duration_ms\":{:.3},\"ending\":\"{}\",\"service\":",
+            ",\"bytes_received\":{},\"bytes_sent\":{},\"duration_ms\":{:.3},\"ending\":\"{}\",\"service\":",
             session.client_to_upstream,
             session.upstream_to_client,
             session.took.as_secs_f64() * 1e3,
@@ -83,4 +85,10 @@ impl Recorder {
         }
         out.push(b'}');
     }
+}
+
+/// The status of a request that ends like this. There is none in TCP, but readers of logs and
+/// metrics sort by it; nginx's stream log has the like.
+fn status(code: Option<Code>) -> u16 {
+    code.map_or(200, |code| status_of_cut(code).as_u16())
 }

@@ -1,6 +1,6 @@
 //! How calls end: by a status of the node, of the proxy, by a deadline, by leaving.
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::{calls, front, values};
 use crate::clients::{PythonServer, Refusing, grpc_playing};
@@ -30,7 +30,8 @@ const CODES: [&str; 16] = [
 #[test]
 fn row_1_5_every_status_passes_with_its_message_and_trailers() {
     let echo = echo("grpc", &["--name", "the node"]);
-    let proxy = front(&echo.addr(0).to_string(), &[]);
+    let to = echo.addr(0).to_string();
+    let proxy = Proxy::start(&["grpc", "--listen", "127.0.0.1:0", "--to", &to]);
     let why = "grüße: 100 %\n, 世界";
     let fail = |code: usize| json!({ "fail_with_code": code, "fail_with_message": why });
     // Alone in the head, which is what Trailers-Only means, then behind two messages.
@@ -53,6 +54,17 @@ fn row_1_5_every_status_passes_with_its_message_and_trailers() {
     assert_eq!((replies(0), replies(16)), (0, 2));
     // `recv_all` fails at its end, after which a client has what came before.
     assert_eq!(replies(17), 2);
+    // The log has the status of each, from the head or from the trailers; the client's first call
+    // asked what there is.
+    let logged = proxy.wait_lines(1 + told.len()).into_iter().map(|line| {
+        let line: Value = serde_json::from_str(&line).expect("JSON");
+        line["grpc_status"].as_u64()
+    });
+    let mut logged: Vec<_> = logged.collect();
+    logged.sort_unstable();
+    let mut expected: Vec<_> = (0..=16).chain([9, 9]).map(Some).collect();
+    expected.sort_unstable();
+    assert_eq!(logged, expected);
 }
 
 /// What the proxy has to say itself is a gRPC status, with its code in words.

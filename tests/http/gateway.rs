@@ -83,7 +83,7 @@ fn row_4_16_every_request_is_one_line_of_json() {
         .collect();
     let first = parsed.iter().find(|line| line["user_agent"] == "a\"b\\c").expect("its line");
     assert_eq!((&first["method"], &first["path"]), (&"GET".into(), &"/x?y".into()));
-    assert_eq!((&first["status"], &first["bytes"]), (&200.into(), &2.into()));
+    assert_eq!((&first["status"], &first["bytes_sent"]), (&200.into(), &2.into()));
     assert_eq!((&first["host"], &first["client"]), (&"a".into(), &"127.0.0.1".into()));
     assert_eq!((&first["service"], &first["tls"]), (&"upstream".into(), &false.into()));
     assert!(first["node"].is_string() && first["duration_ms"].is_number(), "{first}");

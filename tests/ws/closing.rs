@@ -5,7 +5,7 @@ use serde_json::json;
 use super::frame::{CLOSE, Frame, TEXT, handshake, node, open};
 use super::messages::ws;
 use crate::clients::websocket;
-use crate::support::{Conn, Signal, echo};
+use crate::support::{Conn, Proxy, Signal, echo};
 
 /// The frames that come until the connection ends, which must be in order.
 #[track_caller]
@@ -150,6 +150,86 @@ fn a_drain_closes_with_1001_on_both_sides() {
     assert_eq!(proxy.wait(), Some(0));
 }
 
+/// A client that keeps its socket after both Close frames is over all the same: shorter than any
+/// wait for it, the grace period cuts nothing off.
+#[test]
+fn a_client_that_stays_after_its_close_is_not_cut_off() {
+    let node = node(|peer| {
+        let end = Frame::read(peer, true).expect("a frame");
+        peer.send(Frame::new(CLOSE, end.payload).bytes(false));
+    });
+    let mut proxy = ws(&format!("ws://{}", node.addr()), &["--grace", "4s"]);
+    let mut conn = open(proxy.addr(0), "/");
+    proxy.signal(Signal::TERM);
+    let end = Frame::read(&mut conn.stream, false).expect("a frame");
+    conn.send(Frame::new(CLOSE, end.payload).bytes(true));
+    // FIN, not a reset.
+    conn.assert_ends();
+    assert_eq!(proxy.wait(), Some(0), "{}", proxy.stderr());
+    drop(conn);
+}
+
+/// A WebSocket is a connection for as long as it lives: it has its place under the maximum, its
+/// 1001 at shutdown and its line, from a file as from flags.
+#[test]
+fn a_file_and_flags_count_close_and_log_alike() {
+    let node = node(|peer| {
+        let end = Frame::read(peer, true).expect("a frame");
+        peer.send(Frame::new(CLOSE, end.payload).bytes(false));
+    });
+    let flags = ws(&format!("ws://{}", node.addr()), &["--max-connections", "1"]);
+    let file = Proxy::run_file(&format!(
+        "listeners:
+  - {{name: ws, protocol: ws, bind: '127.0.0.1:0', max_connections: 1, service: chat}}
+services:
+  - {{id: chat, protocol: ws, nodes: ['ws://{}']}}
+",
+        node.addr()
+    ));
+    for mut proxy in [flags, file] {
+        let mut first = open(proxy.addr(0), "/first");
+        let mut next = Conn::open(proxy.addr(0));
+        next.send(handshake("/next", ""));
+        proxy.wait_stderr("the listener is full; new connections wait");
+        assert!(!next.is_ready());
+        first.send(Frame::close(1000, "").bytes(true));
+        assert_eq!(last_frames(&mut first), [Frame::close(1000, "")]);
+        // It keeps its socket, and its place is free.
+        assert_eq!(next.head().status(), 101);
+        proxy.signal(Signal::TERM);
+        let end = Frame::read(&mut next.stream, false).expect("a frame");
+        next.send(Frame::new(CLOSE, end.payload).bytes(true)).assert_ends();
+        assert_eq!(proxy.wait(), Some(0), "{}", proxy.stderr());
+        let codes = proxy.wait_lines(2).into_iter().map(|line| {
+            let line: serde_json::Value = serde_json::from_str(&line).expect("JSON");
+            assert_eq!((&line["status"], &line["error"]), (&json!(101), &json!(null)), "{line}");
+            (line["client_close"].as_u64(), line["upstream_close"].as_u64())
+        });
+        let codes: Vec<_> = codes.collect();
+        assert_eq!(codes, [(Some(1000), Some(1000)), (Some(1001), Some(1001))]);
+    }
+}
+
+/// Two sides that answer no Close until the grace period is over: what they said until then is in
+/// the log.
+#[test]
+fn a_websocket_that_is_cut_off_tells_what_it_carried() {
+    let node = node(|peer| {
+        assert_eq!(Frame::read(peer, true), Some(Frame::new(TEXT, "hello")));
+        peer.send(Frame::new(TEXT, "goodbye").bytes(false));
+        peer.wait_end();
+    });
+    let mut proxy = ws(&format!("ws://{}", node.addr()), &["--grace", "300ms"]);
+    let mut conn = open(proxy.addr(0), "/");
+    conn.send(Frame::new(TEXT, "hello").bytes(true));
+    assert_eq!(Frame::read(&mut conn.stream, false), Some(Frame::new(TEXT, "goodbye")));
+    proxy.signal(Signal::TERM);
+    assert_eq!(proxy.wait(), Some(1));
+    let line: serde_json::Value = serde_json::from_str(&proxy.wait_lines(1)[0]).expect("JSON");
+    assert_eq!((&line["bytes_received"], &line["bytes_sent"]), (&json!(11), &json!(9)), "{line}");
+    assert_eq!((&line["error"], &line["client_close"]), (&json!("draining"), &json!(null)));
+}
+
 /// One line in the access log for each connection, when it is over, with what it carried.
 #[test]
 fn a_connection_is_one_line_in_the_access_log() {
@@ -166,8 +246,10 @@ fn a_connection_is_one_line_in_the_access_log() {
     let lines = proxy.wait_lines(1);
     let line: serde_json::Value = serde_json::from_str(&lines[0]).expect("JSON");
     assert_eq!((&line["status"], &line["path"]), (&json!(101), &json!("/")), "{line}");
-    let bytes = line["bytes"].as_u64().expect("a number");
+    let bytes = line["bytes_sent"].as_u64().expect("a number");
     assert_eq!(bytes, 2 + 5 + 2 + 2, "a text frame and a Close frame: {line}");
+    assert_eq!(line["bytes_received"], 6 + 5 + 6 + 2, "the same with masks: {line}");
+    assert_eq!((&line["client_close"], &line["upstream_close"]), (&json!(1000), &json!(1000)));
     // A refusal is a line too.
     let mut conn = Conn::open(proxy.addr(0));
     assert_eq!(conn.ask(handshake("/status/403", "")).status(), 403);

@@ -47,6 +47,10 @@ pub struct Relayed {
     pub upstream_to_client: u64,
     /// What ended it.
     pub end: End,
+    /// Bytes that were read from the client and not all taken by the node.
+    pub owes_upstream: bool,
+    /// Bytes that were read from the node and not all taken by the client.
+    pub owes_client: bool,
 }
 
 /// What ended a relay.
@@ -102,7 +106,13 @@ where
     }
     let end =
         poll_fn(|cx| poll_both(cx, client, upstream, &mut up, &mut down, idle.as_ref())).await;
-    Relayed { client_to_upstream: up.carried.get(), upstream_to_client: down.carried.get(), end }
+    Relayed {
+        client_to_upstream: up.carried.get(),
+        upstream_to_client: down.carried.get(),
+        end,
+        owes_upstream: up.owes(),
+        owes_client: down.owes(),
+    }
 }
 
 fn poll_both<C, U>(
@@ -179,6 +189,11 @@ impl<'a> Direction<'a> {
             unwritable: None,
             carried,
         }
+    }
+
+    /// Whether bytes wait for the writer.
+    fn owes(&self) -> bool {
+        !self.early.is_empty() || self.written < self.buffer.len()
     }
 
     /// `orderly` tells whether the end of the reader is an end to pass on, not the end of a side

@@ -1,5 +1,6 @@
 //! One byte-stream type for every leg: plain or TLS, TCP or Unix.
 
+use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -74,6 +75,15 @@ impl Stream {
             let keep_alive = socket2::TcpKeepalive::new().with_time(after);
             let _ = socket2::SockRef::from(tcp).set_tcp_keepalive(&keep_alive);
         }
+    }
+
+    /// Ends our direction in order, with TLS's goodbye, as far as that needs no waiting.
+    pub async fn end_now(&mut self) {
+        poll_fn(|cx| {
+            let _ = Pin::new(&mut *self).poll_shutdown(cx);
+            Poll::Ready(())
+        })
+        .await;
     }
 
     /// Makes a close send RST instead of FIN, so that the peer cannot take a cut-off transfer for

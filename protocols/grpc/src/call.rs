@@ -41,6 +41,7 @@ pub(crate) struct Asking(pub(crate) Rc<Cut>);
 pub(crate) struct Answering {
     limit: Option<Limit>,
     outcome: Option<Outcome>,
+    status: Option<Status>,
     error: Option<Code>,
 }
 
@@ -88,6 +89,7 @@ impl Answering {
     fn end(&mut self, error: Code, status: Status, message: &str) -> Polled {
         self.error = Some(error);
         self.outcome = Some(Outcome::Failure);
+        self.status = Some(status);
         Poll::Ready(Some(Ok(Frame::trailers(status.trailers(message)))))
     }
 }
@@ -102,7 +104,9 @@ impl Filter for Answering {
                         Status::Unknown.put(NO_STATUS, trailers);
                         self.error = Some(Code::UpstreamMalformed);
                     }
-                    self.outcome = Some(status.unwrap_or(Status::Unknown).outcome());
+                    let status = status.unwrap_or(Status::Unknown);
+                    self.outcome = Some(status.outcome());
+                    self.status = Some(status);
                 }
                 Poll::Ready(Some(Ok(frame)))
             }
@@ -124,6 +128,10 @@ impl Filter for Answering {
 
     fn error(&self) -> Option<Code> {
         self.error
+    }
+
+    fn status(&self) -> Option<u32> {
+        self.status.map(|status| status as u32)
     }
 }
 

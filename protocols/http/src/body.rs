@@ -14,7 +14,7 @@ use http_body::{Body as _, Frame, SizeHint};
 
 use crate::pool::StreamSlot;
 use crate::serve::Client;
-use crate::tunnel::{Tunnel, Upgraded};
+use crate::tunnel::{Traffic, Tunnel, Upgraded};
 use crate::{h1, h2};
 
 /// A message body: frames of data, at most one of trailers.
@@ -75,13 +75,30 @@ pub trait Filter: std::fmt::Debug {
     fn error(&self) -> Option<Code> {
         None
     }
+
+    /// The protocol's own status for how it ended, if it has one and it is known.
+    fn status(&self) -> Option<u32> {
+        None
+    }
 }
 
 /// Hears when the last byte of a body was handed on, or that it never will be.
 pub trait OnEnd: std::fmt::Debug {
-    /// `bytes` of content went by. `error` tells why it ended early; a body that was dropped
-    /// before its end ends with [`Code::ClientClosed`].
-    fn end(self: Box<Self>, bytes: u64, error: Option<Code>, now: Instant);
+    /// It is over, `now`.
+    fn end(self: Box<Self>, ended: &Ended<'_>, now: Instant);
+}
+
+/// How a body ended.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Ended<'a> {
+    /// Bytes of content that went by.
+    pub bytes: u64,
+    /// Why it ended early; what was dropped before its end has [`left`]'s word for it.
+    pub error: Option<Code>,
+    /// [`Filter::status`].
+    pub status: Option<u32>,
+    /// What a tunnel carried; `bytes` are those that the client was sent.
+    pub traffic: Option<&'a Traffic>,
 }
 
 impl Body {
@@ -182,7 +199,10 @@ impl Body {
     /// Takes the tunnel out, if this is one, with what must hear of its end.
     pub(crate) fn take_tunnel(&mut self) -> Option<(Tunnel, Guard)> {
         match std::mem::take(&mut self.kind) {
-            Kind::Tunnel(tunnel) => Some((tunnel, Guard(self.attached.take()))),
+            Kind::Tunnel(tunnel) => {
+                let (attached, traffic) = (self.attached.take(), Rc::default());
+                Some((tunnel, Guard { attached, traffic, is_done: false }))
+            }
             kind => {
                 self.kind = kind;
                 None
@@ -241,23 +261,32 @@ impl Body {
     }
 }
 
-/// Reports the end of what it was attached to when it is dropped.
+/// Reports the end of a tunnel when it is dropped.
 #[derive(Debug)]
-pub(crate) struct Guard(Option<Box<Attached>>);
+pub(crate) struct Guard {
+    attached: Option<Box<Attached>>,
+    traffic: Rc<Traffic>,
+    is_done: bool,
+}
 
 impl Guard {
-    /// The end comes after `bytes` of what was no content any more.
-    pub(crate) fn ends_after(mut self, bytes: u64) {
-        if let Some(attached) = self.0.as_deref_mut() {
-            attached.bytes += bytes;
-        }
+    /// Where the tunnel keeps account.
+    pub(crate) fn traffic(&self) -> Rc<Traffic> {
+        Rc::clone(&self.traffic)
+    }
+
+    /// The tunnel came to its own end. Dropped without this, it was cut off.
+    pub(crate) fn done(mut self) {
+        self.is_done = true;
     }
 }
 
 impl Drop for Guard {
     fn drop(&mut self) {
-        if let Some(mut attached) = self.0.take() {
-            attached.finish(None);
+        if let Some(mut attached) = self.attached.take() {
+            attached.bytes += self.traffic.carried.upstream_to_client.get();
+            let error = (!self.is_done).then(left);
+            attached.finish(error, Some(&self.traffic));
         }
     }
 }
@@ -274,7 +303,7 @@ impl From<Kind> for Body {
 }
 
 impl Attached {
-    fn finish(&mut self, error: Option<Code>) {
+    fn finish(&mut self, error: Option<Code>, traffic: Option<&Traffic>) {
         let filter = self.filter.take();
         let filter = filter.as_deref();
         let error = error.or_else(|| filter.and_then(Filter::error));
@@ -293,7 +322,8 @@ impl Attached {
             lease.settle(outcome, now);
         }
         if let Some(end) = self.end.take() {
-            end.end(self.bytes, error, now);
+            let status = filter.and_then(Filter::status);
+            end.end(&Ended { bytes: self.bytes, error, status, traffic }, now);
         }
     }
 }
@@ -330,7 +360,7 @@ impl http_body::Body for Body {
                 attached.bytes += frame.data_ref().map_or(0, |data| data.len() as u64);
             }
             if let Some(mut attached) = self.attached.take_if(|_| ended) {
-                attached.finish(error);
+                attached.finish(error, None);
             }
         }
         Poll::Ready(frame)
@@ -366,7 +396,7 @@ impl Drop for Body {
     fn drop(&mut self) {
         if let Some(mut attached) = self.attached.take() {
             let error = if self.is_end_stream() { None } else { Some(left()) };
-            attached.finish(error);
+            attached.finish(error, None);
         }
     }
 }

@@ -94,24 +94,23 @@ pub(crate) fn switch(
     response: Response,
 ) -> Result<Response, Error> {
     let (mut parts, mut body) = response.into_parts();
+    let node = body.node().cloned();
+    let malformed = |sentence| Error::new(Code::UpstreamMalformed, sentence).at(node.clone());
     let (Some(asked), Some(upstream)) = (asked, body.take_upgraded()) else {
-        return Err(Error::new(
-            Code::UpstreamMalformed,
-            "the node switched protocols without being asked (RFC 9110 §7.8)",
-        ));
+        return Err(malformed("the node switched protocols without being asked (RFC 9110 §7.8)"));
     };
     if !hop::has_token(&parts.headers, &UPGRADE, "websocket") {
-        return Err(Error::new(
-            Code::UpstreamMalformed,
+        return Err(malformed(
             "the node switched to a protocol that was not asked for (RFC 9110 §7.8)",
         ));
     }
-    let agreed = upgrade.check_response(asked, &parts)?;
+    let agreed = upgrade.check_response(asked, &parts).map_err(|error| error.at(node.clone()))?;
     hop::strip_response(&mut parts.headers);
     parts.headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
     let (upgrade, worker) = (Rc::clone(upgrade), Rc::clone(worker));
-    let mut tunnel =
-        Body::tunnel(Tunnel::new(move |client| upgrade.carry(client, upstream, agreed, worker)));
+    let mut tunnel = Body::tunnel(Tunnel::new(move |client, traffic| {
+        upgrade.carry(client, upstream, agreed, worker, traffic)
+    }));
     // The node's lease ends with the tunnel.
     tunnel.inherit(body);
     Ok(Response::from_parts(parts, tunnel))

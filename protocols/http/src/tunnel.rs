@@ -1,5 +1,6 @@
 //! What follows a 101 or a CONNECT 2xx: the connection is no longer HTTP.
 
+use std::cell::Cell;
 use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
@@ -9,10 +10,11 @@ use std::time::Duration;
 use bytes::Bytes;
 use gwproxy_core::Error;
 use gwproxy_core::net::Stream;
-use gwproxy_core::net::relay::{End, Relayed, relay};
+use gwproxy_core::net::relay::{Carried, End, Relayed, relay_counted};
 use gwproxy_core::worker::{LocalFuture, Worker};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+use crate::body::Guard;
 use crate::h2;
 
 /// One end of a connection that left HTTP, with the bytes that were read too far.
@@ -33,9 +35,24 @@ pub enum UpgradedIo {
     H2(Box<h2::StreamIo>),
 }
 
-/// The body of a response that ends HTTP on this connection: what to do with the client's end. It
-/// resolves to the bytes that the client was sent.
-pub struct Tunnel(Box<dyn FnOnce(Upgraded) -> LocalFuture<u64>>);
+/// The body of a response that ends HTTP on this connection: what to do with the client's end.
+pub struct Tunnel(Carry);
+
+/// Carries a client's end and keeps account of it.
+type Carry = Box<dyn FnOnce(Upgraded, Rc<Traffic>) -> LocalFuture<()>>;
+
+/// What went through a tunnel until now. Who carries it writes this and who records it reads it,
+/// so that the record of a tunnel that was cut off tells what really flowed.
+#[derive(Debug, Default)]
+pub struct Traffic {
+    /// Bytes each way, as they were handed on.
+    pub carried: Carried,
+    /// WebSocket: the code of the client's Close frame; 1005 when it had none (RFC 6455 §7.1.5);
+    /// none without Close frame.
+    pub client_close: Cell<Option<u16>>,
+    /// The code of the node's Close frame, likewise.
+    pub upstream_close: Cell<Option<u16>>,
+}
 
 /// How upgraded connections of a listener are checked and carried. The default is
 /// [`RawTunnel`]; the WebSocket room brings one that knows frames.
@@ -56,14 +73,15 @@ pub trait Upgrade: 'static {
         response: &http::response::Parts,
     ) -> Result<Agreed, Error>;
 
-    /// Carries both ends until they are done; resolves to the bytes that the client was sent.
+    /// Carries both ends until they are done, and keeps `traffic` up to date meanwhile.
     fn carry(
         self: Rc<Self>,
         client: Upgraded,
         upstream: Upgraded,
         agreed: Agreed,
         worker: Rc<Worker>,
-    ) -> LocalFuture<u64>;
+        traffic: Rc<Traffic>,
+    ) -> LocalFuture<()>;
 }
 
 /// What both ends agreed on, as far as carrying them depends on it. It outlives the heads, which
@@ -83,13 +101,14 @@ pub struct RawTunnel {
 
 impl Tunnel {
     /// A tunnel that `run` carries.
-    pub fn new(run: impl FnOnce(Upgraded) -> LocalFuture<u64> + 'static) -> Self {
+    pub fn new(run: impl FnOnce(Upgraded, Rc<Traffic>) -> LocalFuture<()> + 'static) -> Self {
         Self(Box::new(run))
     }
 
-    /// Hands the client's end over.
-    pub fn run(self, client: Upgraded) -> LocalFuture<u64> {
-        (self.0)(client)
+    /// Hands the client's end over; `guard` hears when it is done with, or dropped before.
+    pub(crate) async fn run(self, client: Upgraded, guard: Guard) {
+        (self.0)(client, guard.traffic()).await;
+        guard.done();
     }
 }
 
@@ -124,23 +143,27 @@ impl Upgrade for RawTunnel {
         upstream: Upgraded,
         _agreed: Agreed,
         worker: Rc<Worker>,
-    ) -> LocalFuture<u64> {
-        Box::pin(
-            async move { carry_raw(client, upstream, self.idle, &worker).await.upstream_to_client },
-        )
+        traffic: Rc<Traffic>,
+    ) -> LocalFuture<()> {
+        Box::pin(async move {
+            carry_raw(client, upstream, self.idle, &worker, &traffic.carried).await;
+        })
     }
 }
 
-/// Relays both ends byte by byte.
+/// Relays both ends byte by byte and counts into `carried` as it goes.
 pub async fn carry_raw(
     client: Upgraded,
     upstream: Upgraded,
     idle: Duration,
     worker: &Rc<Worker>,
+    carried: &Carried,
 ) -> Relayed {
     let mut client_io = client.io;
     let mut upstream_io = Prefixed { early: upstream.early, io: upstream.io };
-    let relayed = relay(&mut client_io, &mut upstream_io, client.early, idle, worker.timer()).await;
+    let (early, timer) = (client.early, worker.timer());
+    let relayed =
+        relay_counted(&mut client_io, &mut upstream_io, early, idle, timer, carried).await;
     pass_on(&relayed.end, &client_io, &upstream_io.io);
     relayed
 }

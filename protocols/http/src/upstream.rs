@@ -165,6 +165,7 @@ impl Upstream {
                     Err(failed) => failed,
                 };
             lease.settle(outcome_of(&error), Instant::now());
+            let error = error.at(Some(Arc::clone(&endpoint.name)));
             let may = !is_last
                 && may_try_again(&error, replayable)
                 // A try that reached no node added no load; others are paid from the budget.

@@ -77,6 +77,7 @@ impl Reverse {
                 // An orderly close would look like a service with nothing to say.
                 client.abort_on_close();
                 self.say(&session.peer, &error);
+                session.node = error.node().cloned();
                 session.ending = Ending::Refused(error);
                 return;
             }
@@ -90,7 +91,7 @@ impl Reverse {
         let timer = self.worker.timer();
         let relayed =
             relay_counted(&mut client, &mut upstream, Bytes::new(), idle, timer, carried).await;
-        pass_on(&relayed, &client, &upstream);
+        pass_on(&relayed, &mut client, &mut upstream).await;
         lease.settle(outcome_of(&relayed.end), Instant::now());
         session.ending = relayed.end.into();
         self.say_ending(session);
@@ -130,7 +131,7 @@ impl Reverse {
                     }
                     return Ok((stream, lease));
                 }
-                Err(error) => error,
+                Err(error) => error.at(Some(Arc::clone(&endpoint.name))),
             };
             lease.settle(Outcome::ConnectFailed, now);
             if *attempts >= settings.max_attempts {
@@ -217,17 +218,28 @@ impl Drop for Draft {
     }
 }
 
-/// A side that broke, or that was left alone, must not look to the other like one that ended: a
-/// cut-off transfer would pass for a complete one.
-fn pass_on(relayed: &Relayed, client: &Stream, upstream: &Stream) {
+/// A side that broke must not look to the other like one that ended: a cut-off transfer would pass
+/// for a complete one. Nothing is cut off by the end of an idle connection, except for a side that
+/// took none of the bytes that wait for it.
+async fn pass_on(relayed: &Relayed, client: &mut Stream, upstream: &mut Stream) {
     match relayed.end {
         End::Closed => {}
         End::Client(_) => upstream.abort_on_close(),
         End::Upstream(_) => client.abort_on_close(),
         End::Idle => {
-            client.abort_on_close();
-            upstream.abort_on_close();
+            end_idle(client, relayed.owes_client).await;
+            end_idle(upstream, relayed.owes_upstream).await;
         }
+    }
+}
+
+/// Ends a side in order, or resets it when it is owed bytes. The kernel resets it as well when
+/// there are bytes of it that nobody read.
+async fn end_idle(side: &mut Stream, is_owed: bool) {
+    if is_owed {
+        side.abort_on_close();
+    } else {
+        side.end_now().await;
     }
 }
 

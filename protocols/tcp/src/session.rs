@@ -12,7 +12,7 @@ use gwproxy_core::{Code, Error};
 pub struct Session {
     /// The client.
     pub peer: Peer,
-    /// The node that was spoken to; none if no node took the connection.
+    /// The node that was spoken to, or the last one that refused; none if none was tried.
     pub node: Option<Arc<str>>,
     /// Nodes that were dialled.
     pub attempts: u32,

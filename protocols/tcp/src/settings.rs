@@ -7,8 +7,9 @@ use serde::Deserialize;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Settings {
-    /// A connection is reset when no byte moved in either direction for this long. Default 300 s;
-    /// 0 never resets, and then the kernel asks a silent peer whether it is still there.
+    /// A connection is ended when no byte moved in either direction for this long: in order, or by
+    /// a reset towards a side that did not take what was sent to it. Default 300 s; 0 never ends
+    /// one, and then the kernel asks a silent peer whether it is still there.
     pub idle: Span,
 }
 

@@ -18,11 +18,12 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 use gwproxy_core::timer::Deadline;
 use gwproxy_core::worker::Worker;
+use gwproxy_http::tunnel::Traffic;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::Instant;
 
 use crate::close::{self, Nonce};
-use crate::frames::{Sender, Violation};
+use crate::frames::{Frames, Sender, Violation};
 use crate::settings::Settings;
 use direction::{Direction, Sink, Source};
 use liveness::Watch;
@@ -95,8 +96,8 @@ pub enum End {
 /// Both connections are closed when it resolves. It must run on `worker`, whose timer keeps its
 /// deadlines and whose drain closes it with code 1001.
 pub async fn relay<C, U>(
-    mut client: C,
-    mut upstream: U,
+    client: C,
+    upstream: U,
     opening: Opening,
     worker: &Rc<Worker>,
     settings: &Settings,
@@ -105,16 +106,32 @@ where
     C: AsyncRead + AsyncWrite + Unpin,
     U: AsyncRead + AsyncWrite + Unpin,
 {
-    let mut pair = Pair::new(opening, worker, settings);
+    relay_counted(client, upstream, opening, worker, settings, &Traffic::default()).await
+}
+
+/// [`relay`] that keeps `traffic` up to date as it goes.
+pub async fn relay_counted<C, U>(
+    mut client: C,
+    mut upstream: U,
+    opening: Opening,
+    worker: &Rc<Worker>,
+    settings: &Settings,
+    traffic: &Traffic,
+) -> Report
+where
+    C: AsyncRead + AsyncWrite + Unpin,
+    U: AsyncRead + AsyncWrite + Unpin,
+{
+    let mut pair = Pair::new(opening, worker, settings, traffic);
     let end = poll_fn(|cx| pair.poll(cx, &mut client, &mut upstream)).await;
     pair.report(end)
 }
 
 struct Pair<'a> {
     /// From the client to the upstream.
-    up: Direction,
+    up: Direction<'a>,
     /// From the upstream to the client.
-    down: Direction,
+    down: Direction<'a>,
     client: Watch,
     upstream: Watch,
     /// When a byte last moved, in either direction.
@@ -129,15 +146,25 @@ struct Pair<'a> {
 }
 
 impl<'a> Pair<'a> {
-    fn new(opening: Opening, worker: &'a Worker, settings: &'a Settings) -> Self {
+    fn new(
+        opening: Opening,
+        worker: &'a Worker,
+        settings: &'a Settings,
+        traffic: &'a Traffic,
+    ) -> Self {
         let now = Instant::now();
         let Opening { early_from_client, early_from_upstream, extensions } = opening;
-        let direction = |sender, early| Direction::new(sender, extensions, settings.limits, early);
+        let direction = |sender, early, carried, received| {
+            let frames = Frames::new(sender, extensions, settings.limits);
+            Direction::new(sender, frames, early, carried, received)
+        };
+        let Traffic { carried, client_close, upstream_close } = traffic;
+        let (up, down) = (&carried.client_to_upstream, &carried.upstream_to_client);
         let mut pair = Self {
-            up: direction(Sender::Client, early_from_client),
-            down: direction(Sender::Server, early_from_upstream),
-            client: Watch { heard: now, pinged: None },
-            upstream: Watch { heard: now, pinged: None },
+            up: direction(Sender::Client, early_from_client, up, client_close),
+            down: direction(Sender::Server, early_from_upstream, down, upstream_close),
+            client: Watch::alive(now),
+            upstream: Watch::alive(now),
             moved: now,
             nonce: None,
             end: None,
@@ -216,7 +243,7 @@ impl<'a> Pair<'a> {
                     self.begin(End::Violated(side, violation))
                         | self.close(side, code, reason)
                         | self.close(peer, code, reason)
-                } else if from.received.is_some() {
+                } else if from.received.get().is_some() {
                     self.begin(End::Closed(side))
                 } else {
                     let error = from.read_error.take();
@@ -237,10 +264,18 @@ impl<'a> Pair<'a> {
         match (self.up.sink(), self.down.sink()) {
             (Sink::Gone, Sink::Gone) => true,
             (Sink::Gone | Sink::Shut, Sink::Gone | Sink::Shut) => {
-                self.up.source() == Source::Ended && self.down.source() == Source::Ended
+                self.is_client_done() && self.down.source() == Source::Ended
             }
             _ => false,
         }
+    }
+
+    /// Whether the client's connection needs us no more: it hung up, or both Close frames were
+    /// exchanged and we, its server, ended TCP (RFC 6455 §7.1.1). What it sent by then was read,
+    /// so that the end of the socket is FIN and not a reset that overtakes the Close frame.
+    fn is_client_done(&self) -> bool {
+        let closed = self.up.received.get().is_some() && self.down.sink() == Sink::Shut;
+        closed || self.up.source() == Source::Ended
     }
 
     /// The end begins, unless it has: the first cause is the one reported.
@@ -257,7 +292,7 @@ impl<'a> Pair<'a> {
     /// Sends Close to a side, unless it got one. A side that sent Close itself gets its own code
     /// back (§5.5.1): towards it, the handshake it began ends as it should.
     fn close(&mut self, side: Side, code: u16, reason: &str) -> bool {
-        let (code, reason) = match self.from(side).received {
+        let (code, reason) = match self.from(side).received.get() {
             Some(close::NO_STATUS) => (None, ""),
             Some(own) => (Some(own), ""),
             None => (Some(code), reason),
@@ -289,26 +324,28 @@ impl<'a> Pair<'a> {
         self.up.sink() == Sink::Open || self.down.sink() == Sink::Open
     }
 
-    fn from(&mut self, side: Side) -> &mut Direction {
+    fn from(&mut self, side: Side) -> &mut Direction<'a> {
         match side {
             Side::Client => &mut self.up,
             Side::Upstream => &mut self.down,
         }
     }
 
-    fn to(&mut self, side: Side) -> &mut Direction {
+    fn to(&mut self, side: Side) -> &mut Direction<'a> {
         self.from(side.peer())
     }
 
     fn report(self, end: End) -> Report {
-        let carried = |d: &Direction| Carried { bytes: d.carried, messages: d.messages() };
-        let closed =
-            |d: &Direction| d.received.is_some() && matches!(d.sink(), Sink::Closed | Sink::Shut);
+        let carried =
+            |d: &Direction<'_>| Carried { bytes: d.carried.get(), messages: d.messages() };
+        let closed = |d: &Direction<'_>| {
+            d.received.get().is_some() && matches!(d.sink(), Sink::Closed | Sink::Shut)
+        };
         Report {
             client_to_upstream: carried(&self.up),
             upstream_to_client: carried(&self.down),
-            client_close: self.up.received,
-            upstream_close: self.down.received,
+            client_close: self.up.received.get(),
+            upstream_close: self.down.received.get(),
             clean: closed(&self.up) && closed(&self.down),
             end,
         }

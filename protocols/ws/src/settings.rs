@@ -9,13 +9,16 @@ use crate::frames::Limits;
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Settings {
-    /// A side that sent nothing for this long gets a ping. Default 30 s; 0 sends none.
+    /// A side that sent nothing for this long gets a ping, and another one after each further
+    /// such time. Default 30 s; 0 sends none.
     pub ping: Span,
-    /// How long a pinged side may stay silent before the connection is closed. Any byte counts.
-    /// Default 30 s; 0 never closes, so that pings only keep the path alive.
+    /// How long a side may stay silent after the first ping before the connection is closed. Any
+    /// byte of its own counts, the other side's do not. Default 30 s; 0 never closes, so that
+    /// pings only keep the path alive.
     pub pong_timeout: Span,
     /// The connection is closed when no byte moved in either direction for this long; pings and
-    /// their answers count. Default 300 s; 0 never closes.
+    /// their answers count. A side that left pings of one interval or more unanswered is not kept
+    /// for longer either, whatever the other one says. Default 300 s; 0 never closes.
     pub idle_timeout: Span,
     /// How long both sides may take for the close handshake and the end of TCP once one of them,
     /// or the proxy, began it. Default 5 s.

@@ -5,13 +5,13 @@ use std::rc::Rc;
 use gwproxy_core::Error;
 use gwproxy_core::worker::{LocalFuture, Worker};
 use gwproxy_http::h1::head;
-use gwproxy_http::tunnel::{Agreed, Upgrade, Upgraded};
+use gwproxy_http::tunnel::{Agreed, Traffic, Upgrade, Upgraded};
 use gwproxy_http::{Request, Response, rescue};
 use http::header::HeaderValue;
 use http::{Version, request, response};
 
 use crate::handshake::{self, Reject};
-use crate::relay::{Opening, relay};
+use crate::relay::{Opening, relay_counted};
 use crate::settings::Settings;
 
 /// WebSocket for an HTTP listener: checks handshakes and carries frames.
@@ -47,7 +47,8 @@ impl Upgrade for WebSocket {
         upstream: Upgraded,
         agreed: Agreed,
         worker: Rc<Worker>,
-    ) -> LocalFuture<u64> {
+        traffic: Rc<Traffic>,
+    ) -> LocalFuture<()> {
         let opening = Opening {
             early_from_client: client.early,
             early_from_upstream: upstream.early,
@@ -55,9 +56,10 @@ impl Upgrade for WebSocket {
         };
         let (client, upstream) = (client.io, upstream.io);
         Box::pin(async move {
-            let report = relay(client, upstream, opening, &worker, &self.settings).await;
+            let settings = &self.settings;
+            let report =
+                relay_counted(client, upstream, opening, &worker, settings, &traffic).await;
             tracing::debug!(?report, "WebSocket connection ended");
-            report.upstream_to_client.bytes
         })
     }
 }

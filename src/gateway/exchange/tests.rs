@@ -20,7 +20,10 @@ fn record(asked: Option<Asked>, reason: &str) -> Record {
         service: 0,
         service_id: Some("s".into()),
         node: Some("http://127.0.0.1:9000".into()),
+        user: None,
         status: StatusCode::OK,
+        is_grpc: false,
+        grpc_status: None,
         error: Some(Code::DestinationDenied),
         reason: Some(cut(reason).into()),
     }
@@ -49,6 +52,7 @@ proptest! {
         target in hostile(),
         agent in hostile(),
         reason in hostile(),
+        user in hostile(),
     ) {
         let text = |bytes: &[u8]| cut(&String::from_utf8_lossy(bytes)).to_owned();
         let asked = Asked {
@@ -59,9 +63,16 @@ proptest! {
             referer: field(&agent),
             user_agent: field(&agent),
         };
-        let record = record(Some(asked), &text(&reason));
+        let mut record = record(Some(asked), &text(&reason));
+        record.user = Some(String::from_utf8_lossy(&user).into());
         let mut json = Vec::new();
-        record.write_json(&mut json, u64::MAX, record.error, Duration::MAX);
+        let (traffic, code) = (Traffic::default(), Some(u16::MAX));
+        traffic.carried.client_to_upstream.set(u64::MAX);
+        traffic.client_close.set(code);
+        traffic.upstream_close.set(code);
+        let (error, traffic) = (record.error, Some(&traffic));
+        let ended = Ended { bytes: u64::MAX, error, status: Some(u32::MAX), traffic };
+        record.write_json(&mut json, &ended, Duration::MAX);
         let line = String::from_utf8(json).unwrap();
         prop_assert!(line.len() <= LINE_BYTES_MAX, "{} bytes", line.len());
         prop_assert!(!line.contains(char::is_control), "{line:?}");
@@ -77,5 +88,8 @@ proptest! {
         let mut quotes = line.replace("\\\\", "").replace("\\\"", "");
         quotes.retain(|char| char == '"');
         prop_assert_eq!(quotes.len(), 6, "{}", line);
+        // Host, ident, user, two of time: what a reader that splits by spaces relies on.
+        let head: Vec<&str> = line.split(' ').take(5).collect();
+        prop_assert!(head[3].starts_with('[') && head[4].ends_with(']'), "{line}");
     }
 }

@@ -10,15 +10,16 @@ use super::*;
 
 type Polled = Poll<Option<Result<Frame<Bytes>, Error>>>;
 
-type Ended = Option<(u64, Option<Code>)>;
+type Heard = Option<(u64, Option<Code>)>;
 
 /// Hears the end.
 #[derive(Debug, Clone, Default)]
-struct Ear(Rc<Cell<Ended>>);
+struct Ear(Rc<Cell<Heard>>);
 
 impl OnEnd for Ear {
-    fn end(self: Box<Self>, bytes: u64, error: Option<Code>, _now: Instant) {
-        assert_eq!(self.0.replace(Some((bytes, error))), None, "a body ends once");
+    fn end(self: Box<Self>, ended: &Ended<'_>, _now: Instant) {
+        let heard = Some((ended.bytes, ended.error));
+        assert_eq!(self.0.replace(heard), None, "a body ends once");
     }
 }
 

@@ -27,14 +27,14 @@ pub trait Credentials: std::fmt::Debug + 'static {
     fn verify(self: Rc<Self>, user: String, password: String) -> LocalFuture<Result<bool, Error>>;
 }
 
-/// Lets only a request with valid credentials pass.
+/// Lets only a request with valid credentials pass; says whose they are.
 ///
 /// # Errors
 /// [`Code::ProxyAuthRequired`], or that the check itself failed.
 pub(super) async fn authenticate(
     credentials: &Rc<dyn Credentials>,
     headers: &HeaderMap,
-) -> Result<(), Error> {
+) -> Result<Box<str>, Error> {
     let required = |sentence| Err(Error::new(Code::ProxyAuthRequired, sentence).unsent());
     if !headers.contains_key(PROXY_AUTHORIZATION) {
         return required("the request has no credentials for the proxy");
@@ -42,8 +42,9 @@ pub(super) async fn authenticate(
     let Some((user, password)) = basic(headers) else {
         return required("the credentials for the proxy are not in the Basic form (RFC 7617)");
     };
+    let name = user.as_str().into();
     if Rc::clone(credentials).verify(user, password).await? {
-        return Ok(());
+        return Ok(name);
     }
     required("the user or the password for the proxy is wrong")
 }

@@ -74,6 +74,17 @@ pub struct Forward {
     nodes: nodes::Nodes,
 }
 
+/// What the proxy made of a request.
+#[derive(Debug)]
+pub struct Answered {
+    /// The response, always.
+    pub response: Response,
+    /// What went wrong where something did, for the record.
+    pub error: Option<Error>,
+    /// Who asked, where credentials are needed and were right.
+    pub user: Option<Box<str>>,
+}
+
 /// Why there is no response of the destination's.
 enum Refusal {
     /// What was asked for failed or is not allowed.
@@ -108,15 +119,12 @@ impl Forward {
         Self { settings, upstream, upgrade, credentials, nodes: nodes::Nodes::default() }
     }
 
-    /// The response, always, and what went wrong where something did, for the record. The wires
-    /// close the connection after a CONNECT that opens no tunnel (RFC 9931).
-    pub async fn respond(
-        &self,
-        request: Box<Request>,
-        client: &Client,
-    ) -> (Response, Option<Error>) {
+    /// The response, and what the record tells of it. The wires close the connection after a
+    /// CONNECT that opens no tunnel (RFC 9931).
+    pub async fn respond(&self, request: Box<Request>, client: &Client) -> Answered {
         let is_h2 = request.version() == Version::HTTP_2;
-        let (mut response, error) = match self.answer(request, client).await {
+        let mut user = None;
+        let (mut response, error) = match self.answer(request, client, &mut user).await {
             Ok(response) => (response, None),
             Err(Refusal::Failed(error)) => (self.settings.problem.answer(&error), Some(error)),
             Err(Refusal::Wrong(reject)) => {
@@ -131,13 +139,18 @@ impl Forward {
             // RFC 9113 §8.2.2: there are no connection fields.
             response.headers_mut().remove(CONNECTION);
         }
-        (response, error)
+        Answered { response, error, user }
     }
 
-    async fn answer(&self, request: Box<Request>, client: &Client) -> Result<Response, Refusal> {
+    async fn answer(
+        &self,
+        request: Box<Request>,
+        client: &Client,
+        user: &mut Option<Box<str>>,
+    ) -> Result<Response, Refusal> {
         match target_of(&request, client)? {
-            Target::Tunnel(at) => self.connect(at, &request, client).await,
-            Target::Origin(at) => self.pass_on(at, request, client).await,
+            Target::Tunnel(at) => self.connect(at, &request, client, user).await,
+            Target::Origin(at) => self.pass_on(at, request, client, user).await,
             Target::Own if request.uri().path() == pac::PATH => Ok(pac::answer(&request, client)),
             Target::Own => Err(bad(
                 "this is a forward proxy, not a web server: name it as the proxy of your client \
@@ -154,22 +167,22 @@ impl Forward {
         at: HostPort,
         request: &Request,
         client: &Client,
+        user: &mut Option<Box<str>>,
     ) -> Result<Response, Refusal> {
         // RFC 9110 §9.3.6: content in CONNECT means nothing, and bytes that nobody counts are
         // where smuggling starts. What follows the head belongs to the tunnel.
         if request.body().length() != Some(0) {
             return Err(bad("a CONNECT request has no content").into());
         }
-        let addrs = self.admit(Form::Connect, &at, request.headers(), client).await?;
+        let addrs = self.admit(Form::Connect, &at, request.headers(), client, user).await?;
         let tcp = self.dial(&at, &addrs).await?;
         let (idle, worker) = (self.settings.tunnel_idle, Rc::clone(self.upstream.worker()));
-        let tunnel = Tunnel::new(move |client| {
+        let tunnel = Tunnel::new(move |client, traffic| {
             Box::pin(async move {
                 let io = UpgradedIo::Stream(Box::new(Stream::from(tcp)));
                 let upstream = Upgraded { io, early: Bytes::new() };
-                let relayed = carry_raw(client, upstream, idle, &worker).await;
+                let relayed = carry_raw(client, upstream, idle, &worker, &traffic.carried).await;
                 tracing::debug!(destination = %at, ?relayed, "a CONNECT tunnel ended");
-                relayed.upstream_to_client
             })
         });
         Ok(Response::new(Body::tunnel(tunnel)))
@@ -184,6 +197,7 @@ impl Forward {
         at: HostPort,
         mut request: Box<Request>,
         client: &Client,
+        user: &mut Option<Box<str>>,
     ) -> Result<Response, Refusal> {
         if request.uri().path() == pac::PATH && is_own(&at, client.peer.local) {
             return Ok(pac::answer(&request, client));
@@ -194,7 +208,7 @@ impl Forward {
             return Err(Reject { status: StatusCode::UPGRADE_REQUIRED, reason }.into());
         }
         reverse::check_loop(request.headers())?;
-        let addrs = self.admit(Form::Absolute, &at, request.headers(), client).await?;
+        let addrs = self.admit(Form::Absolute, &at, request.headers(), client, user).await?;
         if wants_upgrade && let Err(refusal) = self.upgrade.check_request(&head_of(&request)) {
             return Ok(*refusal);
         }
@@ -225,18 +239,20 @@ impl Forward {
         Ok(response)
     }
 
-    /// The addresses of `at` that this client may reach.
+    /// The addresses of `at` that this client may reach. Notes whose credentials it has, also when
+    /// that is refused afterwards.
     async fn admit(
         &self,
         form: Form,
         at: &HostPort,
         headers: &HeaderMap,
         client: &Client,
+        user: &mut Option<Box<str>>,
     ) -> Result<Rc<[SocketAddr]>, Error> {
         let policy = &self.settings.policy;
         let named = policy.judge_name(form, at)?;
         if let Some(credentials) = &self.credentials {
-            authenticate::authenticate(credentials, headers).await?;
+            *user = Some(authenticate::authenticate(credentials, headers).await?);
         }
         let addrs = self.resolve(at).await?;
         let addrs = policy.judge_addrs(form, named, at, &addrs)?;
@@ -285,7 +301,7 @@ impl Forward {
 
 impl Handle for Forward {
     async fn handle(self: Rc<Self>, request: Box<Request>, client: Rc<Client>) -> Response {
-        let (response, error) = self.respond(request, &client).await;
+        let Answered { response, error, .. } = self.respond(request, &client).await;
         if let Some(error) = error {
             tracing::debug!(client = %client.peer.remote, code = %error.code(), %error);
         }

@@ -1,7 +1,7 @@
 //! Message heads: finding the end, parsing, and the framing verdict (RFC 9112 §2–§6).
 
 use bytes::{Buf, Bytes, BytesMut};
-use http::header::{CONNECTION, CONTENT_LENGTH, EXPECT, HOST, TRANSFER_ENCODING, UPGRADE};
+use http::header::{CONNECTION, CONTENT_LENGTH, EXPECT, HOST, TRANSFER_ENCODING};
 use http::uri::{Authority, PathAndQuery};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, Version};
 use httparse::Status;
@@ -12,6 +12,9 @@ use crate::wire::hop;
 /// The most fields a head may have, whatever the configured limit: the parser's array is on the
 /// stack.
 pub const MAX_FIELDS: usize = 128;
+
+/// Bytes of a method; the longest registered one has 17.
+const METHOD_BYTES_MAX: usize = 32;
 
 /// Empty lines tolerated before a request line (RFC 9112 §2.2 asks for at least one).
 const MAX_EMPTY_LINES: usize = 4;
@@ -101,6 +104,8 @@ impl Default for Limits {
 }
 
 impl Reject {
+    const METHOD_TOO_LONG: Self = Self::new(StatusCode::NOT_IMPLEMENTED, "the method is too long");
+
     const fn new(status: StatusCode, reason: &'static str) -> Self {
         Self { status, reason }
     }
@@ -162,7 +167,9 @@ pub fn parse_request(
     scan: &mut Scan,
     limits: &Limits,
 ) -> Result<Option<RequestHead>, Reject> {
-    let Some(length) = scan.find_end(buf, limits)? else { return Ok(None) };
+    let Some(length) = scan.find_end(buf, limits)? else {
+        return check_method(buf).map(|()| None);
+    };
     *scan = Scan::default();
     let head = buf.split_to(length).freeze();
     let mut fields = [const { std::mem::MaybeUninit::uninit() }; MAX_FIELDS];
@@ -179,22 +186,24 @@ pub fn parse_request(
     if target.len() > limits.target_bytes {
         return Err(Reject::new(StatusCode::URI_TOO_LONG, "the request target is too long"));
     }
-    let mut headers = header_map(&head, parsed.headers, limits)?;
+    let (mut headers, seen) = header_map(&head, parsed.headers, limits)?;
     let version = if minor == 0 { Version::HTTP_10 } else { Version::HTTP_11 };
     let method = parse_method(method)?;
     let uri = parse_target(&head, &method, target)?;
     check_host(&headers, version)?;
-    let framing = request_framing(&headers, version)?;
-    let expects_continue = check_expect(&headers, version)?;
-    if !expects_continue {
+    let framing = request_framing(&headers, seen, version)?;
+    let expects_continue = seen.has(Seen::EXPECT) && check_expect(&headers, version)?;
+    if seen.has(Seen::EXPECT) && !expects_continue {
         // RFC 9110 §10.1.1: one of HTTP/1.0 is ignored, by those behind us as well.
         headers.remove(EXPECT);
     }
-    hop::check_connection(&headers).map_err(Reject::bad)?;
-    if headers.contains_key(UPGRADE) && !matches!(framing, Framing::None | Framing::Length(0)) {
+    if seen.has(Seen::CONNECTION) {
+        hop::check_connection(&headers).map_err(Reject::bad)?;
+    }
+    if seen.has(Seen::UPGRADE) && !matches!(framing, Framing::None | Framing::Length(0)) {
         return Err(Reject::bad("a request with Upgrade must not have a body"));
     }
-    let keep_alive = keeps_alive(&headers, version);
+    let keep_alive = keeps_alive(&headers, seen, version);
     let (mut parts, ()) = http::Request::new(()).into_parts();
     parts.method = method;
     parts.uri = uri;
@@ -236,10 +245,10 @@ pub fn parse_response(
         return Err(Reject::bad("the status line is not complete"));
     };
     let status = StatusCode::from_u16(code).map_err(|_| Reject::bad("the status is no number"))?;
-    let headers = header_map(&head, parsed.headers, limits)?;
+    let (headers, seen) = header_map(&head, parsed.headers, limits)?;
     let version = if minor == 0 { Version::HTTP_10 } else { Version::HTTP_11 };
-    let framing = response_framing(&headers, version, status, asked)?;
-    let keep_alive = keeps_alive(&headers, version) && framing != Framing::UntilClose;
+    let framing = response_framing(&headers, seen, version, status, asked)?;
+    let keep_alive = keeps_alive(&headers, seen, version) && framing != Framing::UntilClose;
     let (mut parts, ()) = http::Response::new(()).into_parts();
     parts.status = status;
     parts.version = version;
@@ -256,10 +265,39 @@ pub(super) fn parse_trailers(section: &Bytes, fields_max: usize) -> Result<Heade
     match httparse::parse_headers(section, &mut fields) {
         Ok(Status::Complete((_, parsed))) => {
             let limits = Limits { fields: fields_max, ..Limits::default() };
-            header_map(section, parsed, &limits)
+            header_map(section, parsed, &limits).map(|(trailers, _)| trailers)
         }
         Ok(Status::Partial) => Err(Reject::bad("the trailer section is not complete")),
         Err(error) => Err(explain(error)),
+    }
+}
+
+/// Which fields of those that decide about the connection a head has: most have hardly any, and
+/// looking for each in the map would cost more than all that follows from it.
+#[derive(Debug, Clone, Copy, Default)]
+struct Seen(u8);
+
+impl Seen {
+    const CONNECTION: Self = Self(1);
+    const CONTENT_LENGTH: Self = Self(1 << 1);
+    const EXPECT: Self = Self(1 << 2);
+    const TRANSFER_ENCODING: Self = Self(1 << 3);
+    const UPGRADE: Self = Self(1 << 4);
+
+    fn has(self, which: Self) -> bool {
+        self.0 & which.0 != 0
+    }
+
+    fn note(&mut self, name: &HeaderName) {
+        let which = match name.as_str() {
+            "connection" => Self::CONNECTION,
+            "content-length" => Self::CONTENT_LENGTH,
+            "expect" => Self::EXPECT,
+            "transfer-encoding" => Self::TRANSFER_ENCODING,
+            "upgrade" => Self::UPGRADE,
+            _ => return,
+        };
+        self.0 |= which.0;
     }
 }
 
@@ -267,12 +305,13 @@ fn header_map(
     head: &Bytes,
     fields: &[httparse::Header<'_>],
     limits: &Limits,
-) -> Result<HeaderMap, Reject> {
+) -> Result<(HeaderMap, Seen), Reject> {
     if fields.len() > limits.fields {
         return Err(too_large("the head has too many fields"));
     }
     // Room for the fields the proxy adds itself saves a rehash.
     let mut headers = HeaderMap::with_capacity(fields.len() + 8);
+    let mut seen = Seen::default();
     for field in fields {
         if field.name.len() + field.value.len() > limits.field_bytes {
             return Err(too_large("a field is larger than the limit"));
@@ -281,14 +320,37 @@ fn header_map(
             .map_err(|_| Reject::bad("a field name has a forbidden character"))?;
         let value = HeaderValue::from_maybe_shared(head.slice_ref(field.value))
             .map_err(|_| Reject::bad("a field value has a forbidden character"))?;
+        seen.note(&name);
         headers.append(name, value);
     }
-    Ok(headers)
+    Ok((headers, seen))
+}
+
+/// Whether an unfinished head can still become a request. Who speaks another protocol may never
+/// send the end of a line, and should not wait for an answer until the head's time is over.
+fn check_method(head: &[u8]) -> Result<(), Reject> {
+    /// The first byte of a TLS handshake record (RFC 8446 §5.1).
+    const HANDSHAKE: u8 = 22;
+    let begin = head.get(..METHOD_BYTES_MAX + 1).unwrap_or(head);
+    match begin.iter().find(|byte| !is_tchar(**byte)) {
+        Some(b' ' | b'\r' | b'\n') => Ok(()),
+        Some(&HANDSHAKE) => {
+            Err(Reject::bad("TLS came to a listener without TLS (https:// for http://?)"))
+        }
+        Some(_) => Err(Reject::bad("the first bytes are not HTTP")),
+        None if begin.len() > METHOD_BYTES_MAX => Err(Reject::METHOD_TOO_LONG),
+        None => Ok(()),
+    }
+}
+
+/// RFC 9110 §5.6.2.
+fn is_tchar(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
 }
 
 fn parse_method(method: &str) -> Result<Method, Reject> {
-    if method.len() > 32 {
-        return Err(Reject::new(StatusCode::NOT_IMPLEMENTED, "the method is too long"));
+    if method.len() > METHOD_BYTES_MAX {
+        return Err(Reject::METHOD_TOO_LONG);
     }
     Method::from_bytes(method.as_bytes()).map_err(|_| Reject::bad("the method is not a token"))
 }
@@ -359,27 +421,28 @@ pub(crate) fn is_authority(host: &[u8]) -> bool {
     })
 }
 
-fn request_framing(headers: &HeaderMap, version: Version) -> Result<Framing, Reject> {
-    match transfer_encoding(headers)? {
+fn request_framing(headers: &HeaderMap, seen: Seen, version: Version) -> Result<Framing, Reject> {
+    match transfer_encoding(headers, seen)? {
         Coding::Chunked if version == Version::HTTP_10 => {
             Err(Reject::bad("Transfer-Encoding in an HTTP/1.0 message (RFC 9112 §6.1)"))
         }
-        Coding::Chunked if headers.contains_key(CONTENT_LENGTH) => {
+        Coding::Chunked if seen.has(Seen::CONTENT_LENGTH) => {
             Err(Reject::bad("both Content-Length and Transfer-Encoding (RFC 9112 §6.1)"))
         }
         Coding::Chunked => Ok(Framing::Chunked),
-        Coding::None => Ok(content_length(headers)?.map_or(Framing::None, Framing::Length)),
+        Coding::None => Ok(content_length(headers, seen)?.map_or(Framing::None, Framing::Length)),
     }
 }
 
 fn response_framing(
     headers: &HeaderMap,
+    seen: Seen,
     version: Version,
     status: StatusCode,
     asked: &Method,
 ) -> Result<Framing, Reject> {
-    let coding = transfer_encoding(headers)?;
-    let length = content_length(headers)?;
+    let coding = transfer_encoding(headers, seen)?;
+    let length = content_length(headers, seen)?;
     if matches!(coding, Coding::Chunked) {
         if length.is_some() {
             return Err(Reject::bad("both Content-Length and Transfer-Encoding (RFC 9112 §6.1)"));
@@ -406,7 +469,10 @@ enum Coding {
 }
 
 /// Only one coding is spoken: a single `chunked`. Everything else is where smuggling lives.
-fn transfer_encoding(headers: &HeaderMap) -> Result<Coding, Reject> {
+fn transfer_encoding(headers: &HeaderMap, seen: Seen) -> Result<Coding, Reject> {
+    if !seen.has(Seen::TRANSFER_ENCODING) {
+        return Ok(Coding::None);
+    }
     let mut lines = headers.get_all(TRANSFER_ENCODING).iter();
     let Some(line) = lines.next() else { return Ok(Coding::None) };
     if lines.next().is_some() {
@@ -423,7 +489,10 @@ fn transfer_encoding(headers: &HeaderMap) -> Result<Coding, Reject> {
 
 /// One field line of digits, nothing else (RFC 9110 §8.6). A list of equal values is legal to
 /// accept; refusing it costs no honest client anything.
-fn content_length(headers: &HeaderMap) -> Result<Option<u64>, Reject> {
+fn content_length(headers: &HeaderMap, seen: Seen) -> Result<Option<u64>, Reject> {
+    if !seen.has(Seen::CONTENT_LENGTH) {
+        return Ok(None);
+    }
     let mut lines = headers.get_all(CONTENT_LENGTH).iter();
     let Some(line) = lines.next() else { return Ok(None) };
     let digits = line.as_bytes();
@@ -449,9 +518,9 @@ fn check_expect(headers: &HeaderMap, version: Version) -> Result<bool, Reject> {
 }
 
 /// A proxy keeps no connection with an HTTP/1.0 peer, asked or not (RFC 9112 §9.3).
-fn keeps_alive(headers: &HeaderMap, version: Version) -> bool {
+fn keeps_alive(headers: &HeaderMap, seen: Seen, version: Version) -> bool {
     version == Version::HTTP_11
-        && !(headers.contains_key(CONNECTION) && hop::has_token(headers, &CONNECTION, "close"))
+        && !(seen.has(Seen::CONNECTION) && hop::has_token(headers, &CONNECTION, "close"))
 }
 
 const fn too_large(reason: &'static str) -> Reject {

@@ -11,6 +11,7 @@ use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
+use gwproxy_core::error::Blame;
 use gwproxy_core::net::Stream;
 use gwproxy_core::timer::Deadline;
 use gwproxy_core::worker::Worker;
@@ -146,7 +147,7 @@ pub(crate) async fn serve<H: Handle>(
                         let held = client.held();
                         worker.spawn(async move {
                             let _ends_with_it = held;
-                            guard.ends_after(tunnel.run(upgraded).await);
+                            tunnel.run(upgraded, guard).await;
                         });
                     }
                     return;
@@ -165,18 +166,19 @@ impl Conn {
         let wait = if is_first { timeouts.head } else { timeouts.keep_alive };
         self.reading.arm(wait);
         let mut in_head = is_first;
+        // A head that comes in one piece, as nearly all do, needs no deadline.
         let next = poll_fn(|cx| {
             let io = &mut *self.io.borrow_mut();
             loop {
                 if !io.reader.buf.is_empty() {
-                    if !in_head {
-                        in_head = true;
-                        self.reading.arm(timeouts.head);
-                    }
                     let limits = &self.settings.limits;
                     match head::parse_request(&mut io.reader.buf, &mut io.scan, limits) {
                         Ok(Some(head)) => return Poll::Ready(Next::Head(Box::new(head))),
-                        Ok(None) => {}
+                        Ok(None) if in_head => {}
+                        Ok(None) => {
+                            in_head = true;
+                            self.reading.arm(timeouts.head);
+                        }
                         Err(reject) => return Poll::Ready(Next::Reject(reject)),
                     }
                 }
@@ -237,9 +239,9 @@ impl Conn {
         let Some(response) = self.until_client_leaves(handling).await else { return After::Close };
         match self.respond(response, &asked, worker).await {
             Ok(after) => after,
-            Err(error) => {
+            Err((error, framing)) => {
                 tracing::debug!(client = %client.peer.remote, %error, "the response was cut off");
-                self.abort();
+                self.break_off(&error, framing).await;
                 After::Close
             }
         }
@@ -289,11 +291,12 @@ impl Conn {
         mut response: Response,
         asked: &Asked,
         worker: &Worker,
-    ) -> Result<After, Error> {
+    ) -> Result<After, (Error, ResponseFraming)> {
         if let Some((tunnel, guard)) = response.body_mut().take_tunnel() {
             let is_upgrade = response.status() == StatusCode::SWITCHING_PROTOCOLS;
-            self.queue_head(&response, ResponseFraming::AsGiven, is_upgrade.then_some("upgrade"));
-            self.flush().await?;
+            let framing = ResponseFraming::AsGiven;
+            self.queue_head(&response, framing, is_upgrade.then_some("upgrade"));
+            self.flush().await.map_err(|error| (error, framing))?;
             return Ok(After::Tunnel(tunnel, guard));
         }
         let keep = {
@@ -324,12 +327,13 @@ impl Conn {
         self.queue_head(&response, framing, connection);
         let has_body = framing != ResponseFraming::AsGiven;
         let mut body = response.into_body();
-        if has_body {
-            self.send_body(&mut body, framing == ResponseFraming::Chunked).await?;
+        let sent = if has_body {
+            self.send_body(&mut body, framing == ResponseFraming::Chunked).await
         } else {
             body.leave_out();
-            self.flush().await?;
-        }
+            self.flush().await
+        };
+        sent.map_err(|error| (error, framing))?;
         self.io.borrow_mut().writer.release();
         self.end_turn();
         if keep && self.read_away().await { Ok(After::Again) } else { Ok(After::Close) }
@@ -476,8 +480,16 @@ impl Conn {
         self.reading.within(LINGER, closing).await;
     }
 
-    /// Closes with a reset: what was sent is not the whole.
-    fn abort(&self) {
+    /// Ends a response that is not whole so that the client can tell (RFC 9112 §8). Where the
+    /// framing says so, what the node sent before it broke off still arrives; a reset would take
+    /// it away, and is left for a body that only the end of the connection delimits.
+    async fn break_off(&self, error: &Error, framing: ResponseFraming) {
+        self.io.borrow_mut().is_broken = true;
+        let is_told = framing != ResponseFraming::UntilClose;
+        if is_told && error.code().blame() != Blame::Downstream {
+            let _ = self.reading.within(LINGER, self.flush()).await;
+            return;
+        }
         if let Some(stream) = self.io.borrow_mut().stream.take() {
             stream.abort_on_close();
         }

@@ -124,7 +124,7 @@ impl<H: Handle> Exchange<H> {
             let (parts, _) = fit(response).into_parts();
             self.send.head(&parts, None, false);
             let io = UpgradedIo::H2(Box::new(StreamIo::new(recv, self.send)));
-            guard.ends_after(carry.run(Upgraded { io, early: Bytes::new() }).await);
+            carry.run(Upgraded { io, early: Bytes::new() }, guard).await;
             return;
         }
         self.answer(response, &method).await;

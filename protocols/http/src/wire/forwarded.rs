@@ -101,30 +101,96 @@ pub fn set(
     trusted: &Trusted,
     said: &Said,
 ) {
-    let is_trusted = trusted.trusts(remote);
-    if !is_trusted && headers.keys().any(|name| CLAIMS.contains(name)) {
+    if trusted.trusts(remote) {
+        return extend(headers, remote, scheme, said);
+    }
+    if headers.keys().any(|name| CLAIMS.contains(name)) {
         for name in &CLAIMS {
             headers.remove(name);
         }
     }
+    headers.insert(X_FORWARDED_FOR, said.address(remote));
+    headers.insert(X_FORWARDED_PROTO, proto_of(scheme));
     let host = headers.get(HOST).cloned();
-    let before = if is_trusted { joined(headers, &X_FORWARDED_FOR) } else { None };
-    let forwarded_before = if is_trusted { joined(headers, &FORWARDED) } else { None };
-    headers.insert(X_FORWARDED_FOR, appended(before, said.address(remote)));
-    let keeps = |name: &HeaderName| is_trusted && headers.contains_key(name);
-    let (keeps_proto, keeps_host) = (keeps(&X_FORWARDED_PROTO), keeps(&X_FORWARDED_HOST));
-    if !keeps_proto {
-        let proto = if *scheme == Scheme::HTTPS { "https" } else { "http" };
-        headers.insert(X_FORWARDED_PROTO, HeaderValue::from_static(proto));
-    }
-    if !keeps_host {
-        match &host {
-            Some(host) => headers.insert(X_FORWARDED_HOST, host.clone()),
-            None => headers.remove(X_FORWARDED_HOST),
-        };
-    }
     let element = said.element(remote, scheme, host.as_ref());
-    headers.insert(FORWARDED, appended(forwarded_before, element));
+    match host {
+        Some(host) => headers.insert(X_FORWARDED_HOST, host),
+        None => headers.remove(X_FORWARDED_HOST),
+    };
+    headers.insert(FORWARDED, element);
+}
+
+/// Adds this hop to what a trusted proxy says, in both notations. Nodes read one or the other, so
+/// both must tell the same (RFC 7239 §7.4): many a proxy writes `X-Forwarded-For` and lets a
+/// client's `Forwarded` through as it came, which is why the former decides.
+fn extend(headers: &mut HeaderMap, remote: PeerAddr, scheme: &Scheme, said: &Said) {
+    let host = headers.get(HOST).cloned();
+    let (list, elements) = (joined(headers, &X_FORWARDED_FOR), joined(headers, &FORWARDED));
+    let hops_listed = list.as_deref().map(hops_of_list);
+    let hops_told = elements.as_deref().map(hops_of_elements);
+    let (list, elements) = match (hops_listed, hops_told) {
+        (Some(listed), Some(told)) if listed == told => (list, elements),
+        (Some(listed), _) => (list, Some(as_elements(&listed, headers))),
+        (None, Some(told)) => {
+            let first = elements.as_deref().and_then(|all| text_of(all).split(',').next());
+            for (name, key) in [(X_FORWARDED_PROTO, "proto"), (X_FORWARDED_HOST, "host")] {
+                let value = first.and_then(|element| value_of(element, key));
+                if let Some(value) = value.and_then(|value| HeaderValue::from_str(value).ok()) {
+                    headers.entry(name).or_insert(value);
+                }
+            }
+            (Some(as_list(&told)), elements)
+        }
+        (None, None) => (None, None),
+    };
+    headers.insert(X_FORWARDED_FOR, appended(list, said.address(remote)));
+    headers.entry(X_FORWARDED_PROTO).or_insert_with(|| proto_of(scheme));
+    let element = said.element(remote, scheme, host.as_ref());
+    if let Some(host) = host {
+        headers.entry(X_FORWARDED_HOST).or_insert(host);
+    }
+    headers.insert(FORWARDED, appended(elements, element));
+}
+
+fn proto_of(scheme: &Scheme) -> HeaderValue {
+    HeaderValue::from_static(if *scheme == Scheme::HTTPS { "https" } else { "http" })
+}
+
+/// The hops of `X-Forwarded-For`, the client first.
+fn hops_of_list(list: &[u8]) -> Vec<Option<IpAddr>> {
+    text_of(list).split(',').map(node_ip).collect()
+}
+
+/// The hops of `Forwarded`, the client first.
+fn hops_of_elements(all: &[u8]) -> Vec<Option<IpAddr>> {
+    elements(text_of(all)).into_iter().map(|each| for_of(each).and_then(node_ip)).collect()
+}
+
+fn as_list(hops: &[Option<IpAddr>]) -> BytesMut {
+    let names =
+        hops.iter().map(|hop| hop.map_or_else(|| "unknown".to_owned(), |ip| ip.to_string()));
+    BytesMut::from(names.collect::<Vec<_>>().join(", ").as_bytes())
+}
+
+/// `Forwarded` for what the `X-Forwarded-*` fields say: scheme and host are the client's.
+fn as_elements(hops: &[Option<IpAddr>], headers: &HeaderMap) -> BytesMut {
+    let mut text = String::new();
+    for (index, hop) in hops.iter().enumerate() {
+        if index > 0 {
+            text.push_str(", ");
+        }
+        push_for(&mut text, *hop, "unknown");
+        if index == 0 {
+            let said = |name| headers.get(name).and_then(|value: &HeaderValue| value.to_str().ok());
+            push_pair(&mut text, "proto", said(X_FORWARDED_PROTO));
+            push_pair(&mut text, "host", said(X_FORWARDED_HOST));
+        }
+    }
+    BytesMut::from(text.as_bytes())
+}
+
+fn text_of(line: &[u8]) -> &str {
+    std::str::from_utf8(line).unwrap_or_default()
 }
 
 /// The address that limits and lists should count for: the peer, or, behind trusted proxies, the
@@ -181,11 +247,16 @@ fn elements(line: &str) -> Vec<&str> {
 
 /// The value of `for` in an element.
 fn for_of(element: &str) -> Option<&str> {
+    value_of(element, "for")
+}
+
+/// The value of a parameter of an element, without its quotes.
+fn value_of<'a>(element: &'a str, key: &str) -> Option<&'a str> {
     split_unquoted(element, b';').into_iter().find_map(|pair| {
         let (name, value) = pair.split_once('=')?;
         let value = value.trim();
         let quoted = value.strip_prefix('"').and_then(|rest| rest.strip_suffix('"'));
-        name.trim().eq_ignore_ascii_case("for").then(|| quoted.unwrap_or(value))
+        name.trim().eq_ignore_ascii_case(key).then(|| quoted.unwrap_or(value))
     })
 }
 
@@ -231,18 +302,27 @@ fn appended(before: Option<BytesMut>, value: HeaderValue) -> HeaderValue {
 /// (RFC 7239 §6).
 fn element(remote: PeerAddr, scheme: &Scheme, host: Option<&HeaderValue>) -> String {
     let mut text = String::with_capacity(64);
-    let _ = match remote.ip() {
+    push_for(&mut text, remote.ip(), "_unix");
+    push_pair(&mut text, "proto", proto_of(scheme).to_str().ok());
+    push_pair(&mut text, "host", host.and_then(|host| host.to_str().ok()));
+    text
+}
+
+fn push_for(text: &mut String, ip: Option<IpAddr>, nobody: &str) {
+    let _ = match ip {
         Some(IpAddr::V4(ip)) => write!(text, "for={ip}"),
         Some(IpAddr::V6(ip)) => write!(text, "for=\"[{ip}]\""),
-        None => write!(text, "for=_unix"),
+        None => write!(text, "for={nobody}"),
     };
-    text.push_str(if *scheme == Scheme::HTTPS { ";proto=https" } else { ";proto=http" });
-    if let Some(host) = host.and_then(|host| host.to_str().ok()).filter(|host| !host.is_empty()) {
-        let is_token = host.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._".contains(&b));
-        let _ =
-            if is_token { write!(text, ";host={host}") } else { write!(text, ";host=\"{host}\"") };
-    }
-    text
+}
+
+/// `;key=value`, quoted where it must be; nothing for what no quotes can hold.
+fn push_pair(text: &mut String, key: &str, value: Option<&str>) {
+    let fits = |value: &&str| !value.is_empty() && !value.contains(['"', '\\']);
+    let Some(value) = value.filter(fits) else { return };
+    let is_token = value.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._".contains(&b));
+    let _ =
+        if is_token { write!(text, ";{key}={value}") } else { write!(text, ";{key}=\"{value}\"") };
 }
 
 #[cfg(test)]
@@ -293,12 +373,61 @@ mod tests {
             ("x-forwarded-for", "198.51.100.7"),
             ("x-forwarded-for", "10.1.1.1"),
             ("x-forwarded-proto", "https"),
-            ("forwarded", "for=198.51.100.7"),
+            ("forwarded", "for=198.51.100.7, for=10.1.1.1"),
         ]);
         set(&mut h, peer("10.0.0.9:5"), &Scheme::HTTP, &trusted, &Said::default());
         assert_eq!(h["x-forwarded-for"], "198.51.100.7, 10.1.1.1, 10.0.0.9");
         assert_eq!(h["x-forwarded-proto"], "https");
-        assert_eq!(h["forwarded"], "for=198.51.100.7, for=10.0.0.9;proto=http;host=a");
+        assert_eq!(
+            h["forwarded"],
+            "for=198.51.100.7, for=10.1.1.1, for=10.0.0.9;proto=http;host=a"
+        );
+    }
+
+    /// P60, RFC 7239 §7.4: whichever notation a trusted proxy writes, both say the same.
+    #[test]
+    fn p60_both_notations_tell_the_same() {
+        let told = |fields: &[(&'static str, &str)]| {
+            let mut h = headers(fields);
+            set(&mut h, peer("10.0.0.9:5"), &Scheme::HTTP, &tens(), &Said::default());
+            let of = |name: &str| h[name].to_str().unwrap().to_owned();
+            let names = ["x-forwarded-for", "x-forwarded-proto", "x-forwarded-host", "forwarded"];
+            names.map(of)
+        };
+        let own = "for=10.0.0.9;proto=http;host=a";
+        assert_eq!(
+            told(&[
+                ("host", "a"),
+                ("x-forwarded-for", "2001:db8::1, hidden"),
+                ("x-forwarded-proto", "https"),
+                ("x-forwarded-host", "b:8443"),
+            ]),
+            [
+                "2001:db8::1, hidden, 10.0.0.9",
+                "https",
+                "b:8443",
+                &format!("for=\"[2001:db8::1]\";proto=https;host=\"b:8443\", for=unknown, {own}"),
+            ]
+        );
+        // A client's own `Forwarded`, which the proxy in front let through.
+        let forged =
+            [("host", "a"), ("x-forwarded-for", "198.51.100.7"), ("forwarded", "for=6.6.6.6")];
+        assert_eq!(told(&forged)[3], format!("for=198.51.100.7, {own}"));
+        let only =
+            [("host", "a"), ("forwarded", "for=\"198.51.100.7:80\";proto=https;host=b, for=_x")];
+        assert_eq!(
+            told(&only),
+            [
+                "198.51.100.7, unknown, 10.0.0.9",
+                "https",
+                "b",
+                &format!("for=\"198.51.100.7:80\";proto=https;host=b, for=_x, {own}"),
+            ]
+        );
+        let none = ["10.0.0.9".to_owned(), "http".to_owned(), "a".to_owned(), own.to_owned()];
+        assert_eq!(told(&[("host", "a")]), none);
+        let quotes = [("host", "a"), ("x-forwarded-for", "1.1.1.1"), ("x-forwarded-host", "\"x")];
+        assert_eq!(told(&quotes)[3], format!("for=1.1.1.1, {own}"));
     }
 
     /// P60: IPv6 is quoted and bracketed.

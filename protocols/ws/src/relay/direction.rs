@@ -4,6 +4,7 @@
 //! its rest, answers to our own pings are taken out, nothing follows a Close frame, and frames of
 //! our own go in between frames.
 
+use std::cell::Cell;
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -14,7 +15,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use super::own::Own;
 use crate::buffer::Buffer;
 use crate::close::{self, Nonce};
-use crate::frames::{Frames, Header, Item, Limits, Opcode, Sender, Violation};
+use crate::frames::{Frames, Header, Item, Opcode, Sender, Violation};
 
 /// Reads of one poll: a fast pair must let the worker's other tasks run.
 const READS_PER_POLL: u8 = 16;
@@ -46,7 +47,7 @@ pub(super) enum Sink {
 }
 
 #[derive(Debug)]
-pub(super) struct Direction {
+pub(super) struct Direction<'a> {
     sender: Sender,
     frames: Frames,
     early: Bytes,
@@ -67,10 +68,11 @@ pub(super) struct Direction {
     blocked: bool,
     unflushed: bool,
     pub(super) movement: Movement,
-    pub(super) received: Option<u16>,
+    /// The code of the side's Close frame.
+    pub(super) received: &'a Cell<Option<u16>>,
     pub(super) violation: Option<Violation>,
     pub(super) read_error: Option<io::Error>,
-    pub(super) carried: u64,
+    pub(super) carried: &'a Cell<u64>,
 }
 
 /// What happened since the pair last looked.
@@ -84,11 +86,17 @@ pub(super) struct Movement {
     pub(super) unblocked: bool,
 }
 
-impl Direction {
-    pub(super) fn new(sender: Sender, extensions: bool, limits: Limits, early: Bytes) -> Self {
+impl<'a> Direction<'a> {
+    pub(super) fn new(
+        sender: Sender,
+        frames: Frames,
+        early: Bytes,
+        carried: &'a Cell<u64>,
+        received: &'a Cell<Option<u16>>,
+    ) -> Self {
         Self {
             sender,
-            frames: Frames::new(sender, extensions, limits),
+            frames,
             early: own_nothing(early),
             buffer: None,
             start: 0,
@@ -104,10 +112,10 @@ impl Direction {
             blocked: false,
             unflushed: false,
             movement: Movement::default(),
-            received: None,
+            received,
             violation: None,
             read_error: None,
-            carried: 0,
+            carried,
         }
     }
 
@@ -257,7 +265,7 @@ impl Direction {
             self.own.written += n;
         } else {
             self.start += n;
-            self.carried += n as u64;
+            self.carried.set(self.carried.get() + n as u64);
         }
     }
 
@@ -287,7 +295,7 @@ impl Direction {
                 Item::Data { .. } => true,
                 Item::Control(header) if header.opcode == Opcode::Close => {
                     let code = close::code_of(header.control_payload(fresh).as_slice());
-                    self.received = Some(code.unwrap_or(close::NO_STATUS));
+                    self.received.set(Some(code.unwrap_or(close::NO_STATUS)));
                     self.source = Source::Closed;
                     self.forwards_close = self.sink == Sink::Open;
                     true

@@ -1,18 +1,26 @@
 //! Who still lives: pings, pongs and idle time.
 
-use std::time::Duration;
-
 use tokio::time::Instant;
 
 use super::direction::Movement;
 use super::{End, Pair, Side};
 use crate::close;
+use crate::settings::Settings;
 
-/// When a side was last known to live.
+/// What is known of one side's life. Each side has its own: who answers vouches for nobody else.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Watch {
-    pub(super) heard: Instant,
-    pub(super) pinged: Option<Instant>,
+    /// When it last gave a sign of life.
+    heard: Instant,
+    /// The first and the last ping since then.
+    pinged: Option<(Instant, Instant)>,
+}
+
+impl Watch {
+    /// A side that gave a sign of life just now.
+    pub(super) fn alive(now: Instant) -> Self {
+        Self { heard: now, pinged: None }
+    }
 }
 
 impl Pair<'_> {
@@ -25,17 +33,11 @@ impl Pair<'_> {
             return;
         }
         self.moved = Instant::now();
-        let alive = Watch { heard: self.moved, pinged: None };
-        let mut answered = false;
         if up.read || down.unblocked {
-            answered |= std::mem::replace(&mut self.client, alive).pinged.is_some();
+            self.client = Watch::alive(self.moved);
         }
         if down.read || up.unblocked {
-            answered |= std::mem::replace(&mut self.upstream, alive).pinged.is_some();
-        }
-        // The next look was to be at the end of the wait for this answer; a ping may be due before.
-        if answered && self.end.is_none() {
-            self.deadline.arm(Duration::ZERO);
+            self.upstream = Watch::alive(self.moved);
         }
     }
 
@@ -68,34 +70,54 @@ impl Pair<'_> {
         }
     }
 
-    /// Pings a side that has been silent; says when to look again, `None` when it is dead.
+    /// Pings a side that is silent, again and again; says when to look again, `None` when it is
+    /// dead.
     fn watch(&mut self, side: Side, now: Instant) -> Option<Instant> {
-        let pong_timeout = self.settings.pong_timeout.get();
         let blocked = self.from(side).is_blocked();
-        let watch = match side {
-            Side::Client => &mut self.client,
-            Side::Upstream => &mut self.upstream,
-        };
+        let mut watch = *self.watch_of(side);
         if blocked {
             // We do not read it, since its peer takes nothing: its silence is our doing.
-            *watch = Watch { heard: now, pinged: None };
+            watch = Watch::alive(now);
         }
-        if let Some(pinged) = watch.pinged {
-            let dead = pinged + pong_timeout;
-            return (now < dead).then_some(dead);
+        if self.dies_at(watch).is_some_and(|dead| now >= dead) {
+            return None;
         }
-        let due = watch.heard + self.settings.ping.get();
-        if now < due {
-            return Some(due);
+        let ping = self.settings.ping.get();
+        let mut due = watch.pinged.map_or(watch.heard, |(_, last)| last) + ping;
+        if now >= due {
+            let first = watch.pinged.map_or(now, |(first, _)| first);
+            watch.pinged = Some((first, now));
+            due = now + ping;
+            let nonce = *self.nonce.get_or_insert_with(close::random);
+            self.from(side).swallow_pongs(nonce);
+            self.to(side).ping(nonce);
         }
-        // Without a timeout pings only keep the path alive: the next one is due as if answered.
-        let patient = pong_timeout.is_zero();
-        let (heard, pinged) = if patient { (now, None) } else { (watch.heard, Some(now)) };
-        *watch = Watch { heard, pinged };
-        let nonce = *self.nonce.get_or_insert_with(close::random);
-        self.from(side).swallow_pongs(nonce);
-        self.to(side).ping(nonce);
-        Some(now + if patient { self.settings.ping.get() } else { pong_timeout })
+        *self.watch_of(side) = watch;
+        Some(self.dies_at(watch).map_or(due, |dead| dead.min(due)))
+    }
+
+    /// When a side is dead that answers nothing until then: at the end of the wait for its first
+    /// pong, or once it was silent for the idle time and one ping interval went by in vain. The
+    /// idle time of the pair cannot tell, since the other side may live.
+    fn dies_at(&self, watch: Watch) -> Option<Instant> {
+        let (first, _) = watch.pinged?;
+        let Settings { ping, pong_timeout, idle_timeout, .. } = self.settings;
+        if pong_timeout.is_zero() {
+            return None; // pings only keep the path alive
+        }
+        let unanswered = first + pong_timeout.get();
+        if idle_timeout.is_zero() {
+            return Some(unanswered);
+        }
+        let idle = (watch.heard + idle_timeout.get()).max(first + ping.get());
+        Some(unanswered.min(idle))
+    }
+
+    fn watch_of(&mut self, side: Side) -> &mut Watch {
+        match side {
+            Side::Client => &mut self.client,
+            Side::Upstream => &mut self.upstream,
+        }
     }
 
     fn give_up(&mut self, side: Side) {

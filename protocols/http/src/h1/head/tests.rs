@@ -272,3 +272,19 @@ proptest! {
         let _ = parse_response(&mut buf, &mut Scan::default(), &Limits::default(), &asked);
     }
 }
+
+/// What is no HTTP is answered at once, not when the time for a head is over.
+#[test]
+fn an_unfinished_head_that_cannot_become_a_request_is_refused() {
+    let hello = request(b"\x16\x03\x01\x02\x00\x01").unwrap_err();
+    assert!(hello.reason.starts_with("TLS came"), "{hello:?}");
+    for other in [&b"\x04\x01\x00\x50"[..], b"{\"a\": 1}", b"GE\0T", "GÉT".as_bytes()] {
+        assert_eq!(request(other).unwrap_err().status, StatusCode::BAD_REQUEST, "{other:?}");
+    }
+    for begin in ["", "\r", "\r\n", "\r\n\r", "G", "GET", "GET ", "GET /\u{1}", "BASELINE-CONTROL"]
+    {
+        assert!(request(begin.as_bytes()).unwrap().is_none(), "{begin:?}");
+    }
+    assert!(request("M".repeat(METHOD_BYTES_MAX).as_bytes()).unwrap().is_none());
+    assert_eq!(status(&"M".repeat(METHOD_BYTES_MAX + 1)), 501);
+}

@@ -32,6 +32,39 @@ async fn p62_the_server_ends_tcp_first() {
     assert_eq!(took, Duration::ZERO, "the answer to FIN is FIN, not the close timeout");
 }
 
+// P62: §7.1.1. Once both Close frames are through, a client that stays costs no time.
+#[tokio::test(start_paused = true)]
+async fn p62_a_client_that_stays_after_both_closes_is_not_waited_for() {
+    for client_first in [true, false] {
+        let start = Instant::now();
+        let (report, ends) = plainly(async |mut ends| {
+            let client = async |ends: &mut Ends| {
+                ends.client.write_all(&close_frame(Sender::Client, 1000)).await.unwrap();
+                expect(&mut ends.node, &close_frame(Sender::Client, 1000)).await;
+            };
+            let node = async |ends: &mut Ends| {
+                ends.node.write_all(&close_frame(Sender::Server, 1000)).await.unwrap();
+                expect(&mut ends.client, &close_frame(Sender::Server, 1000)).await;
+            };
+            if client_first {
+                client(&mut ends).await;
+                node(&mut ends).await;
+            } else {
+                node(&mut ends).await;
+                client(&mut ends).await;
+            }
+            expect_end(&mut ends.client).await;
+            ends.node.shutdown().await.unwrap();
+            expect_end(&mut ends.node).await;
+            ends
+        })
+        .await;
+        assert!(report.clean, "{report:?}");
+        assert_eq!(start.elapsed(), Duration::ZERO);
+        drop(ends);
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn nothing_follows_a_close_but_the_other_direction_goes_on() {
     let (report, ()) = plainly(async |mut ends| {

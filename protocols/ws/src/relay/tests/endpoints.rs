@@ -277,7 +277,8 @@ async fn an_idle_pair_holds_no_buffer() {
     let state = size_of_val(&relay(a, b, Opening::default(), &worker, &settings));
     assert!(state <= 2048, "{state} bytes of state");
 
-    let mut pair = Pair::new(Opening::default(), &worker, &settings);
+    let traffic = Traffic::default();
+    let mut pair = Pair::new(Opening::default(), &worker, &settings, &traffic);
     let mut poll = async |pair: &mut Pair<'_>| {
         poll_fn(|cx| {
             assert!(pair.poll(cx, &mut client_end, &mut node_end).is_pending());
@@ -288,7 +289,7 @@ async fn an_idle_pair_holds_no_buffer() {
     client.write_all(&frame(Sender::Client, 0x81, b"hello")).await.unwrap();
     node.write_all(&frame(Sender::Server, 0x81, b"hello")).await.unwrap();
     poll(&mut pair).await;
-    assert_eq!((pair.up.carried, pair.down.carried), (11, 7));
+    assert_eq!((pair.up.carried.get(), pair.down.carried.get()), (11, 7));
     assert!(!pair.up.holds_memory() && !pair.down.holds_memory());
     // The beginning of a header is kept in a few bytes of its own.
     client.write_all(&[0x81]).await.unwrap();
@@ -297,5 +298,5 @@ async fn an_idle_pair_holds_no_buffer() {
     client.write_all(&[0x80, 1, 2, 3, 4]).await.unwrap();
     poll(&mut pair).await;
     assert!(!pair.up.holds_memory());
-    assert_eq!(pair.up.carried, 17);
+    assert_eq!(pair.up.carried.get(), 17);
 }

@@ -262,3 +262,100 @@ async fn without_a_pong_timeout_pings_go_on() {
     })
     .await;
 }
+
+/// Ends a connection on which `from` says something every second and the other side nothing: the
+/// pings that the silent side got, and the time it took.
+async fn one_side_is_dead(settings: Settings, talker: Side) -> (Report, (u32, Duration)) {
+    relayed(Opening::default(), settings, async |ends| {
+        let Ends { client, node, phase: _phase } = ends;
+        let (mut talks, mut silent, from) = match talker {
+            Side::Client => (client, node, Sender::Client),
+            Side::Upstream => (node, client, Sender::Server),
+        };
+        let start = Instant::now();
+        let tick = frame(from, 0x82, b"tick");
+        let talk = async {
+            while talks.write_all(&tick).await.is_ok() {
+                tokio::time::sleep(SECOND).await;
+            }
+        };
+        let listen = async {
+            let mut frames = Frames::new(from, false, Limits::OFF);
+            let (mut bytes, mut pings) = (Vec::new(), 0);
+            loop {
+                let (used, over) = match frames.next(&bytes).unwrap() {
+                    Some(Item::Control(header)) if header.opcode == Opcode::Close => (0, true),
+                    Some(item) => {
+                        pings += u32::from(matches!(item, Item::Control(_)));
+                        (item.bytes(), false)
+                    }
+                    None => {
+                        bytes.push(silent.read_u8().await.unwrap());
+                        continue;
+                    }
+                };
+                if over {
+                    return (pings, start.elapsed());
+                }
+                bytes.drain(..used);
+            }
+        };
+        tokio::select! {
+            () = talk => panic!("the talker was cut off first"),
+            told = listen => told,
+        }
+    })
+    .await
+}
+
+// What one side says, pongs and messages, is no sign of life of the other.
+#[tokio::test(start_paused = true)]
+async fn a_dead_client_is_noticed_while_the_server_talks() {
+    let settings = Settings { ping: Span::secs(7), ..Settings::default() };
+    let (report, (pings, took)) = one_side_is_dead(settings, Side::Upstream).await;
+    assert!(matches!(report.end, End::Silent(Side::Client)), "{report:?}");
+    assert!(took >= 37 * SECOND && took < 38 * SECOND, "{took:?}");
+    assert_eq!(pings, 5, "at 7, 14, 21, 28 and 35 s");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_dead_server_is_noticed_while_the_client_talks() {
+    let settings = Settings { ping: Span::secs(7), ..Settings::default() };
+    let (report, (pings, took)) = one_side_is_dead(settings, Side::Client).await;
+    assert!(matches!(report.end, End::Silent(Side::Upstream)), "{report:?}");
+    assert!(took >= 37 * SECOND && took < 38 * SECOND, "{took:?}");
+    assert_eq!(pings, 5, "at 7, 14, 21, 28 and 35 s");
+}
+
+// A short idle time is short for a dead side too, but not shorter than one ping and its answer.
+#[tokio::test(start_paused = true)]
+async fn the_idle_time_holds_for_each_pinged_side() {
+    for (ping, idle, end) in [(2, 10, 10), (20, 10, 40), (30, 300, 60)] {
+        for talker in [Side::Client, Side::Upstream] {
+            let (ping, idle_timeout) = (Span::secs(ping), Span::secs(idle));
+            let settings = Settings { ping, idle_timeout, ..Settings::default() };
+            let (report, (_, took)) = one_side_is_dead(settings, talker).await;
+            assert!(matches!(report.end, End::Silent(side) if side == talker.peer()));
+            assert!(took >= end * SECOND && took < (end + 1) * SECOND, "{took:?} for {end} s");
+        }
+    }
+}
+
+// Both sides say nothing but answer: that is no idle connection.
+#[tokio::test(start_paused = true)]
+async fn sides_that_answer_stay_for_longer_than_the_idle_time() {
+    let settings =
+        Settings { ping: Span::secs(4), idle_timeout: Span::secs(6), ..Settings::default() };
+    let (report, ()) = relayed(Opening::default(), settings, async |mut ends| {
+        for _ in 0..50 {
+            tokio::join!(
+                answer_ping(&mut ends.client, Sender::Server),
+                answer_ping(&mut ends.node, Sender::Client)
+            );
+        }
+        ends.client.write_all(&close_frame(Sender::Client, 1000)).await.unwrap();
+        drop(ends);
+    })
+    .await;
+    assert!(matches!(report.end, End::Closed(Side::Client)), "{report:?}");
+}
