@@ -184,7 +184,7 @@ impl Gateway {
             first_byte,
             key,
             host: service.host.clone(),
-            interim: client.interim(),
+            interim: client.interim(&request),
             ..Terms::default()
         };
         let reverse = &self.reverse;

@@ -15,7 +15,7 @@ use http::uri::Scheme;
 use http::{Method, StatusCode};
 
 use crate::h1::client::{Connection, Limit, SendError};
-use crate::interim::Interim;
+use crate::interim::Way;
 use crate::pool::{Home, Pool, StreamSlot};
 use crate::{Request, Response, h1, h2};
 
@@ -40,7 +40,7 @@ pub struct Terms {
     /// What the node sees as `Host`.
     pub host: Host,
     /// Where interim responses go. Default none: they end here.
-    pub interim: Option<Rc<dyn Interim>>,
+    pub interim: Option<Way>,
     /// Speak HTTP/2 from the first byte to `http` nodes as well (RFC 9113 §3.3). Default no.
     pub prior_knowledge: bool,
 }
@@ -297,7 +297,8 @@ impl Upstream {
         let scheme = if endpoint.tls.is_some() { Scheme::HTTPS } else { Scheme::HTTP };
         let limit = Limit { first_byte: terms.first_byte, body: terms.body };
         let (was_used, conn) = (slot.is_used(), Rc::clone(slot.conn()));
-        let done = h2::client::exchange(slot, request, &scheme, limit, self.worker.timer()).await;
+        let (timer, interim) = (self.worker.timer(), terms.interim.as_ref());
+        let done = h2::client::exchange(slot, request, &scheme, limit, interim, timer).await;
         done.map_err(|h2::client::Refused { error, request, is_over }| {
             let is_refused = was_used
                 && error.is_unsent()
@@ -334,7 +335,7 @@ async fn on_connection(
     let limit = Limit { first_byte: terms.first_byte, body: terms.body };
     let was_idle = conn.served > 0;
     let is_bodiless = body.is_empty();
-    let interim = terms.interim.as_deref();
+    let interim = terms.interim.as_ref();
     match h1::client::exchange(conn, &request, body, limit, interim, Rc::clone(home)).await {
         Ok(response) => Ok(response),
         Err(SendError { error, was_silent }) => Err(Failed {
