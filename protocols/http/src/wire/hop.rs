@@ -235,6 +235,7 @@ mod tests {
         assert_eq!(headers["x-three"], "3");
     }
 
+    /// P02.
     #[test]
     fn te_keeps_trailers_alone() {
         let mut headers = map(&[("te", "gzip;q=0.5, trailers"), ("connection", "te")]);

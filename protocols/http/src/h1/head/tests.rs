@@ -79,7 +79,7 @@ fn t03_content_length_is_one_number() {
     assert_eq!(accept(&with("Content-Length: 5\r\n")).framing, Framing::Length(5));
 }
 
-/// T12, P20, P26, P27.
+/// T12, P20, P22, P26, P27.
 #[test]
 fn t12_malformed_heads_are_refused() {
     let cases: [&[u8]; 13] = [
@@ -155,7 +155,7 @@ fn p25_an_empty_path_of_options_is_the_asterisk() {
     assert_eq!(path("GET http://a"), "a /");
 }
 
-/// T26: at, below and above each bound.
+/// T26, P22: at, below and above each bound.
 #[test]
 fn t26_bounds_are_exact() {
     let limits = Limits::default();
@@ -195,7 +195,7 @@ fn t36_nominating_message_fields_is_refused() {
     assert_eq!(status(&with("Connection: close, Content-Length\r\n")), 400);
 }
 
-/// T13, P28: a node's ambiguous answer is not passed on.
+/// T13, P17, P26, P28: a node's ambiguous answer is not passed on.
 #[test]
 fn t13_ambiguous_responses_are_refused() {
     let get = Method::GET;
@@ -231,7 +231,7 @@ fn response_framing_follows_the_method_and_status() {
 }
 
 proptest! {
-    /// However a head is cut into reads, the verdict is the same, and nothing panics.
+    /// T12: however a head is cut into reads, the verdict is the same, and nothing panics.
     #[test]
     fn any_split_gives_the_same_verdict(
         bytes in proptest::collection::vec(
