@@ -9,6 +9,7 @@ mod fields;
 mod framing;
 mod gateway;
 mod half_close;
+mod identity;
 mod interim;
 mod load;
 mod paths;

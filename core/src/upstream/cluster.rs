@@ -148,6 +148,21 @@ impl Cluster {
         key: Option<u64>,
         tried: &Tried,
     ) -> Result<Lease, Error> {
+        self.acquire_known(now, key, tried, None)
+    }
+
+    /// [`Self::acquire`] for a client that some nodes know already, told by their
+    /// [`Endpoint::id`]: one of those that may be chosen at all is.
+    ///
+    /// # Errors
+    /// As [`Self::acquire`].
+    pub fn acquire_known(
+        self: &Arc<Self>,
+        now: Instant,
+        key: Option<u64>,
+        tried: &Tried,
+        is_known: Option<&dyn Fn(u64) -> bool>,
+    ) -> Result<Lease, Error> {
         if tried.is_empty() {
             self.retries.deposit(now);
         }
@@ -157,8 +172,12 @@ impl Cluster {
         };
         let balancer = self.balancer.load();
         let offered = |node: &Endpoint| node.is_healthy() && !tried.contains(node.id);
-        let node = balancer
-            .pick(key, |node| offered(node) && !node.is_avoided(now))
+        let known = is_known.and_then(|is_known| {
+            let may = |node: &&Arc<Endpoint>| is_known(node.id) && node.weight() > 0;
+            balancer.endpoints().iter().find(|node| may(node) && offered(node))
+        });
+        let node = known
+            .or_else(|| balancer.pick(key, |node| offered(node) && !node.is_avoided(now)))
             .or_else(|| balancer.pick(key, offered));
         match node {
             Some(node) => Ok(Lease::new(Arc::clone(self), Arc::clone(node), permit, now)),

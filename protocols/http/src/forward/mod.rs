@@ -226,7 +226,7 @@ impl Forward {
         let connect_timeout = self.settings.connect_timeout;
         let cluster = self.nodes.of(&at, &addrs, connect_timeout, Instant::now());
         let terms = self.terms(&request, client);
-        let mut response = self.upstream.send(&cluster, request, &client.peer, &terms).await?;
+        let mut response = self.upstream.send(&cluster, request, client, &terms).await?;
         let version = response.version();
         if response.status() == StatusCode::SWITCHING_PROTOCOLS {
             let worker = self.upstream.worker();
