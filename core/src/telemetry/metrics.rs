@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use super::panics;
 use crate::Code;
 
 /// Upper bounds of the duration buckets, in seconds.
@@ -85,6 +86,8 @@ impl Metrics {
             let _ = writeln!(out, "gwproxy_response_bytes_total{{service=\"{name}\"}} {sum}");
         }
         self.durations(&mut out);
+        Self::family(&mut out, "gwproxy_panics_total", "counter", "Bugs that ended a request.");
+        let _ = writeln!(out, "gwproxy_panics_total {}", panics::count());
         out
     }
 

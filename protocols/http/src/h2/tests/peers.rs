@@ -1,14 +1,19 @@
 //! Everything arrives, whoever is at the other end and however small its windows are.
 
 use std::cell::Cell;
+use std::panic::AssertUnwindSafe;
 use std::rc::Rc;
+use std::time::Duration;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
+use futures_util::FutureExt as _;
 use http::{HeaderMap, Request, Response};
 
-use super::frames::{OK, data, frame_of, go_away, headers, reset, window};
+use super::frames::{GET, OK, data, frame_of, go_away, headers, reset, window};
 use super::support::{Wire, ask, client, echo, listener, node, run, send_all, whole};
 use crate::h2::Reason;
+use crate::h2::conn::{Bounds, Conn, Role};
+use crate::h2::drive::{Driver, Patience};
 use crate::h2::frame::Kind;
 
 fn content(size: usize) -> Bytes {
@@ -323,5 +328,24 @@ fn a_node_with_closed_windows() {
         }
         wire.say(&headers(id, OK, true)).await;
         assert_eq!(asked.await.unwrap().unwrap().status, 200);
+    });
+}
+
+/// T69: a bug in the task of a connection ends its streams as well.
+#[test]
+fn t69_no_stream_outlives_its_driver() {
+    run(|house| async move {
+        let (listener, addr) = listener().await;
+        let mut client = Wire::connect(addr, &[]).await;
+        let (tcp, _) = listener.accept().await.unwrap();
+        let conn = Conn::new(Role::Server, Bounds { section: 1024, fields: 10 });
+        let second = Duration::from_secs(1);
+        let patience = Patience { head: second, write: second, idle: None };
+        let (stream, timer) = (tcp.into(), house.worker.timer());
+        let driver = Driver::new(Rc::clone(&conn), stream, BytesMut::new(), timer, patience);
+        client.say(&headers(1, GET, true)).await;
+        let driving = AssertUnwindSafe(driver.run(|_| panic!("a bug"))).catch_unwind();
+        driving.await.unwrap_err();
+        assert!(!conn.is_open());
     });
 }
