@@ -99,7 +99,7 @@ fn slow_readers_hold_up_nobody_else() {
             held.push((response.await.unwrap(), slow));
         }
         // What fits has come by now.
-        tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+        tokio::time::sleep(Duration::from_secs(1)).await;
         let mut quick = client(addr, &h2::client::Builder::new()).await;
         let request = Request::get("http://a.test/small").body(()).unwrap();
         let (response, _) = quick.send_request(request, true).unwrap();
@@ -261,7 +261,7 @@ fn a_connection_closed_while_it_idled() {
         for round in 1..=20 {
             let answer = ask(&sender, content(10), None).await.unwrap();
             assert_eq!((answer.status.as_u16(), connections.get()), (200, round));
-            tokio::time::sleep(std::time::Duration::from_millis(1)).await;
+            tokio::time::sleep(Duration::from_millis(1)).await;
         }
     });
 }
