@@ -552,3 +552,6 @@ async fn read_some(stream: &mut Stream, sink: &mut [u8]) -> io::Result<usize> {
     })
     .await
 }
+
+#[cfg(test)]
+mod tests;

@@ -8,4 +8,4 @@ mod httpwg;
 mod interim;
 mod peers;
 mod silence;
-mod support;
+pub(crate) mod support;
