@@ -6,6 +6,7 @@ mod conformance;
 mod downgrade;
 mod failure;
 mod fields;
+mod floods;
 mod framing;
 mod gateway;
 mod half_close;

@@ -84,7 +84,7 @@ fn sessions_are_resumed_by_every_worker() {
 /// place is free again.
 #[test]
 fn t25_a_handshake_must_end_in_time() {
-    /// A record of 16,000 bytes: a ClientHello that never ends.
+    /// A record of 16,000 bytes: a `ClientHello` that never ends.
     const HELLO: &[u8] = b"\x16\x03\x01\x3e\x80\x01\x00\x3e\x7c\x03\x03";
     let (echo, mint) = (echo("http", &[]), Authority::new());
     let Pair { cert, key } = mint.leaf("server", &["gw.test"]);

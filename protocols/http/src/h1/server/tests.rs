@@ -54,7 +54,7 @@ async fn rest(tcp: &mut TcpStream, drips: bool) -> String {
         while drips && write.write_all(b"x").await.is_ok() {
             tokio::time::sleep(Duration::from_millis(700)).await;
         }
-        std::future::pending().await;
+        std::future::pending::<()>().await;
     };
     tokio::select! {
         () = reading => {}
