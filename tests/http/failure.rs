@@ -341,3 +341,25 @@ services: [{{id: own, nodes: ['{own}']}}]
     let answer = ask(&Proxy::run_file(&yaml), GET);
     assert_eq!((answer.status(), &answer.json()["code"]), (508, &"loop_detected".into()));
 }
+
+/// D04: a connection to a node that nothing uses is closed when the service says so, and with zero
+/// none is kept.
+#[test]
+fn d04_unused_connections_to_nodes_are_closed() {
+    for (keep_alive, shared) in [("1s", true), ("0s", false)] {
+        let origin = Origin::answering("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n");
+        let proxy = Proxy::run_file(&format!(
+            "workers: 1\nlisteners:\n  - {{ name: front, bind: 127.0.0.1:0, service: s }}\n\
+             services:\n  - id: s\n    nodes: [{}]\n    timeouts: {{ keep_alive: {keep_alive} }}\n",
+            origin.url()
+        ));
+        let mut conn = Conn::open(proxy.addr(0));
+        for _ in 0..3 {
+            assert_eq!(conn.ask("GET / HTTP/1.1\r\nHost: a\r\n\r\n").status(), 200);
+        }
+        // The default is more than a test waits for.
+        origin.wait_ended(origin.connections());
+        assert_eq!(origin.connections() < 3, shared, "{keep_alive}");
+        assert_eq!(conn.ask("GET / HTTP/1.1\r\nHost: a\r\n\r\n").status(), 200);
+    }
+}

@@ -29,6 +29,10 @@ pub struct ClusterSettings {
     pub retry_budget: BudgetSettings,
     /// For one connect including TLS. Default 2 s.
     pub connect_timeout: Duration,
+    /// How long a connection to a node is kept while nothing uses it, to within a second below;
+    /// zero: not at all. Default 50 s (D04): less than what servers commonly allow, so that it is us
+    /// who close it and no request meets a closing connection.
+    pub keep_alive: Duration,
     /// Nodes tried for one request at most, the first one included. Default 3.
     pub max_attempts: u32,
 }
@@ -59,6 +63,7 @@ impl ClusterSettings {
             breaker: None,
             retry_budget: BudgetSettings::default(),
             connect_timeout: Duration::from_secs(2),
+            keep_alive: Duration::from_secs(50),
             max_attempts: 3,
         }
     }

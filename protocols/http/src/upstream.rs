@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use gwproxy_core::net::{Peer, Stream};
 use gwproxy_core::upstream::connect::{Resolver, connect};
-use gwproxy_core::upstream::{Cluster, Endpoint, NodeAddr, Outcome, Tried};
+use gwproxy_core::upstream::{Cluster, ClusterSettings, Endpoint, NodeAddr, Outcome, Tried};
 use gwproxy_core::worker::Worker;
 use gwproxy_core::{Code, Error};
 use http::header::{HOST, UPGRADE};
@@ -155,9 +155,9 @@ impl Upstream {
             tried.insert(lease.endpoint().id);
             let is_last = tried.len() >= cluster.settings().max_attempts as usize;
             let endpoint = Arc::clone(lease.endpoint());
-            let connect_limit = cluster.settings().connect_timeout;
+            let settings = cluster.settings();
             let Failed { error, request, .. } =
-                match self.attempt(&endpoint, next, client, terms, connect_limit).await {
+                match self.attempt(&endpoint, next, client, terms, settings).await {
                     Ok(mut response) => {
                         let outcome = outcome_of_status(response.status());
                         if response.status() == StatusCode::SWITCHING_PROTOCOLS {
@@ -192,7 +192,7 @@ impl Upstream {
         mut request: Box<Request>,
         client: &Client,
         terms: &Terms,
-        connect_limit: Duration,
+        settings: &ClusterSettings,
     ) -> Result<Response, Failed> {
         match &terms.host {
             Host::Preserve => {}
@@ -207,7 +207,7 @@ impl Upstream {
         let may_reuse = own.is_some() || !is_upgrade;
         let home = match (own, &endpoint.proxy_protocol) {
             (Some(own), _) => own,
-            (None, None) => self.pool.home(endpoint.id),
+            (None, None) => self.pool.home(endpoint.id, settings.keep_alive),
             // One request, one connection: it says whose it is.
             (None, Some(_)) => Home::apart(),
         };
@@ -237,7 +237,9 @@ impl Upstream {
             }
         }
         // Boxed: a fresh connection is rare, and its future is larger than all the rest.
-        match Box::pin(self.open(endpoint, &client.peer, &home, speaks, connect_limit)).await {
+        match Box::pin(self.open(endpoint, &client.peer, &home, speaks, settings.connect_timeout))
+            .await
+        {
             Ok(Opened::H1(conn)) => on_connection(conn, request, terms, way_back()).await,
             Ok(Opened::H2(slot)) => self.on_stream(slot, &home, endpoint, request, terms).await,
             Err(error) => Err(Failed { error, request: Some(request), is_stale: false }),
