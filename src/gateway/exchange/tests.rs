@@ -123,3 +123,17 @@ fn a_panic_is_no_client_that_left() {
     assert!(text.contains("gwproxy_errors_total{service=\"-\",code=\"internal\"} 1"), "{text}");
     assert!(text.contains("class=\"5xx\"} 1"), "{text}");
 }
+
+/// A cause is told where it says more than the sentence.
+#[test]
+fn a_cause_does_not_repeat_the_sentence() {
+    use std::io::Error as Io;
+    let error = |sentence: &'static str| Error::new(Code::UpstreamTls, sentence);
+    let outer = || Io::other("TLS failed");
+    assert_eq!(cause_of(&error("a: TLS failed")), None);
+    assert_eq!(cause_of(&error("a: TLS failed").because(outer())), None);
+    assert_eq!(cause_of(&error("it failed").because(outer())).as_deref(), Some("TLS failed"));
+    let inner = error("TLS failed").because(Io::other("bad record"));
+    let nested = error("a: TLS failed").because(inner);
+    assert_eq!(cause_of(&nested).as_deref(), Some("bad record"));
+}
