@@ -24,10 +24,14 @@ fn behind(kind: &str, to: &str, options: &[&str]) -> Proxy {
     Proxy::start(&all)
 }
 
-/// What the access log says of the first connection or request.
+/// What the access log says of the first connection or request that was answered. One that only
+/// asked whether there is somebody in front may have a line as well.
 #[track_caller]
 fn logged(proxy: &Proxy) -> Value {
-    serde_json::from_str(&proxy.wait_lines(1)[0]).expect("JSON")
+    let parsed = |line: String| serde_json::from_str::<Value>(&line).expect("JSON");
+    eventually("an answer is in the log", || {
+        proxy.wait_lines(1).into_iter().map(parsed).find(|line| line["bytes_sent"] != 0)
+    })
 }
 
 /// A number of the metrics, 0 if it is not there.
