@@ -16,7 +16,7 @@ use crate::wire::hop;
 pub const MAX_FIELDS: usize = 128;
 
 /// Fields that the proxy adds to a request; room for them saves a rehash.
-const FIELDS_ADDED: usize = 6;
+const FIELDS_ADDED: usize = 5;
 
 /// Bytes of a method; the longest registered one has 17.
 const METHOD_BYTES_MAX: usize = 32;

@@ -122,12 +122,17 @@ pub fn has_underscore(headers: &HeaderMap) -> bool {
 /// The fields that the `Connection` lines name, for the head and for the trailer section; without
 /// those that are hop-by-hop whether named or not.
 pub fn nominated(headers: &HeaderMap) -> Vec<HeaderName> {
-    let is_known = |token: &&str| {
-        let is = |name: &str| token.eq_ignore_ascii_case(name);
-        is("close") || HOP_BY_HOP.iter().any(|name| is(name.as_str()))
+    let is_known = |token: &[u8]| {
+        let is = |name: &str| token.eq_ignore_ascii_case(name.as_bytes());
+        is("keep-alive") || is("close") || HOP_BY_HOP.iter().any(|name| is(name.as_str()))
     };
+    let mut lines = headers.get_all(CONNECTION).iter();
+    if lines.all(|line| is_known(line.as_bytes())) {
+        // As in nearly every message: one line, one word.
+        return Vec::new();
+    }
     tokens(headers, &CONNECTION)
-        .filter(|token| !is_known(token))
+        .filter(|token| !is_known(token.as_bytes()))
         .filter_map(|token| HeaderName::from_bytes(token.as_bytes()).ok())
         .filter(|name| *name != HOST)
         .collect()
