@@ -69,8 +69,9 @@ async fn drain(
     name: &str,
     signals: &mut Signals,
 ) -> Result<(), String> {
-    running.drain();
+    // Counted before: those that wait for nothing end at once.
     let open = running.workers.connections();
+    running.drain();
     if open > 0 {
         tracing::info!(
             "{name}: up to {grace:?} for {} to finish; a second signal stops at once",
