@@ -415,7 +415,11 @@ pub(crate) fn is_authority(host: &[u8]) -> bool {
         let text = authority.as_str();
         let after = text.rsplit_once(']').map_or(text, |(_, rest)| rest);
         match after.rsplit_once(':') {
-            Some((_, port)) => port.is_empty() || authority.port_u16().is_some(),
+            // `u16` takes a leading plus sign; a port has none.
+            Some((_, port)) => {
+                port.is_empty()
+                    || (port.bytes().all(|b| b.is_ascii_digit()) && authority.port_u16().is_some())
+            }
             None => true,
         }
     })

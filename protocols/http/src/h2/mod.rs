@@ -11,7 +11,7 @@ mod drive;
 mod frame;
 mod handle;
 mod head;
-mod hpack;
+pub mod hpack;
 mod out;
 mod pump;
 mod rate;
@@ -26,6 +26,7 @@ use std::time::Duration;
 use gwproxy_core::{Code, Error};
 
 pub(crate) use conn::Conn;
+pub use conn::engine::{Engine, Load};
 pub(crate) use frame::PREFACE;
 pub(crate) use handle::{Recv, StreamIo};
 
