@@ -25,7 +25,9 @@ fn main() -> ExitCode {
     let order = match read(&arguments) {
         Ok(Some(order)) => order,
         Ok(None) => {
-            TARGETS.iter().for_each(|target| println!("{}", target.name));
+            for target in TARGETS {
+                println!("{}", target.name);
+            }
             return ExitCode::SUCCESS;
         }
         Err(why) => {

@@ -10,8 +10,8 @@ use http::{HeaderMap, HeaderName};
 
 use super::fields_of;
 
-fn peer(ip: &str) -> PeerAddr {
-    PeerAddr::from_socket((ip.parse::<IpAddr>().unwrap_or([0; 4].into()), 4711).into())
+fn peer(ip: [u8; 4]) -> PeerAddr {
+    PeerAddr::from_socket((ip, 4711).into())
 }
 
 /// The client as a node reads it that trusts this proxy and those behind it, by one notation.
@@ -20,7 +20,7 @@ fn read_by(fields: &HeaderMap, name: &HeaderName, trusted: &Trusted) -> Option<I
     for value in fields.get_all(name) {
         alone.append(name, value.clone());
     }
-    forwarded::client_ip(&alone, peer("10.0.0.2"), trusted)
+    forwarded::client_ip(&alone, peer([10, 0, 0, 2]), trusted)
 }
 
 fn lines(fields: &HeaderMap, name: &HeaderName) -> usize {
@@ -37,7 +37,7 @@ pub(super) fn forwarded(data: &[u8]) {
     let tens = |hops| Trusted { networks: "10.0.0.0/8".parse().into_iter().collect(), hops };
 
     let mut from_stranger = given.clone();
-    let stranger = peer("192.0.2.7");
+    let stranger = peer([192, 0, 2, 7]);
     assert_eq!(forwarded::client_ip(&given, stranger, &tens(0)), stranger.ip());
     forwarded::set(&mut from_stranger, stranger, &Scheme::HTTPS, &tens(0), &Said::default());
     for name in ["x-real-ip", "x-forwarded-port", "x-forwarded-server", "x-client-ip"] {
@@ -52,7 +52,7 @@ pub(super) fn forwarded(data: &[u8]) {
 
     for hops in [0, 1, 2, 9] {
         let mut fields = given.clone();
-        let proxy = peer("10.0.0.1");
+        let proxy = peer([10, 0, 0, 1]);
         let client = forwarded::client_ip(&given, proxy, &tens(hops));
         assert!(client.is_some());
         forwarded::set(&mut fields, proxy, &Scheme::HTTP, &tens(hops), &Said::default());

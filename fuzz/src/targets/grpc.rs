@@ -36,7 +36,7 @@ fn timeout(value: &[u8]) {
     let again = deadline::parse(printed.as_bytes());
     assert!(again.is_some_and(|again| again <= time), "{time:?} grows to {again:?}");
     // Eight digits: what is lost is less than one part in a million.
-    let lost = again.map_or(time, |again| time - again);
+    let lost = again.map_or(time, |again| time.saturating_sub(again));
     assert!(lost <= time / 10_000, "{time:?} loses {lost:?}");
 }
 

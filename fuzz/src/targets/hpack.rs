@@ -9,12 +9,10 @@ use http::{HeaderName, HeaderValue};
 use super::fields_of;
 use crate::mutate::Rng;
 
+type Fields = Vec<(HeaderName, HeaderValue)>;
+
 /// The fields of one block, those only that are fields, and what all of them count.
-fn decode(
-    decoder: &mut Decoder,
-    block: &[u8],
-    limit: usize,
-) -> Option<(Vec<(HeaderName, HeaderValue)>, usize, Section)> {
+fn decode(decoder: &mut Decoder, block: &[u8], limit: usize) -> Option<(Fields, usize, Section)> {
     let (mut fields, mut least) = (Vec::new(), 0);
     let taken = decoder.decode(block, limit, |field| {
         least += FIELD_OVERHEAD;
