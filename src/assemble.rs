@@ -10,8 +10,9 @@ use arc_swap::ArcSwap;
 use gwproxy_core::limit::LimitSettings;
 use gwproxy_core::net::ListenAddr;
 use gwproxy_core::net::accept::{Listener, Serve};
-use gwproxy_core::net::listen::{Bound, BoundSocket, bind};
+use gwproxy_core::net::listen::{Bound, BoundSocket, SocketFile, bind};
 use gwproxy_core::telemetry::{AccessLog, Metrics};
+use gwproxy_core::tls::ServerTls;
 use gwproxy_core::units::Span;
 use gwproxy_core::upstream::Cluster;
 use gwproxy_core::worker::{Phase, Workers};
@@ -27,10 +28,11 @@ use crate::admin::{self, Admin};
 use crate::credentials::Users;
 use crate::gateway::limit::Limit;
 use crate::gateway::recorded::Recorded;
+use crate::gateway::refusals::Refusals;
 use crate::gateway::router::Router;
 use crate::gateway::session::Recorder;
 use crate::gateway::{Frontend, Gateway, Only, Service, Shared, Table, Target, first_byte};
-use crate::plan::{self, AccessLogFormat, AccessLogSink, Action, Plan, Protocol, Trusted};
+use crate::plan::{self, AccessLogFormat, AccessLogSink, Action, Plan, Protocol, Source, Trusted};
 
 /// A process at work.
 #[derive(Debug)]
@@ -48,6 +50,8 @@ pub struct Running {
     log: Option<AccessLog>,
     /// Ends what runs on the control runtime.
     stop: watch::Sender<bool>,
+    /// Of Unix sockets; they go when this does.
+    files: Vec<SocketFile>,
 }
 
 /// A listener, as told to the user.
@@ -91,25 +95,23 @@ struct TcpTarget {
 ///
 /// # Errors
 /// One sentence: what failed, where, and how to mend it. Nothing is left running.
-pub async fn start(plan: &Plan) -> Result<Running, String> {
+pub async fn start(plan: &Plan, source: &Source) -> Result<Running, String> {
     let (stop, stopped) = watch::channel(false);
-    let services = services::build(plan, &stopped).await?;
+    let services = services::build(plan, source, &stopped).await?;
     let mut parts = Vec::with_capacity(plan.listeners.len());
     let mut sockets = Vec::with_capacity(plan.listeners.len());
+    let mut files = Vec::new();
     let mut announced = Vec::with_capacity(plan.listeners.len());
     for listener in &plan.listeners {
         let tls = tls::front(listener)?;
-        let Bound { addr, sockets: bound } = bind(&listener.bind, plan.workers)?;
+        let Bound { addr, sockets: bound, file } = bind(&listener.bind, plan.workers)
+            .map_err(|error| error.tell(&source.listen(&listener.name)))?;
+        files.extend(file);
         announced.push(Announced { plan: listener.clone(), addr });
         sockets.push(bound);
         parts.push(Part {
             plan: listener.clone(),
-            listener: Arc::new(Listener::new(
-                listener.name.to_string(),
-                tls,
-                listener.timeouts.handshake,
-                listener.max_connections,
-            )),
+            listener: Arc::new(entrance(listener, tls)),
             limit: limit(listener.limiter.as_ref())?,
             tcp: tcp_target(listener, &services),
             users: match &listener.action {
@@ -145,11 +147,12 @@ pub async fn start(plan: &Plan) -> Result<Running, String> {
         None => (None, None),
         Some(addr) => {
             let admin = Admin { metrics: Arc::clone(&metrics), phase: workers.phases() };
-            let (workers, addr) = admin::start(addr, admin)?;
-            (Some(workers), Some(addr))
+            let (workers, bound) = admin::start(addr, source.admin(), admin)?;
+            files.extend(bound.file);
+            (Some(workers), Some(bound.addr))
         }
     };
-    Ok(Running { workers, listeners: announced, admin, admin_workers, metrics, log, stop })
+    Ok(Running { workers, listeners: announced, admin, admin_workers, metrics, log, stop, files })
 }
 
 impl Running {
@@ -160,6 +163,7 @@ impl Running {
             admin.stop();
         }
         self.stop.send_replace(true);
+        drop(self.files);
         drop(self.log);
     }
 
@@ -198,7 +202,10 @@ fn start_workers(
                 Err(_) => None,
             };
             let Some(socket) = socket else { continue };
-            let serve = part.serve(&blueprint, &shared, &upstream);
+            let mut serve = part.serve(&blueprint, &shared, &upstream);
+            if part.plan.proxy_protocol.is_some() {
+                serve = Rc::new(Refusals { serve, metrics: Arc::clone(&shared.metrics) });
+            }
             if let Err(error) = worker.listen(socket, Arc::clone(&part.listener), serve) {
                 tracing::error!(listener = %part.plan.name, %error, "a worker cannot listen");
             }
@@ -318,6 +325,22 @@ impl Part {
             ..gwproxy_ws::Settings::default()
         }
     }
+}
+
+/// The listener, and a warning if anyone may claim any address there.
+fn entrance(plan: &plan::Listener, tls: Option<Arc<ServerTls>>) -> Listener {
+    let (handshake, max) = (plan.timeouts.handshake, plan.max_connections);
+    let mut listener = Listener::new(plan.name.to_string(), tls, handshake, max);
+    listener.proxy_protocol.clone_from(&plan.proxy_protocol);
+    if plan.proxy_protocol.as_ref().is_some_and(|one| plan::is_proxied_open(one, &plan.bind)) {
+        tracing::warn!(
+            listener = %plan.name,
+            "everyone who reaches {} may claim any address in a PROXY header; say whose are \
+             believed (`from`, --proxy-protocol-from), unless a firewall does",
+            plan.bind
+        );
+    }
+    listener
 }
 
 fn tcp_target(listener: &plan::Listener, services: &[Service]) -> Option<TcpTarget> {

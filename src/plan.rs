@@ -4,6 +4,8 @@
 //! a one-liner and the file it prints behave the same. Only `assemble` turns a plan into sockets.
 
 mod forward;
+pub mod meaning;
+mod proxied;
 mod route;
 mod service;
 mod tls;
@@ -38,11 +40,14 @@ macro_rules! string_conversions {
 use string_conversions;
 
 pub use forward::{Forward, ForwardParseError, PasswordHash, User};
+pub use gwproxy_core::net::accept::{ProxyProtocol, Want};
+pub use gwproxy_core::net::proxy_protocol::Version as ProxyVersion;
 pub use gwproxy_grpc::deadline::Settings as GrpcSettings;
 pub use gwproxy_http::forward::{Destination, Ports};
 pub use gwproxy_http::serve::HalfClose;
 pub use gwproxy_http::wire::Ambiguous;
 pub use gwproxy_http::wire::forwarded::Trusted;
+pub(crate) use proxied::{check as check_proxied, is_open as is_proxied_open};
 pub use route::{HostPattern, Method, PathPrefix, Route, RouteParseError, in_order};
 pub use service::{
     EchoKind, HostPolicy, Node, Scheme, Service, ServiceId, ServiceParseError, Target,
@@ -76,6 +81,17 @@ pub struct Plan {
     pub trusted_proxies: Trusted,
 }
 
+/// Where the addresses of a plan were written, for sentences about them.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Source {
+    /// The file with the listeners; none: flags.
+    pub file: Option<String>,
+    /// Whether the file has the admin address as well.
+    pub admin_in_file: bool,
+    /// Variables of the environment that the file asked for.
+    pub variables: Vec<String>,
+}
+
 /// One address that is listened on.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Listener {
@@ -89,6 +105,8 @@ pub struct Listener {
     pub action: Action,
     /// TLS termination; none: plain text.
     pub tls: Option<TlsFront>,
+    /// Whose PROXY headers are believed; none: nobody's, and they are bytes like others.
+    pub proxy_protocol: Option<ProxyProtocol>,
     /// Connections open at once over all workers; more wait in the kernel's queue. At least 1.
     pub max_connections: usize,
     /// Rate limit of everything that comes in here: requests (HTTP, gRPC), handshakes
@@ -216,6 +234,29 @@ pub enum LogLevel {
 /// One worker per core this process may use, at least 1.
 pub fn default_workers() -> usize {
     std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
+}
+
+impl Source {
+    /// What holds the address of a listener.
+    pub fn listen(&self, listener: &str) -> String {
+        match &self.file {
+            Some(file) => format!("`bind` of the listener `{listener}` in {file}"),
+            None => "`--listen`".to_owned(),
+        }
+    }
+
+    /// What holds the nodes of a service; whoever typed flags named no service.
+    pub fn nodes(&self, service: &str) -> String {
+        match &self.file {
+            Some(_) => format!("the service `{service}`"),
+            None => "`--to`".to_owned(),
+        }
+    }
+
+    /// What holds the admin address.
+    pub const fn admin(&self) -> &'static str {
+        if self.admin_in_file { "`admin` in the file" } else { "`--admin`" }
+    }
 }
 
 impl Listener {

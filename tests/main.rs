@@ -6,6 +6,7 @@ mod grpc;
 mod house;
 mod http;
 mod life;
+mod proxy_protocol;
 mod support;
 mod tcp;
 mod tls;

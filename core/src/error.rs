@@ -37,6 +37,8 @@ pub enum Code {
     Overloaded,
     /// Proxy credentials are missing or wrong (forward proxy).
     ProxyAuthRequired,
+    /// The PROXY header that a listener wants is missing, malformed or late.
+    ProxyHeader,
     /// A rate limit refused the request.
     RateLimited,
     /// No route takes this host and path.
@@ -70,7 +72,7 @@ pub enum Blame {
 
 impl Code {
     /// Every code, in alphabetical order.
-    pub const ALL: [Self; 20] = [
+    pub const ALL: [Self; 21] = [
         Self::BreakerOpen,
         Self::ClientClosed,
         Self::ClientMalformed,
@@ -82,6 +84,7 @@ impl Code {
         Self::NoHealthyNode,
         Self::Overloaded,
         Self::ProxyAuthRequired,
+        Self::ProxyHeader,
         Self::RateLimited,
         Self::RouteNotFound,
         Self::UpstreamConnectTimeout,
@@ -107,6 +110,7 @@ impl Code {
             Self::NoHealthyNode => "no_healthy_node",
             Self::Overloaded => "overloaded",
             Self::ProxyAuthRequired => "proxy_auth_required",
+            Self::ProxyHeader => "proxy_header",
             Self::RateLimited => "rate_limited",
             Self::RouteNotFound => "route_not_found",
             Self::UpstreamConnectTimeout => "upstream_connect_timeout",
@@ -128,6 +132,7 @@ impl Code {
             | Self::DestinationDenied
             | Self::LoopDetected
             | Self::ProxyAuthRequired
+            | Self::ProxyHeader
             | Self::RateLimited
             | Self::RouteNotFound => Blame::Downstream,
             Self::Draining | Self::Internal | Self::Overloaded => Blame::Proxy,

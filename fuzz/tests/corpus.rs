@@ -48,7 +48,8 @@ macro_rules! explored {
 
 explored! {
     chunked config destinations forwarded grpc_fields h1_agreement h1_request h1_response
-    h2_connection header_policy hpack hpack_fields huffman limiter_key path request_target units
+    h2_connection header_policy hpack hpack_fields huffman limiter_key path proxy_protocol
+    request_target units
     ws_frames ws_handshake
 }
 

@@ -21,8 +21,8 @@ use gwproxy_core::units::Span;
 use super::Wrong;
 use crate::config::{Network, Workers};
 use crate::plan::{
-    AccessLogFormat, AccessLogSink, Ambiguous, HostPolicy, LogLevel, Plan, TlsFront,
-    UpstreamTimeouts,
+    AccessLogFormat, AccessLogSink, Ambiguous, HostPolicy, LogLevel, Plan, ProxyProtocol,
+    ProxyVersion, TlsFront, UpstreamTimeouts, Want, check_proxied,
 };
 
 /// The process as a whole; also overrides what a file says.
@@ -45,7 +45,7 @@ pub(super) struct ProcessFlags {
     #[arg(long, value_name = "ADDR", env = "GWPROXY_ADMIN", hide_env = true)]
     admin: Option<ListenAddr>,
     /// How long what is open may finish after the first SIGTERM, silent tunnels and TCP connections
-    /// too; if something is cut off then, the exit code is 1 [default: 30s]
+    /// too; a second signal ends it at once; if something is cut off, the exit code is 1 [default: 30s]
     #[arg(long, value_name = "TIME", env = "GWPROXY_GRACE", hide_env = true)]
     grace: Option<Span>,
     /// Networks whose X-Forwarded-* and Forwarded are believed (repeat or use commas)
@@ -138,10 +138,26 @@ pub(super) struct FrontFlags {
     #[arg(long, value_name = "N", env = "GWPROXY_MAX_CONNECTIONS", hide_env = true,
         value_parser = count)]
     pub(super) max_connections: Option<NonZeroUsize>,
-    /// Close tunnels, WebSockets, streams and TCP connections on which nothing moved for so long
+    /// Close tunnels, WebSockets and TCP connections on which nothing moved for so long
     /// [default: 5m]
     #[arg(long, value_name = "TIME", env = "GWPROXY_IDLE_TIMEOUT", hide_env = true)]
     pub(super) idle_timeout: Option<Span>,
+    /// The proxy in front says who the client is, in a PROXY header (v1 or v2) that each connection
+    /// begins with: required (else the connection is closed) or optional
+    /// [default: none; required with --proxy-protocol-from]
+    #[arg(long, value_name = "required|optional", env = "GWPROXY_PROXY_PROTOCOL", hide_env = true,
+        value_parser = want_parser())]
+    proxy_protocol: Option<Want>,
+    /// Networks whose PROXY headers are believed (repeat or use commas); others connect without one
+    /// [default: everyone's]
+    #[arg(
+        long,
+        value_name = "CIDR",
+        env = "GWPROXY_PROXY_PROTOCOL_FROM",
+        hide_env = true,
+        value_delimiter = ','
+    )]
+    proxy_protocol_from: Vec<Network>,
 }
 
 /// The side of the nodes.
@@ -153,8 +169,9 @@ pub(super) struct NodeFlags {
     /// weighted_round_robin where nodes have different weights]
     #[arg(long, value_name = "ALGORITHM", env = "GWPROXY_BALANCE", hide_env = true)]
     pub(super) balance: Option<Algorithm>,
-    /// Circuit breaker: this share of failures opens it, for example
-    /// 50%,window=10s,min=20,open=5s [default: none]
+    /// Circuit breaker: opens when this share of calls failed; 50 is 50%, and in full
+    /// 50%,window=10s,min=20,open=5s: of the last 10s, from 20 calls on, for 5s; also
+    /// consecutive=N, probes=N [default: none]
     #[arg(long, value_name = "BREAKER", env = "GWPROXY_BREAKER", hide_env = true)]
     pub(super) breaker: Option<BreakerSettings>,
     /// Ask nodes whether they are well: a path as /healthz, or tcp; for example
@@ -175,6 +192,11 @@ pub(super) struct NodeFlags {
     #[arg(long, env = "GWPROXY_UPSTREAM_DANGER_SKIP_VERIFY", hide_env = true,
         value_parser = switch)]
     upstream_danger_skip_verify: bool,
+    /// Tell nodes who the client is, in a PROXY header before everything else; every request then
+    /// has a connection of its own [default: no header]
+    #[arg(long, value_name = "v1|v2", env = "GWPROXY_SEND_PROXY", hide_env = true,
+        value_parser = version_parser())]
+    pub(super) send_proxy: Option<ProxyVersion>,
 }
 
 /// Timeouts towards nodes and destinations.
@@ -242,6 +264,22 @@ fn auth_parser() -> impl TypedValueParser<Value = ClientAuth> {
     })
 }
 
+fn want_parser() -> impl TypedValueParser<Value = Want> {
+    PossibleValuesParser::new(["required", "optional"]).map(|name| match name.as_str() {
+        "optional" => Want::Optional,
+        _ => Want::Required,
+    })
+}
+
+fn version_parser() -> impl TypedValueParser<Value = ProxyVersion> {
+    PossibleValuesParser::new(ProxyVersion::ALL.map(ProxyVersion::as_str)).map(|name| {
+        match name.as_str() {
+            "v1" => ProxyVersion::V1,
+            _ => ProxyVersion::V2,
+        }
+    })
+}
+
 fn level_parser() -> impl TypedValueParser<Value = LogLevel> {
     PossibleValuesParser::new(LogLevel::ALL.map(LogLevel::as_str)).map(|name| {
         let level = LogLevel::ALL.into_iter().find(|level| level.as_str() == name);
@@ -250,6 +288,11 @@ fn level_parser() -> impl TypedValueParser<Value = LogLevel> {
 }
 
 impl ProcessFlags {
+    /// Whether the admin address was given.
+    pub(super) fn has_admin(&self) -> bool {
+        self.admin.is_some()
+    }
+
     /// Puts what was given over what the plan has.
     pub(super) fn apply(self, plan: &mut Plan) {
         fn put<T>(place: &mut T, given: Option<T>) {
@@ -320,6 +363,20 @@ impl ListenFlags {
     }
 }
 
+impl FrontFlags {
+    pub(super) fn proxy_protocol(&self) -> Result<Option<ProxyProtocol>, Wrong> {
+        if self.proxy_protocol.is_none() && self.proxy_protocol_from.is_empty() {
+            return Ok(None);
+        }
+        let from = self.proxy_protocol_from.iter().map(|net| net.0).collect();
+        let one = ProxyProtocol { from, want: self.proxy_protocol.unwrap_or_default() };
+        match check_proxied(&one, &self.listen.listen) {
+            Ok(()) => Ok(Some(one)),
+            Err(sentence) => Err(Wrong(format!("--proxy-protocol: {sentence}"))),
+        }
+    }
+}
+
 impl NodeFlags {
     pub(super) fn tls(&self) -> Result<ClientSettings, Wrong> {
         let settings = ClientSettings {
@@ -339,6 +396,17 @@ impl NodeFlags {
         Ok(settings)
     }
 
+    /// The first flag given that is about TLS to nodes.
+    pub(super) fn first_of_tls(&self) -> Option<&'static str> {
+        [
+            (self.upstream_ca.is_some(), "--upstream-ca"),
+            (self.upstream_server_name.is_some(), "--upstream-server-name"),
+            (self.upstream_danger_skip_verify, "--upstream-danger-skip-verify"),
+        ]
+        .into_iter()
+        .find_map(|(given, flag)| given.then_some(flag))
+    }
+
     /// The first flag given, which a forward proxy has no use for.
     pub(super) fn first_given(&self) -> Option<&'static str> {
         [
@@ -346,12 +414,11 @@ impl NodeFlags {
             (self.breaker.is_some(), "--breaker"),
             (self.health.is_some(), "--health"),
             (self.upstream_host.is_some(), "--upstream-host"),
-            (self.upstream_ca.is_some(), "--upstream-ca"),
-            (self.upstream_server_name.is_some(), "--upstream-server-name"),
-            (self.upstream_danger_skip_verify, "--upstream-danger-skip-verify"),
+            (self.send_proxy.is_some(), "--send-proxy"),
         ]
         .into_iter()
         .find_map(|(given, flag)| given.then_some(flag))
+        .or_else(|| self.first_of_tls())
     }
 }
 

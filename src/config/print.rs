@@ -12,14 +12,15 @@ use gwproxy_core::units::Span;
 use super::de::Spanned;
 use super::file::{
     AccessLogFile, AdminFile, CertificateFile, ClientTlsFile, File, ForwardFile, ListenerFile,
-    ListenerProtocol, ListenerTimeoutsFile, LoadBalancerFile, Name, Network, NodeFile, RetryFile,
-    RouteFile, ServiceFile, TlsFile, UpstreamTimeoutsFile, WebSocketFile, Workers,
+    ListenerProtocol, ListenerTimeoutsFile, LoadBalancerFile, Name, Network, NodeFile,
+    ProxyProtocolFile, RetryFile, RouteFile, ServiceFile, TlsFile, UpstreamTimeoutsFile,
+    WebSocketFile, Workers,
 };
 use super::short::Short;
 use crate::plan::{
     AccessLog, AccessLogFormat, Action, Forward, GRACE, HalfClose, HostPolicy, Listener,
-    ListenerTimeouts, LogLevel, Node, PathPrefix, Plan, Ports, Protocol, Route, Service, TlsFront,
-    UpstreamTimeouts, WebSocket, default_workers,
+    ListenerTimeouts, LogLevel, Node, PathPrefix, Plan, Ports, Protocol, ProxyProtocol, Route,
+    Service, TlsFront, UpstreamTimeouts, WebSocket, default_workers,
 };
 
 /// The YAML of a plan.
@@ -90,22 +91,28 @@ fn listener(one: &Listener, plan: &Plan) -> Result<ListenerFile, String> {
             Protocol::Tcp => ListenerProtocol::Tcp,
             Protocol::Ws => ListenerProtocol::Ws,
         },
-        bind: one.bind.clone().into(),
+        bind: Some(one.bind.clone().into()),
         tls: one.tls.as_ref().map(tls).map(Spanned::from),
+        proxy_protocol: one.proxy_protocol.as_ref().map(proxy_protocol).map(Spanned::from),
         service,
         forward,
         max_connections: different(one.max_connections, &Listener::MAX_CONNECTIONS)
             .and_then(std::num::NonZero::new),
-        limiter: one.limiter.clone(),
+        limiter: one.limiter.clone().map(Spanned::from),
         timeouts: different(&one.timeouts, &&ListenerTimeouts::default())
             .map(listener_timeouts)
             .transpose()?,
-        half_close: different(one.half_close, &HalfClose::default()).map(Spanned::from),
+        half_close: different(one.half_close, &HalfClose::default()),
         preserve_case: one.preserve_case,
         encoded_slash: one.encoded_slash,
         underscores: one.underscores,
         websocket: different(&one.websocket, &&WebSocket::default()).map(websocket).transpose()?,
     })
+}
+
+fn proxy_protocol(one: &ProxyProtocol) -> Short<ProxyProtocolFile> {
+    let from = one.from.iter().copied().map(Network).collect();
+    Short(ProxyProtocolFile { mode: one.want, from })
 }
 
 fn tls(front: &TlsFront) -> TlsFile {
@@ -182,7 +189,7 @@ fn route(one: &Route, plan: &Plan) -> Result<RouteFile, String> {
         enabled: true,
         timeout: one.timeout.map(span).transpose()?,
         limiter: one.limiter.clone(),
-        service: Name::known(&plan.service(one.service).id).into(),
+        service: Some(Name::known(&plan.service(one.service).id).into()),
     })
 }
 
@@ -197,11 +204,12 @@ fn service(one: &Service) -> Result<ServiceFile, String> {
             .map(|algorithm| Short(LoadBalancerFile { algorithm, health_check: None })),
         health_check: one.health_check.clone().map(Spanned::from),
         breaker: one.breaker.clone(),
-        limiter: one.limiter.clone(),
+        limiter: one.limiter.clone().map(Spanned::from),
         timeouts: upstream_timeouts(&one.timeouts)?,
         grpc: one.grpc,
         tls: different(one.tls.clone(), &ClientSettings::default())
             .map(|settings| ClientTlsFile::from(settings).into()),
+        proxy_protocol: one.proxy_protocol,
         upstream_host: different(one.upstream_host.clone(), &HostPolicy::default()),
         retry: different(one.max_attempts, &Service::MAX_ATTEMPTS)
             .map(|attempts| RetryFile { max_attempts: std::num::NonZero::new(attempts) }),

@@ -7,10 +7,14 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 
+use gwproxy_core::net;
+use gwproxy_core::net::accept::read_header;
+use gwproxy_core::net::proxy_protocol::{Header, Origin};
 use serde::Serialize;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::sync::{Notify, mpsc, watch};
+use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
 use super::report::hex;
@@ -30,6 +34,8 @@ pub(super) struct Connection {
     pub(super) peer: SocketAddr,
     /// This end.
     pub(super) local: SocketAddr,
+    /// What a PROXY header said.
+    pub(super) proxied: Option<ProxyReport>,
     /// What the TLS handshake said.
     pub(super) tls: Option<TlsReport>,
     requests: AtomicU64,
@@ -50,10 +56,20 @@ pub(super) struct TlsReport {
     client_certificate_sha256: Option<String>,
 }
 
+/// What a PROXY header said.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub(super) struct ProxyReport {
+    /// `v1` or `v2`.
+    version: &'static str,
+    /// None if the sender spoke for itself, or for nobody with an address.
+    source: Option<String>,
+    destination: Option<String>,
+}
+
 /// The socket, with or without TLS.
 enum Socket {
-    Plain(TcpStream),
-    Tls(Box<TlsStream<TcpStream>>),
+    Plain(net::Socket),
+    Tls(Box<TlsStream<net::Socket>>),
 }
 
 /// The bytes of a connection.
@@ -67,18 +83,28 @@ pub(super) struct Accepted {
     socket: Socket,
     peer: SocketAddr,
     local: SocketAddr,
+    proxied: Option<ProxyReport>,
 }
 
 impl Accepted {
-    pub(super) fn plain(tcp: TcpStream) -> io::Result<Self> {
+    pub(super) fn new(tcp: TcpStream) -> io::Result<Self> {
         let (peer, local) = (tcp.peer_addr()?, tcp.local_addr()?);
-        Ok(Self { socket: Socket::Plain(tcp), peer, local })
+        let socket = Socket::Plain(net::Socket::Tcp(tcp));
+        Ok(Self { socket, peer, local, proxied: None })
     }
 
-    pub(super) fn tls(tls: TlsStream<TcpStream>) -> io::Result<Self> {
-        let tcp = tls.get_ref().0;
-        let (peer, local) = (tcp.peer_addr()?, tcp.local_addr()?);
-        Ok(Self { socket: Socket::Tls(Box::new(tls)), peer, local })
+    /// Without the PROXY header it begins with, if it does. Anyone's is believed: this server
+    /// reports what came.
+    pub(super) async fn introduced(self) -> io::Result<Self> {
+        let Socket::Plain(socket) = self.socket else { return Ok(self) };
+        let (socket, header) = read_header(socket).await?;
+        let proxied = header.map(|header| ProxyReport::of(&header));
+        Ok(Self { socket: Socket::Plain(socket), proxied, ..self })
+    }
+
+    pub(super) async fn secured(self, tls: &TlsAcceptor) -> io::Result<Self> {
+        let Socket::Plain(socket) = self.socket else { return Ok(self) };
+        Ok(Self { socket: Socket::Tls(Box::new(tls.accept(socket).await?)), ..self })
     }
 
     /// The connection and its bytes. `upgrades` takes what outlives its request; `tap` keeps
@@ -97,6 +123,7 @@ impl Accepted {
             id: NEXT_ID.fetch_add(1, Ordering::Relaxed),
             peer: self.peer,
             local: self.local,
+            proxied: self.proxied,
             tls,
             requests: AtomicU64::new(0),
             reset: AtomicBool::new(false),
@@ -161,6 +188,18 @@ impl Connection {
     }
 }
 
+impl ProxyReport {
+    fn of(header: &Header) -> Self {
+        let version = header.version.as_str();
+        let (source, destination) = match header.origin {
+            Origin::Proxied { source, destination } => (Some(source), Some(destination)),
+            Origin::Local | Origin::Unknown => (None, None),
+        };
+        let [source, destination] = [source, destination].map(|addr| addr.map(|a| a.to_string()));
+        Self { version, source, destination }
+    }
+}
+
 impl TlsReport {
     fn of(tls: &rustls::ServerConnection) -> Self {
         let version = tls.protocol_version().map(|version| match version {
@@ -186,12 +225,11 @@ impl TlsReport {
 impl Drop for Io {
     fn drop(&mut self) {
         if self.connection.reset.load(Ordering::Relaxed) {
-            let tcp = match &self.socket {
-                Socket::Plain(tcp) => tcp,
+            let socket = match &self.socket {
+                Socket::Plain(socket) => socket,
                 Socket::Tls(tls) => tls.get_ref().0,
             };
-            // If the socket is already dead there is nothing left to reset.
-            let _ = tcp.set_zero_linger();
+            socket.abort_on_close();
         }
     }
 }

@@ -10,7 +10,7 @@ use hyper::body::Incoming;
 use serde::Serialize;
 
 use super::body::{self, Body};
-use super::connection::{Connection, TlsReport};
+use super::connection::{Connection, ProxyReport, TlsReport};
 use super::tap::Fields;
 
 /// The largest body that comes back as text within the report.
@@ -38,6 +38,9 @@ pub(super) struct Report<'a> {
     pub(super) trailers: Fields,
     pub(super) peer: String,
     pub(super) local: String,
+    /// The PROXY header that the connection began with.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) proxy_protocol: Option<&'a ProxyReport>,
     pub(super) tls: Option<&'a TlsReport>,
     pub(super) connection_id: u64,
     pub(super) request_on_connection: u64,
@@ -82,6 +85,7 @@ impl<'a> Report<'a> {
             trailers: Fields::new(),
             peer: connection.peer.to_string(),
             local: connection.local.to_string(),
+            proxy_protocol: connection.proxied.as_ref(),
             tls: connection.tls.as_ref(),
             connection_id: connection.id,
             request_on_connection,

@@ -170,10 +170,18 @@ async fn connection(
     shutdown: watch::Receiver<bool>,
 ) -> Result<(), Cause> {
     tcp.set_nodelay(true)?;
-    let accepted = match tls {
-        None => Accepted::plain(tcp)?,
-        Some(tls) => Accepted::tls(tokio::time::timeout(HANDSHAKE, tls.accept(tcp)).await??)?,
-    };
+    let mut accepted = Accepted::new(tcp)?;
+    // Where every byte comes back, a PROXY header does too.
+    if tls.is_some() || matches!(app, App::Requests(_)) {
+        let mut ended = shutdown.clone();
+        accepted = tokio::select! {
+            introduced = tokio::time::timeout(IDLE, accepted.introduced()) => introduced??,
+            _ = ended.wait_for(|&shutdown| shutdown) => return Ok(()),
+        };
+    }
+    if let Some(tls) = tls {
+        accepted = tokio::time::timeout(HANDSHAKE, accepted.secured(&tls)).await??;
+    }
     let (upgrades, queue) = mpsc::channel(MAX_STREAMS as usize);
     // HTTP/2 is all that gRPC is answered on, and there the tap is of no use.
     let tap = matches!(&app, App::Requests(answers) if matches!(**answers, Answers::Http(_)));

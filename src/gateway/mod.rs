@@ -3,6 +3,7 @@
 pub mod exchange;
 pub mod limit;
 pub mod recorded;
+pub mod refusals;
 pub mod router;
 pub mod session;
 
@@ -183,7 +184,7 @@ impl Gateway {
             first_byte,
             key,
             host: service.host.clone(),
-            interim: client.interim(),
+            interim: client.interim(&request),
             ..Terms::default()
         };
         let reverse = &self.reverse;

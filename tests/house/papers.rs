@@ -18,6 +18,7 @@ const ROWS: &[(char, u8)] =
 const EXAMPLES: &[(&str, &str)] = &[
     ("forward.yaml", "1 listener, 0 routes, 0 services"),
     ("grpc.yaml", "1 listener, 2 routes, 2 services"),
+    ("proxy-protocol.yaml", "2 listeners, 0 routes, 2 services"),
     ("quickstart-tls.yaml", "3 listeners, 2 routes, 4 services"),
     ("quickstart.yaml", "4 listeners, 2 routes, 4 services"),
     ("reverse.yaml", "1 listener, 4 routes, 2 services"),

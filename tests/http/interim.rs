@@ -57,7 +57,7 @@ fn p12_a_client_of_http10_gets_the_answer_alone() {
     assert_eq!(conn.rest(), b"ok");
 }
 
-/// The same request over HTTP/2 is answered; hints are left out there.
+/// The same request over HTTP/2: the final response has nothing of the hints there either.
 #[test]
 fn p12_a_client_of_http2_is_answered() {
     let (_origin, proxy) = pair(format!("{HINT}{OK}"));

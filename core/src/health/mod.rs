@@ -8,6 +8,7 @@ mod thresholds;
 
 use std::collections::{HashMap, HashSet};
 use std::future::Future;
+use std::io;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
@@ -16,6 +17,8 @@ use tokio::task::{Id, JoinError, JoinSet};
 use tokio::time::{Instant, sleep_until, timeout};
 
 use crate::balance::rng;
+use crate::net::Socket;
+use crate::net::proxy_protocol::Origin;
 use crate::upstream::{Cluster, Endpoint, NodeAddr};
 pub use settings::{Check, HealthError, HealthSettings, HttpCheck};
 use thresholds::Thresholds;
@@ -156,12 +159,27 @@ fn jittered(interval: Duration) -> Duration {
 
 impl Probe for TcpProbe {
     async fn probe(&self, endpoint: &Endpoint) -> Result<(), String> {
-        let connected = match &endpoint.addr {
-            NodeAddr::Tcp(at) => TcpStream::connect((&*at.host, at.port)).await.map(drop),
-            NodeAddr::Unix(path) => UnixStream::connect(path).await.map(drop),
-        };
-        connected.map_err(|error| format!("connect to {} failed: {error}", endpoint.addr))
+        dial(endpoint).await.map(drop)
     }
+}
+
+/// A connection to a node for a probe: of nobody's but the proxy's own (`LOCAL`), where the node
+/// wants a PROXY header. Without TLS yet.
+///
+/// # Errors
+/// Half a sentence for the log.
+pub async fn dial(endpoint: &Endpoint) -> Result<Socket, String> {
+    let connected = async {
+        let mut socket = match &endpoint.addr {
+            NodeAddr::Tcp(at) => Socket::Tcp(TcpStream::connect((&*at.host, at.port)).await?),
+            NodeAddr::Unix(path) => Socket::Unix(UnixStream::connect(path).await?),
+        };
+        endpoint.introduce(&mut socket, &Origin::Local).await?;
+        Ok(socket)
+    };
+    connected
+        .await
+        .map_err(|error: io::Error| format!("connect to {} failed: {error}", endpoint.addr))
 }
 
 #[cfg(test)]

@@ -10,6 +10,8 @@
 //! are reset: the window cannot be closed from user space (`net.ipv4.tcp_migrate_req` moves them
 //! to another process's socket).
 
+mod proxied;
+
 use std::cell::RefCell;
 use std::future::poll_fn;
 use std::io;
@@ -17,7 +19,7 @@ use std::net::SocketAddr;
 use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -30,6 +32,9 @@ use super::listen::{BACKLOG, BoundSocket};
 use super::{Peer, PeerAddr, Socket, Stream};
 use crate::tls::ServerTls;
 use crate::worker::{Accepting, LocalFuture, Tracked, Worker};
+use crate::{Error, clock};
+
+pub use proxied::{ProxyProtocol, Want, read_header};
 
 /// A pause after `accept` failed for want of descriptors or memory, so that the loop does not
 /// spin; connections wait in the kernel's queue meanwhile.
@@ -43,6 +48,10 @@ pub trait Serve: 'static {
     /// Serves the connection to its end.
     /// `held` is the connection's place in the counts; it must live as long as the connection.
     fn serve(self: Rc<Self>, stream: Stream, peer: Peer, held: Held) -> LocalFuture<()>;
+
+    /// Hears of a connection that ended before there was anything to serve, for its PROXY header.
+    /// It was logged already.
+    fn refused(&self, _peer: &Peer, _error: &Error) {}
 }
 
 /// What every worker's half of a listener shares.
@@ -54,12 +63,16 @@ pub struct Listener {
     pub tls: Option<Arc<ServerTls>>,
     /// How long a client may take for the TLS handshake.
     pub handshake_timeout: Duration,
+    /// Whose PROXY headers are believed, if any are.
+    pub proxy_protocol: Option<ProxyProtocol>,
     /// Connections at a time over all workers; more wait in the kernel's queue.
     max_connections: usize,
     /// Live connections over all workers.
     connections: AtomicUsize,
     /// Wakes a worker that waits for a permit.
     freed: Notify,
+    /// Moment ([`clock::nanos`]) when a refusal was last told; 0: never.
+    told: AtomicU64,
 }
 
 /// A fresh socket on its way to a less loaded worker. It counts as that one's from the start, so
@@ -166,7 +179,25 @@ impl Listener {
         max_connections: usize,
     ) -> Self {
         let (connections, freed) = (AtomicUsize::new(0), Notify::new());
-        Self { name, tls, handshake_timeout, max_connections, connections, freed }
+        let (proxy_protocol, told) = (None, AtomicU64::new(0));
+        Self {
+            name,
+            tls,
+            handshake_timeout,
+            proxy_protocol,
+            max_connections,
+            connections,
+            freed,
+            told,
+        }
+    }
+
+    /// Whether a trouble that clients can make at will is to be told, which is so at most every
+    /// [`SAY_AGAIN`].
+    fn may_tell(&self, now: std::time::Instant) -> bool {
+        let (now, last) = (clock::nanos(now), self.told.load(Ordering::Relaxed));
+        (last == 0 || now >= last.saturating_add(clock::span(SAY_AGAIN)))
+            && self.told.compare_exchange(last, now, Ordering::Relaxed, Ordering::Relaxed).is_ok()
     }
 
     fn try_permit(self: &Arc<Self>) -> Option<Permit> {
@@ -385,14 +416,26 @@ fn start(
     listener: &Arc<Listener>,
     serve: &Rc<dyn Serve>,
 ) {
-    let mut peer = Peer { remote, local: socket.local(), tls: None };
+    let mut peer = Peer { remote, local: socket.local(), proxied: None, tls: None };
     let (listener, serve) = (Arc::clone(listener), Rc::clone(serve));
-    let deadline = worker.timer().clone();
+    let timer = worker.timer().clone();
     worker.spawn(async move {
+        let mut socket = socket;
+        if let Some(rule) = listener.proxy_protocol.as_ref().filter(|rule| rule.concerns(remote)) {
+            // Boxed, so that listeners without it carry nothing of it.
+            match Box::pin(rule.take(socket, &mut peer, &timer)).await {
+                Ok(taken) => socket = taken,
+                Err(error) => {
+                    proxied::tell(&listener, &peer, &error);
+                    serve.refused(&peer, &error);
+                    return;
+                }
+            }
+        }
         let stream = match &listener.tls {
             None => Stream::Plain(socket),
             Some(tls) => {
-                let deadline = deadline.deadline();
+                let deadline = timer.deadline();
                 match deadline.within(listener.handshake_timeout, tls.accept(socket)).await {
                     Some(Ok((stream, info))) => {
                         peer.tls = Some(Arc::new(info));

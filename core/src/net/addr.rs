@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use super::proxy_protocol::{Origin, Tlvs};
 use crate::tls::TlsInfo;
 
 /// Where a listener binds.
@@ -48,12 +49,25 @@ pub enum PeerAddr {
 /// Who is on the other end of a client connection. Filled once at accept, read-only after.
 #[derive(Debug, Clone)]
 pub struct Peer {
-    /// The client's address.
+    /// The client's address: the connection's, or what a believed PROXY header says.
     pub remote: PeerAddr,
-    /// Our address the client connected to.
+    /// Our address that the connection came to, whatever a header says.
     pub local: PeerAddr,
+    /// What a PROXY header said, if it spoke for a client.
+    pub proxied: Option<Arc<Proxied>>,
     /// What TLS told us, if the connection has it.
     pub tls: Option<Arc<TlsInfo>>,
+}
+
+/// A client connection that came through a proxy with a believed PROXY header.
+#[derive(Debug, Clone)]
+pub struct Proxied {
+    /// The proxy's address.
+    pub sender: PeerAddr,
+    /// The proxy's address that the client connected to.
+    pub destination: PeerAddr,
+    /// What else the header said.
+    pub tlvs: Tlvs,
 }
 
 /// Why an address was refused; `Display` is a sentence that shows the accepted forms.
@@ -154,7 +168,7 @@ fn is_host(host: &str) -> bool {
         && (host.bytes().all(name) || host.parse::<std::net::Ipv6Addr>().is_ok())
 }
 
-fn parse_port(text: &str) -> Option<u16> {
+pub(super) fn parse_port(text: &str) -> Option<u16> {
     // `u16::from_str` takes a leading plus sign; a port has none.
     if text.bytes().all(|b| b.is_ascii_digit()) { text.parse().ok() } else { None }
 }
@@ -174,6 +188,14 @@ impl fmt::Display for HostPort {
         } else {
             write!(f, "{}:{}", self.host, self.port)
         }
+    }
+}
+
+impl Peer {
+    /// How a PROXY header to a node names this connection.
+    pub fn origin(&self) -> Origin {
+        let reached = self.proxied.as_ref().map_or(self.local, |proxied| proxied.destination);
+        Origin::between(self.remote, reached)
     }
 }
 

@@ -3,8 +3,9 @@
 pub mod accept;
 pub mod addr;
 pub mod listen;
+pub mod proxy_protocol;
 pub mod relay;
 pub mod stream;
 
-pub use addr::{HostPort, ListenAddr, Peer, PeerAddr};
+pub use addr::{HostPort, ListenAddr, Peer, PeerAddr, Proxied};
 pub use stream::{Socket, Stream};

@@ -5,6 +5,7 @@ use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
+use bytes::{Buf, Bytes};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 use tokio_rustls::{client, server};
@@ -14,10 +15,19 @@ use super::PeerAddr;
 /// A connected socket.
 #[derive(Debug)]
 pub enum Socket {
+    /// One of the others, of which more was read than was asked for.
+    Early(Box<Early>),
     /// TCP.
     Tcp(TcpStream),
     /// Unix domain socket.
     Unix(UnixStream),
+}
+
+/// A socket, and bytes that were read from it and come before what it still holds.
+#[derive(Debug)]
+pub struct Early {
+    bytes: Bytes,
+    socket: Socket,
 }
 
 /// A connection with or without TLS, either role.
@@ -32,9 +42,16 @@ pub enum Stream {
 }
 
 impl Socket {
+    /// The same socket, on which `bytes` are read first.
+    #[must_use]
+    pub fn with_early(self, bytes: Bytes) -> Self {
+        if bytes.is_empty() { self } else { Self::Early(Box::new(Early { bytes, socket: self })) }
+    }
+
     /// The other end.
     pub fn remote(&self) -> PeerAddr {
         match self {
+            Self::Early(early) => early.socket.remote(),
             Self::Tcp(tcp) => tcp.peer_addr().map_or(PeerAddr::Unix, PeerAddr::from_socket),
             Self::Unix(_) => PeerAddr::Unix,
         }
@@ -43,8 +60,24 @@ impl Socket {
     /// Our end.
     pub fn local(&self) -> PeerAddr {
         match self {
+            Self::Early(early) => early.socket.local(),
             Self::Tcp(tcp) => tcp.local_addr().map_or(PeerAddr::Unix, PeerAddr::from_socket),
             Self::Unix(_) => PeerAddr::Unix,
+        }
+    }
+
+    /// Makes a close send RST instead of FIN. Best effort: a Unix socket has no reset.
+    pub fn abort_on_close(&self) {
+        if let Some(tcp) = self.tcp() {
+            let _ = socket2::SockRef::from(tcp).set_linger(Some(std::time::Duration::ZERO));
+        }
+    }
+
+    fn tcp(&self) -> Option<&TcpStream> {
+        match self {
+            Self::Early(early) => early.socket.tcp(),
+            Self::Tcp(tcp) => Some(tcp),
+            Self::Unix(_) => None,
         }
     }
 }
@@ -71,7 +104,7 @@ impl Stream {
     /// Asks a peer that was silent for `after` whether it is still there (`SO_KEEPALIVE`), and
     /// fails the connection when it does not answer. Best effort; a Unix peer cannot vanish.
     pub fn keep_alive(&self, after: std::time::Duration) {
-        if let Socket::Tcp(tcp) = self.socket() {
+        if let Some(tcp) = self.socket().tcp() {
             let keep_alive = socket2::TcpKeepalive::new().with_time(after);
             let _ = socket2::SockRef::from(tcp).set_tcp_keepalive(&keep_alive);
         }
@@ -89,9 +122,7 @@ impl Stream {
     /// Makes a close send RST instead of FIN, so that the peer cannot take a cut-off transfer for
     /// a complete one. Best effort: a Unix socket has no reset.
     pub fn abort_on_close(&self) {
-        if let Socket::Tcp(tcp) = self.socket() {
-            let _ = socket2::SockRef::from(tcp).set_linger(Some(std::time::Duration::ZERO));
-        }
+        self.socket().abort_on_close();
     }
 }
 
@@ -169,6 +200,12 @@ impl AsyncRead for Socket {
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         match self.get_mut() {
+            Self::Early(early) if early.bytes.has_remaining() => {
+                let count = early.bytes.len().min(buf.remaining());
+                buf.put_slice(&early.bytes.split_to(count));
+                Poll::Ready(Ok(()))
+            }
+            Self::Early(early) => Pin::new(&mut early.socket).poll_read(cx, buf),
             Self::Tcp(tcp) => Pin::new(tcp).poll_read(cx, buf),
             Self::Unix(unix) => Pin::new(unix).poll_read(cx, buf),
         }
@@ -183,6 +220,7 @@ impl AsyncWrite for Socket {
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
         match self.get_mut() {
+            Self::Early(early) => Pin::new(&mut early.socket).poll_write(cx, buf),
             Self::Tcp(tcp) => Pin::new(tcp).poll_write(cx, buf),
             Self::Unix(unix) => Pin::new(unix).poll_write(cx, buf),
         }
@@ -195,6 +233,7 @@ impl AsyncWrite for Socket {
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         match self.get_mut() {
+            Self::Early(early) => Pin::new(&mut early.socket).poll_write_vectored(cx, bufs),
             Self::Tcp(tcp) => Pin::new(tcp).poll_write_vectored(cx, bufs),
             Self::Unix(unix) => Pin::new(unix).poll_write_vectored(cx, bufs),
         }
@@ -211,6 +250,7 @@ impl AsyncWrite for Socket {
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self.get_mut() {
+            Self::Early(early) => Pin::new(&mut early.socket).poll_shutdown(cx),
             Self::Tcp(tcp) => Pin::new(tcp).poll_shutdown(cx),
             Self::Unix(unix) => Pin::new(unix).poll_shutdown(cx),
         }

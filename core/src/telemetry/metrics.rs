@@ -138,9 +138,22 @@ impl Cells {
         add(Some(&service.micros), took.as_micros() as u64);
         add(Some(&service.bytes), bytes);
         if let Some(error) = error {
-            let at = Code::ALL.iter().position(|&code| code == error);
-            add(at.and_then(|at| service.errors.get(at)), 1);
+            service.count(error);
         }
+    }
+
+    /// Counts a connection that ended before it had an exchange; it belongs to no service.
+    pub fn refuse(&self, error: Code) {
+        if let Some(none) = self.services.last() {
+            none.count(error);
+        }
+    }
+}
+
+impl Service {
+    fn count(&self, error: Code) {
+        let at = Code::ALL.iter().position(|&code| code == error);
+        add(at.and_then(|at| self.errors.get(at)), 1);
     }
 }
 

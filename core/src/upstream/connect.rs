@@ -11,6 +11,7 @@ use tokio::net::{TcpStream, UnixStream};
 use tokio::time::Instant;
 
 use super::{Endpoint, NodeAddr};
+use crate::net::proxy_protocol::Origin;
 use crate::net::{HostPort, Socket, Stream};
 use crate::timer::Timer;
 use crate::tls::ClientTls;
@@ -34,14 +35,15 @@ struct Resolved {
     at: Instant,
 }
 
-/// Opens a connection to a node, TLS included, within `limit`. `exclusive` asks for a connection
-/// that carries one exchange at a time.
+/// Opens a connection to a node, TLS included, within `limit`, for the client at `origin`.
+/// `exclusive` asks for a connection that carries one exchange at a time.
 ///
 /// # Errors
 /// [`Code::UpstreamUnresolved`], [`Code::UpstreamRefused`], [`Code::UpstreamConnectTimeout`] or
 /// [`Code::UpstreamTls`], all unsent.
 pub async fn connect(
     endpoint: &Endpoint,
+    origin: &Origin,
     exclusive: bool,
     limit: Duration,
     resolver: &Resolver,
@@ -50,7 +52,7 @@ pub async fn connect(
     let tls = if exclusive { endpoint.tls_exclusive.as_ref() } else { None };
     let tls = tls.or(endpoint.tls.as_ref());
     let connecting = async {
-        let socket = match &endpoint.addr {
+        let mut socket = match &endpoint.addr {
             NodeAddr::Unix(path) => match UnixStream::connect(path).await {
                 Ok(unix) => Socket::Unix(unix),
                 Err(error) => return Err(refused(&endpoint.addr, error)),
@@ -60,6 +62,8 @@ pub async fn connect(
                 Socket::Tcp(dial(&addrs).await.map_err(|error| refused(&endpoint.addr, error))?)
             }
         };
+        let introduced = endpoint.introduce(&mut socket, origin).await;
+        introduced.map_err(|error| refused(&endpoint.addr, error))?;
         secure(socket, tls.map(|tls| &**tls), &endpoint.addr).await
     };
     timer.deadline().within(limit, connecting).await.unwrap_or_else(|| {
@@ -185,7 +189,7 @@ mod tests {
     async fn open(addr: &str) -> Result<Stream, Error> {
         let timer = Timer::new();
         let limit = Duration::from_secs(2);
-        connect(&node(addr), false, limit, &Resolver::default(), &timer).await
+        connect(&node(addr), &Origin::Local, false, limit, &Resolver::default(), &timer).await
     }
 
     #[tokio::test]

@@ -2,15 +2,19 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::io;
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use tokio::io::AsyncWriteExt as _;
+
 use crate::clock;
-use crate::net::HostPort;
 use crate::net::addr::AddrError;
+use crate::net::proxy_protocol::{Header, Origin};
+use crate::net::{HostPort, Socket, proxy_protocol};
 use crate::tls::ClientTls;
 
 /// Where a node is.
@@ -39,6 +43,9 @@ pub struct Endpoint {
     /// TLS for connections that carry one exchange at a time, where that takes another offer
     /// than `tls` makes; none: `tls` serves both.
     pub tls_exclusive: Option<Arc<ClientTls>>,
+    /// The PROXY header that every connection to it begins with, if any. Such a connection is one
+    /// client's and never another's.
+    pub proxy_protocol: Option<proxy_protocol::Version>,
     /// Free words about it (zone, version).
     pub metadata: BTreeMap<String, String>,
     weight: AtomicU32,
@@ -75,12 +82,28 @@ impl Endpoint {
             addr,
             tls,
             tls_exclusive: None,
+            proxy_protocol: None,
             metadata: BTreeMap::new(),
             weight: AtomicU32::new(weight),
             in_flight: AtomicU32::new(0),
             healthy: AtomicBool::new(true),
             avoided_until: AtomicU64::new(0),
             connect_failures: AtomicU32::new(0),
+        }
+    }
+
+    /// Says whose connection this is, where the node wants to be told: before anything else, TLS
+    /// included.
+    ///
+    /// # Errors
+    /// When the node is gone already.
+    pub async fn introduce(&self, socket: &mut Socket, origin: &Origin) -> io::Result<()> {
+        match self.proxy_protocol {
+            None => Ok(()),
+            Some(version) => {
+                // Far less than any socket's buffer: this does not wait.
+                socket.write_all(&Header::new(version, *origin).encode()).await
+            }
         }
     }
 
@@ -95,7 +118,8 @@ impl Endpoint {
         self.weight.store(weight, Ordering::Relaxed);
     }
 
-    /// Whether `other` describes the same node: same name, scheme, address, metadata and TLS.
+    /// Whether `other` describes the same node: same name, scheme, address, metadata, TLS and PROXY
+    /// header.
     pub(crate) fn is_same_node(&self, other: &Self) -> bool {
         let same_tls =
             |mine: &Option<Arc<ClientTls>>, its: &Option<Arc<ClientTls>>| match (mine, its) {
@@ -105,6 +129,7 @@ impl Endpoint {
             };
         same_tls(&self.tls, &other.tls)
             && same_tls(&self.tls_exclusive, &other.tls_exclusive)
+            && self.proxy_protocol == other.proxy_protocol
             && self.name == other.name
             && self.scheme == other.scheme
             && self.addr == other.addr

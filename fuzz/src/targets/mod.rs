@@ -11,6 +11,7 @@ mod h1;
 mod h2;
 mod hpack;
 mod paths;
+mod proxy_protocol;
 mod units;
 mod ws;
 
@@ -38,6 +39,7 @@ pub(crate) const ALL: &[Target] = &[
     Target { name: "hpack_fields", run: hpack::fields, words: FIELD_WORDS },
     Target { name: "huffman", run: hpack::huffman, words: &[] },
     Target { name: "config", run: config::config, words: CONFIG_WORDS },
+    Target { name: "proxy_protocol", run: proxy_protocol::headers, words: PROXY_WORDS },
 ];
 
 const HTTP_WORDS: &[&str] = &[
@@ -360,6 +362,29 @@ const HPACK_WORDS: &[&str] = &[
     ":authority",
     "cookie",
     "trailers",
+];
+const PROXY_WORDS: &[&str] = &[
+    "PROXY ",
+    "TCP4 ",
+    "TCP6 ",
+    "UNKNOWN",
+    "\r\n",
+    "\r\n\r\n\0\r\nQUIT\n",
+    "127.0.0.1 ",
+    "::1 ",
+    "65535",
+    "0",
+    "!",
+    "\u{11}",
+    "\u{0}\u{c}",
+    "\u{0}\u{24}",
+    "\u{1}\u{0}\u{2}h2",
+    "\u{2}\u{0}\u{1}a",
+    "\u{3}\u{0}\u{4}",
+    "\u{4}\u{0}\u{1}x",
+    "\u{5}\u{0}\u{1}x",
+    " ",
+    "\u{20}\u{0}\u{5}",
 ];
 const CONFIG_WORDS: &[&str] = &[
     "\n",

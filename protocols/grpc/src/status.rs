@@ -92,7 +92,9 @@ impl Status {
             Code::ClientTimeout | Code::UpstreamTimeout => Self::DeadlineExceeded,
             Code::DestinationDenied => Self::PermissionDenied,
             // As for the HTTP status of the same meaning, 400.
-            Code::ClientMalformed | Code::Internal | Code::LoopDetected => Self::Internal,
+            Code::ClientMalformed | Code::Internal | Code::LoopDetected | Code::ProxyHeader => {
+                Self::Internal
+            }
             Code::Overloaded | Code::RateLimited => Self::ResourceExhausted,
             Code::ProxyAuthRequired => Self::Unauthenticated,
             Code::RouteNotFound => Self::Unimplemented,

@@ -13,6 +13,7 @@ use gwproxy_core::{Code, Error};
 use http_body::{Body as _, Frame, SizeHint};
 
 use crate::pool::StreamSlot;
+use crate::serve::Client;
 use crate::tunnel::{Traffic, Tunnel, Upgraded};
 use crate::{h1, h2};
 
@@ -27,6 +28,8 @@ pub struct Body {
 enum Kind {
     #[default]
     Empty,
+    /// The same of a request on this stream (HTTP/2).
+    None(u32),
     Full(Bytes),
     H1Request(h1::server::RequestBody),
     H1Response(Box<h1::client::ResponseBody>),
@@ -122,6 +125,20 @@ impl Body {
         Kind::H1Response(Box::new(body)).into()
     }
 
+    /// No content of a request on `stream`.
+    pub(crate) fn none_on(stream: u32) -> Self {
+        Kind::None(stream).into()
+    }
+
+    /// The stream that it came on, if it is a request's of HTTP/2; else 0.
+    pub(crate) fn stream(&self) -> u32 {
+        match &self.kind {
+            Kind::None(stream) => *stream,
+            Kind::H2(recv) => recv.stream(),
+            _ => 0,
+        }
+    }
+
     pub(crate) fn h2(recv: h2::Recv) -> Self {
         Kind::H2(Box::new(recv)).into()
     }
@@ -140,6 +157,13 @@ impl Body {
     pub fn node(&self) -> Option<&Arc<str>> {
         let (lease, _) = self.attached.as_ref()?.lease.as_ref()?;
         Some(&lease.endpoint().name)
+    }
+
+    /// `client` reads it, whose connection may have many to read.
+    pub(crate) fn read_by(&mut self, client: &Rc<Client>) {
+        if let Kind::H2(recv) = &mut self.kind {
+            recv.read_by(client);
+        }
     }
 
     /// Keeps a place on an HTTP/2 connection until the body ends.
@@ -210,7 +234,7 @@ impl Body {
     /// Whether nothing will come and nothing had to be read for it.
     pub fn is_empty(&self) -> bool {
         match &self.kind {
-            Kind::Empty => true,
+            Kind::Empty | Kind::None(_) => true,
             Kind::Full(content) => content.is_empty(),
             Kind::H2(recv) => recv.is_end_stream(),
             _ => false,
@@ -224,7 +248,7 @@ impl Body {
 
     fn poll_kind(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
         match &mut self.kind {
-            Kind::Empty | Kind::Tunnel(_) | Kind::Upgraded(_) => Poll::Ready(None),
+            Kind::Empty | Kind::None(_) | Kind::Tunnel(_) | Kind::Upgraded(_) => Poll::Ready(None),
             Kind::Full(content) => {
                 let content = std::mem::take(content);
                 self.kind = Kind::Empty;
@@ -348,7 +372,7 @@ impl http_body::Body for Body {
             return false;
         }
         match &self.kind {
-            Kind::Empty | Kind::Tunnel(_) | Kind::Upgraded(_) => true,
+            Kind::Empty | Kind::None(_) | Kind::Tunnel(_) | Kind::Upgraded(_) => true,
             Kind::Full(content) => content.is_empty(),
             Kind::H1Request(body) => body.is_done(),
             Kind::H1Response(body) => body.is_done(),
@@ -358,7 +382,7 @@ impl http_body::Body for Body {
 
     fn size_hint(&self) -> SizeHint {
         let remaining = match &self.kind {
-            Kind::Empty | Kind::Tunnel(_) | Kind::Upgraded(_) => Some(0),
+            Kind::Empty | Kind::None(_) | Kind::Tunnel(_) | Kind::Upgraded(_) => Some(0),
             Kind::Full(content) => Some(content.len() as u64),
             Kind::H1Request(body) => body.remaining(),
             Kind::H1Response(body) => body.remaining(),

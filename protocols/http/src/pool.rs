@@ -93,19 +93,23 @@ impl Pool {
 
     /// The connections to the node with this id.
     pub(crate) fn home(&self, endpoint: u64) -> Rc<Home> {
-        Rc::clone(self.homes.borrow_mut().entry(endpoint).or_insert_with(|| {
-            Rc::new(Home {
-                idle: RefCell::default(),
-                shared: RefCell::default(),
-                connecting: Semaphore::new(1),
-                replaced: Cell::new(None),
-                speaks_h2: Cell::new(None),
-            })
-        }))
+        Rc::clone(self.homes.borrow_mut().entry(endpoint).or_insert_with(Home::apart))
     }
 }
 
 impl Home {
+    /// A home that no pool knows: what is kept in it goes with it. For connections that are one
+    /// client's.
+    pub(crate) fn apart() -> Rc<Self> {
+        Rc::new(Self {
+            idle: RefCell::default(),
+            shared: RefCell::default(),
+            connecting: Semaphore::new(1),
+            replaced: Cell::new(None),
+            speaks_h2: Cell::new(None),
+        })
+    }
+
     /// An idle HTTP/1.1 connection that still works, the latest used first: it is the least
     /// likely to be closed by the node, and those not needed can age.
     pub(crate) fn take_h1(&self) -> Option<Box<Connection>> {

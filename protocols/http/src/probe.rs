@@ -1,12 +1,11 @@
 //! The health check that asks in HTTP. It runs on the control runtime, apart from the workers'
 //! pools: a fresh connection each time is part of the question.
 
-use gwproxy_core::health::{Check, HealthSettings, HttpCheck, Probe};
-use gwproxy_core::net::{Socket, Stream};
+use gwproxy_core::health::{self, Check, HealthSettings, HttpCheck, Probe};
+use gwproxy_core::net::Stream;
 use gwproxy_core::upstream::{Endpoint, NodeAddr};
 use http::{Request, StatusCode, Uri};
 use hyper_util::rt::{TokioExecutor, TokioIo};
-use tokio::net::{TcpStream, UnixStream};
 
 type NoBody = http_body_util::Empty<bytes::Bytes>;
 
@@ -23,15 +22,7 @@ impl HttpProbe {
     }
 
     async fn ask(&self, check: &HttpCheck<'_>, endpoint: &Endpoint) -> Result<StatusCode, String> {
-        let socket = match &endpoint.addr {
-            NodeAddr::Tcp(at) => {
-                let tcp = TcpStream::connect((&*at.host, at.port)).await;
-                Socket::Tcp(tcp.map_err(|error| error.to_string())?)
-            }
-            NodeAddr::Unix(path) => {
-                Socket::Unix(UnixStream::connect(path).await.map_err(|error| error.to_string())?)
-            }
-        };
+        let socket = health::dial(endpoint).await?;
         let tls = endpoint.tls_exclusive.as_ref().or(endpoint.tls.as_ref());
         let stream = match tls {
             Some(tls) => tls.connect(socket).await.map_err(|error| error.to_string())?,

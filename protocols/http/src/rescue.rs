@@ -53,7 +53,7 @@ impl Rescue for Problem {
 pub const fn status_of(code: Code) -> StatusCode {
     match code {
         // nginx's 499, for the log: nobody is there to read it. RFC 9110 has no such status.
-        Code::ClientClosed | Code::ClientMalformed => StatusCode::BAD_REQUEST,
+        Code::ClientClosed | Code::ClientMalformed | Code::ProxyHeader => StatusCode::BAD_REQUEST,
         Code::ClientTimeout => StatusCode::REQUEST_TIMEOUT,
         Code::DestinationDenied => StatusCode::FORBIDDEN,
         Code::Internal => StatusCode::INTERNAL_SERVER_ERROR,
@@ -87,6 +87,7 @@ pub const fn title_of(code: Code) -> &'static str {
         Code::NoHealthyNode => "No node of the service is available.",
         Code::Overloaded => "The proxy is at its limit.",
         Code::ProxyAuthRequired => "The proxy wants credentials.",
+        Code::ProxyHeader => "The PROXY header is missing or not valid.",
         Code::RateLimited => "Too many requests.",
         Code::RouteNotFound => "No route takes this host and path.",
         Code::UpstreamConnectTimeout => "The service took no connection in time.",
@@ -103,7 +104,9 @@ pub const fn title_of(code: Code) -> &'static str {
 const fn proxy_error_of(code: Code) -> &'static str {
     match code {
         // Nobody reads this one; §2.3.7 is what an origin would have said.
-        Code::ClientClosed | Code::ClientMalformed | Code::ClientTimeout => "http_request_error",
+        Code::ClientClosed | Code::ClientMalformed | Code::ClientTimeout | Code::ProxyHeader => {
+            "http_request_error"
+        }
         Code::DestinationDenied => "destination_ip_prohibited",
         Code::Internal => "proxy_internal_error",
         Code::LoopDetected => "proxy_loop_detected",

@@ -77,7 +77,7 @@ impl Reverse {
             Box::new(head_of(&request))
         });
         add_via(request.headers_mut(), version);
-        let mut response = self.upstream.send(cluster, request, terms).await?;
+        let mut response = self.upstream.send(cluster, request, &client.peer, terms).await?;
         if response.status() == StatusCode::SWITCHING_PROTOCOLS {
             return switch(&self.upgrade, self.upstream.worker(), asked.as_deref(), response);
         }

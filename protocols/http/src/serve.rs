@@ -17,7 +17,7 @@ use tokio_util::io::poll_read_buf;
 
 use crate::h1::head::{Limits, Reject};
 use crate::h2::PREFACE;
-use crate::interim::Interim;
+use crate::interim::{Interim, Way};
 use crate::wire::forwarded::Said;
 use crate::{Request, Response, h1, h2, rescue};
 
@@ -46,6 +46,8 @@ pub struct Client {
     held: RefCell<Rc<Held>>,
     /// What nodes are told of it.
     pub(crate) said: Said,
+    /// How far nodes may be ahead of it (HTTP/2).
+    pub(crate) ahead: h2::Ahead,
     interim: OnceCell<Weak<dyn Interim>>,
 }
 
@@ -128,13 +130,14 @@ impl Client {
     pub fn new(peer: Peer, held: Held) -> Self {
         let scheme = if peer.tls.is_some() { Scheme::HTTPS } else { Scheme::HTTP };
         let (held, said) = (RefCell::new(Rc::new(held)), Said::default());
-        Self { peer, scheme, held, said, interim: OnceCell::new() }
+        let ahead = h2::Ahead::default();
+        Self { peer, scheme, held, said, ahead, interim: OnceCell::new() }
     }
 
-    /// Where interim responses to this client go; none: it is not told them. A connection with
-    /// several requests at once needs one of these for each of them.
-    pub fn interim(&self) -> Option<Rc<dyn Interim>> {
-        self.interim.get()?.upgrade()
+    /// Where interim responses to this `request` of the client go; none: it is not told them.
+    pub fn interim(&self, request: &Request) -> Option<Way> {
+        let to = self.interim.get()?.upgrade()?;
+        Some(Way::new(to, request.body().stream()))
     }
 
     /// Offers a way for interim responses; the first one stays.

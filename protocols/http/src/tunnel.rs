@@ -10,7 +10,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use gwproxy_core::Error;
 use gwproxy_core::net::Stream;
-use gwproxy_core::net::relay::{Carried, Relayed, relay_counted};
+use gwproxy_core::net::relay::{Carried, End, Relayed, relay_counted};
 use gwproxy_core::worker::{LocalFuture, Worker};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
@@ -161,8 +161,27 @@ pub async fn carry_raw(
 ) -> Relayed {
     let mut client_io = client.io;
     let mut upstream_io = Prefixed { early: upstream.early, io: upstream.io };
-    let timer = worker.timer();
-    relay_counted(&mut client_io, &mut upstream_io, client.early, idle, timer, carried).await
+    let (early, timer) = (client.early, worker.timer());
+    let relayed =
+        relay_counted(&mut client_io, &mut upstream_io, early, idle, timer, carried).await;
+    pass_on(&relayed.end, &client_io, &upstream_io.io);
+    relayed
+}
+
+/// A side that broke, or that was left alone, must not look to the other like one that ended
+/// (RFC 9113 §8.5). A stream of HTTP/2 that has not ended is reset when it is dropped.
+fn pass_on(end: &End, client: &UpgradedIo, upstream: &UpgradedIo) {
+    let (to_client, to_upstream) = match end {
+        End::Closed => (false, false),
+        End::Client(_) => (false, true),
+        End::Upstream(_) => (true, false),
+        End::Idle => (true, true),
+    };
+    for (io, is_told) in [(client, to_client), (upstream, to_upstream)] {
+        if let (UpgradedIo::Stream(stream), true) = (io, is_told) {
+            stream.abort_on_close();
+        }
+    }
 }
 
 /// A stream with bytes in front.

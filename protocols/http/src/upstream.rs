@@ -5,7 +5,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use gwproxy_core::net::Stream;
+use gwproxy_core::net::{Peer, Stream};
 use gwproxy_core::upstream::connect::{Resolver, connect};
 use gwproxy_core::upstream::{Cluster, Endpoint, NodeAddr, Outcome, Tried};
 use gwproxy_core::worker::Worker;
@@ -15,7 +15,7 @@ use http::uri::Scheme;
 use http::{Method, StatusCode};
 
 use crate::h1::client::{Connection, Limit, SendError};
-use crate::interim::Interim;
+use crate::interim::Way;
 use crate::pool::{Home, Pool, StreamSlot};
 use crate::{Request, Response, h1, h2};
 
@@ -40,7 +40,7 @@ pub struct Terms {
     /// What the node sees as `Host`.
     pub host: Host,
     /// Where interim responses go. Default none: they end here.
-    pub interim: Option<Rc<dyn Interim>>,
+    pub interim: Option<Way>,
     /// Speak HTTP/2 from the first byte to `http` nodes as well (RFC 9113 §3.3). Default no.
     pub prior_knowledge: bool,
 }
@@ -124,8 +124,8 @@ impl Upstream {
         &self.resolver
     }
 
-    /// Sends `request` to a node of `cluster`, to another one when that is safe and the first
-    /// failed, and returns the head of the response. The response's body holds the node's lease.
+    /// Sends the `request` of `peer` to a node of `cluster`, to another one when that is safe and
+    /// the first failed, and returns the head of the response. The response's body holds the node's lease.
     ///
     /// The request is boxed because it goes through a chain of futures, each of which would
     /// otherwise hold two of it.
@@ -136,6 +136,7 @@ impl Upstream {
         &self,
         cluster: &Arc<Cluster>,
         request: Box<Request>,
+        peer: &Peer,
         terms: &Terms,
     ) -> Result<Response, Error> {
         let replayable = is_replayable(&request);
@@ -152,7 +153,7 @@ impl Upstream {
             let endpoint = Arc::clone(lease.endpoint());
             let connect_limit = cluster.settings().connect_timeout;
             let Failed { error, request, .. } =
-                match self.attempt(&endpoint, next, terms, connect_limit).await {
+                match self.attempt(&endpoint, next, peer, terms, connect_limit).await {
                     Ok(mut response) => {
                         let outcome = outcome_of_status(response.status());
                         if response.status() == StatusCode::SWITCHING_PROTOCOLS {
@@ -181,26 +182,11 @@ impl Upstream {
         }
     }
 
-    /// Sends to one given address, outside any service.
-    ///
-    /// # Errors
-    /// What went wrong.
-    pub async fn send_to(
-        &self,
-        endpoint: &Endpoint,
-        request: Request,
-        terms: &Terms,
-        connect_limit: Duration,
-    ) -> Result<Response, Error> {
-        self.attempt(endpoint, Box::new(request), terms, connect_limit)
-            .await
-            .map_err(|failed| failed.error)
-    }
-
     async fn attempt(
         &self,
         endpoint: &Endpoint,
         mut request: Box<Request>,
+        peer: &Peer,
         terms: &Terms,
         connect_limit: Duration,
     ) -> Result<Response, Failed> {
@@ -211,7 +197,11 @@ impl Upstream {
             }
             Host::Node => set_host(&mut request, endpoint),
         }
-        let home = self.pool.home(endpoint.id);
+        let home = match endpoint.proxy_protocol {
+            None => self.pool.home(endpoint.id),
+            // One request, one connection: it says whose it is.
+            Some(_) => Home::apart(),
+        };
         let is_upgrade = request.headers().contains_key(UPGRADE);
         let speaks = match &*endpoint.scheme {
             "h2c" | "grpc" | "grpcs" => Speaks::H2,
@@ -237,7 +227,7 @@ impl Upstream {
             }
         }
         // Boxed: a fresh connection is rare, and its future is larger than all the rest.
-        match Box::pin(self.open(endpoint, &home, speaks, connect_limit)).await {
+        match Box::pin(self.open(endpoint, peer, &home, speaks, connect_limit)).await {
             Ok(Opened::H1(conn)) => on_connection(conn, request, terms, &home).await,
             Ok(Opened::H2(slot)) => self.on_stream(slot, &home, endpoint, request, terms).await,
             Err(error) => Err(Failed { error, request: Some(request), is_stale: false }),
@@ -247,6 +237,7 @@ impl Upstream {
     async fn open(
         &self,
         endpoint: &Endpoint,
+        peer: &Peer,
         home: &Rc<Home>,
         speaks: Speaks,
         limit: Duration,
@@ -265,7 +256,8 @@ impl Upstream {
             return Ok(Opened::H2(slot));
         }
         let exclusive = speaks == Speaks::H1;
-        let stream = connect(endpoint, exclusive, limit, &self.resolver, timer).await?;
+        let origin = peer.origin();
+        let stream = connect(endpoint, &origin, exclusive, limit, &self.resolver, timer).await?;
         let is_h2 = match speaks {
             Speaks::H1 => false,
             Speaks::H2 => true,
@@ -305,7 +297,8 @@ impl Upstream {
         let scheme = if endpoint.tls.is_some() { Scheme::HTTPS } else { Scheme::HTTP };
         let limit = Limit { first_byte: terms.first_byte, body: terms.body };
         let (was_used, conn) = (slot.is_used(), Rc::clone(slot.conn()));
-        let done = h2::client::exchange(slot, request, &scheme, limit, self.worker.timer()).await;
+        let (timer, interim) = (self.worker.timer(), terms.interim.as_ref());
+        let done = h2::client::exchange(slot, request, &scheme, limit, interim, timer).await;
         done.map_err(|h2::client::Refused { error, request, is_over }| {
             let is_refused = was_used
                 && error.is_unsent()
@@ -342,7 +335,7 @@ async fn on_connection(
     let limit = Limit { first_byte: terms.first_byte, body: terms.body };
     let was_idle = conn.served > 0;
     let is_bodiless = body.is_empty();
-    let interim = terms.interim.as_deref();
+    let interim = terms.interim.as_ref();
     match h1::client::exchange(conn, &request, body, limit, interim, Rc::clone(home)).await {
         Ok(response) => Ok(response),
         Err(SendError { error, was_silent }) => Err(Failed {

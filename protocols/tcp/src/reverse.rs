@@ -121,7 +121,8 @@ impl Reverse {
             tried.insert(endpoint.id);
             *attempts += 1;
             let (limit, timer) = (settings.connect_timeout, self.worker.timer());
-            let connected = connect(&endpoint, true, limit, &self.resolver, timer).await;
+            let origin = peer.origin();
+            let connected = connect(&endpoint, &origin, true, limit, &self.resolver, timer).await;
             now = Instant::now();
             let error = match connected {
                 Ok(stream) => {

@@ -75,6 +75,8 @@ pub(super) const FLAGS: &[Words] = &[
         "upstream-ca",
         "That is for nodes; the authority of clients is --client-ca",
     ),
+    words(&["accept-proxy", "proxy-proto"], "proxy-protocol", ""),
+    words(&["send-proxy-v1", "send-proxy-v2"], "send-proxy", "The version is its value."),
     words(
         &["mtls", "ssl-client-certificate", "ssl-verify-client", "verify-client"],
         "client-ca",

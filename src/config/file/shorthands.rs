@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use gwproxy_core::units::Weight;
 
-use super::{AccessLogFile, AdminFile, LoadBalancerFile, NodeFile};
+use super::{AccessLogFile, AdminFile, LoadBalancerFile, NodeFile, ProxyProtocolFile};
 use crate::config::short::Shorthand;
 
 impl Shorthand for AccessLogFile {
@@ -50,6 +50,18 @@ impl Shorthand for NodeFile {
             && self.enabled
             && self.metadata.is_empty();
         plain.then(|| self.address.value.clone())
+    }
+}
+
+impl Shorthand for ProxyProtocolFile {
+    const EXPECTING: &str = "`required`, `optional`, or a map with `mode` and `from`";
+
+    fn from_text(text: &str) -> Result<Self, String> {
+        Ok(Self { mode: text.parse()?, from: Vec::new() })
+    }
+
+    fn to_text(&self) -> Option<String> {
+        self.from.is_empty().then(|| self.mode.as_str().to_owned())
     }
 }
 

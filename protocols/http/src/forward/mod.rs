@@ -29,7 +29,7 @@ use tokio::net::TcpStream;
 
 use crate::body::Body;
 use crate::h1::head::Reject;
-use crate::interim::Interim;
+use crate::interim::Way;
 use crate::rescue::{self, Problem, Rescue};
 use crate::reverse::{self, head_of};
 use crate::serve::{Client, Handle};
@@ -225,8 +225,8 @@ impl Forward {
         reverse::add_via(request.headers_mut(), version);
         let connect_timeout = self.settings.connect_timeout;
         let cluster = self.nodes.of(&at, &addrs, connect_timeout, Instant::now());
-        let terms = self.terms(client);
-        let mut response = self.upstream.send(&cluster, request, &terms).await?;
+        let terms = self.terms(&request, client);
+        let mut response = self.upstream.send(&cluster, request, &client.peer, &terms).await?;
         let version = response.version();
         if response.status() == StatusCode::SWITCHING_PROTOCOLS {
             let worker = self.upstream.worker();
@@ -292,9 +292,9 @@ impl Forward {
         }
     }
 
-    fn terms(&self, client: &Client) -> Terms {
+    fn terms(&self, request: &Request, client: &Client) -> Terms {
         let Settings { first_byte, body, .. } = *self.settings;
-        let interim = client.interim().map(|to| Rc::new(Signed(to)) as Rc<dyn Interim>);
+        let interim = client.interim(request).map(Way::signed);
         Terms { first_byte, body, interim, ..Terms::default() }
     }
 }
@@ -306,19 +306,6 @@ impl Handle for Forward {
             tracing::debug!(client = %client.peer.remote, code = %error.code(), %error);
         }
         response
-    }
-}
-
-/// Interim responses with our name on them, as final ones have it (RFC 9110 §7.6.3).
-#[derive(Debug)]
-struct Signed(Rc<dyn Interim>);
-
-impl Interim for Signed {
-    fn send(&self, status: StatusCode, headers: &HeaderMap) {
-        let mut headers = headers.clone();
-        // The only version in which nodes are asked through this way.
-        reverse::add_via(&mut headers, Version::HTTP_11);
-        self.0.send(status, &headers);
     }
 }
 

@@ -12,7 +12,7 @@ use gwproxy_core::timer::{Deadline, Timer};
 use gwproxy_core::{Code, Error};
 use http::header::{CONNECTION, UPGRADE};
 use http::uri::PathAndQuery;
-use http::{Method, StatusCode};
+use http::{Method, StatusCode, Version};
 use http_body::{Body as _, Frame};
 
 use super::body::{Decoder, Part};
@@ -22,7 +22,7 @@ use super::read::Reader;
 use super::spelling::{Spelling, put_name};
 use super::write::Writer;
 use crate::body::Body;
-use crate::interim::{INTERIM_MAX, Interim};
+use crate::interim::{INTERIM_MAX, Way};
 use crate::pool::Home;
 use crate::tunnel::{Upgraded, UpgradedIo};
 use crate::wire::hop;
@@ -166,7 +166,7 @@ pub(crate) async fn exchange(
     request: &Request,
     body: Body,
     limit: Limit,
-    interim: Option<&dyn Interim>,
+    interim: Option<&Way>,
     home: Rc<Home>,
 ) -> Result<Response, SendError> {
     let is_upgrade = request.headers().contains_key(UPGRADE);
@@ -215,7 +215,7 @@ struct Awaited<'a> {
     limits: Limits,
     /// Interim responses so far.
     interim_count: u32,
-    interim: Option<&'a dyn Interim>,
+    interim: Option<&'a Way>,
     frames: Frames,
     limit: Limit,
 }
@@ -243,9 +243,7 @@ impl Awaited<'_> {
                         upload.go_on();
                         conn.deadline.arm(self.limit.first_byte);
                     } else if let Some(client) = self.interim {
-                        let mut headers = head.parts.headers;
-                        hop::strip_response(&mut headers);
-                        client.send(head.parts.status, &headers);
+                        client.send(head.parts.status, head.parts.headers, Version::HTTP_11);
                     }
                 }
                 Poll::Ready(Ok(head)) => {

@@ -504,7 +504,7 @@ impl Conn {
 }
 
 impl Interim for Conn {
-    fn send(&self, status: StatusCode, headers: &HeaderMap) {
+    fn send(&self, _stream: u32, status: StatusCode, headers: &HeaderMap) {
         let io = &mut *self.io.borrow_mut();
         if !io.takes_interim || io.is_responding {
             return;

@@ -11,16 +11,17 @@ use gwproxy_core::timer::Timer;
 use gwproxy_core::{Code, Error};
 use http::header::{CONTENT_LENGTH, EXPECT, HOST, TE};
 use http::uri::Scheme;
-use http::{HeaderValue, Method, response};
+use http::{HeaderValue, Method, Version, response};
 
 use super::conn::{Bounds, Conn, Role};
 use super::drive::{Driver, Patience};
 use super::handle::{Handle, Recv, Send, explain_node};
 use super::hpack::Encoder;
-use super::pump::{Pump, Stopped, Turn};
+use super::pump::{Progress, Pump, Stopped, Turn};
 use super::{Reason, reset_code};
 use crate::body::Body;
 use crate::h1::client::Limit;
+use crate::interim::Way;
 use crate::pool::StreamSlot;
 use crate::{Request, Response};
 
@@ -63,6 +64,7 @@ pub(crate) async fn exchange(
     mut request: Box<Request>,
     scheme: &Scheme,
     limit: Limit,
+    interim: Option<&Way>,
     timer: &Timer,
 ) -> Result<Response, Refused> {
     let conn = Rc::clone(slot.conn());
@@ -82,6 +84,7 @@ pub(crate) async fn exchange(
     let mut awaited = Awaited {
         upload: (!is_bodiless).then(|| Pump::new(body)),
         limit: limit.first_byte,
+        interim,
         deadline: timer.deadline(),
         seen: None,
     };
@@ -106,8 +109,7 @@ pub(crate) async fn exchange(
             return Err(Refused { error, request, is_over });
         }
     };
-    let length = (!is_head).then(|| content_length(&head)).flatten();
-    let recv = Recv::new(send.share(), timer.clone(), limit.body, length, false);
+    let recv = Recv::new(send.share(), timer.clone(), limit.body, false);
     let mut body = if recv.is_end_stream() { Body::empty() } else { Body::h2(recv) };
     body.occupy(slot);
     if let Some(upload) = upload {
@@ -118,22 +120,23 @@ pub(crate) async fn exchange(
 }
 
 /// A response that has not begun.
-struct Awaited {
+struct Awaited<'a> {
     upload: Option<Pump>,
     limit: Duration,
+    interim: Option<&'a Way>,
     deadline: gwproxy_core::timer::Deadline,
     /// How far the upload was at the last look, while it was the node's turn.
-    seen: Option<(u64, u64)>,
+    seen: Option<Progress>,
 }
 
-impl Awaited {
+impl Awaited<'_> {
     fn poll(
         &mut self,
         cx: &mut std::task::Context<'_>,
         send: &Send,
     ) -> Poll<Result<response::Parts, Error>> {
         let mut is_clients_turn = false;
-        let mut moved = (u64::MAX, 0);
+        let mut moved = (u64::MAX, None);
         if let Some(upload) = &mut self.upload {
             match upload.poll(cx, send) {
                 // Done, or stopped: the head may have come before the stream was reset.
@@ -145,8 +148,15 @@ impl Awaited {
                 }
             }
         }
-        if let Poll::Ready(head) = send.poll_head(cx) {
-            return Poll::Ready(head.map_err(explain_node));
+        while let Poll::Ready(head) = send.poll_head(cx) {
+            match head {
+                Ok(head) if head.status.is_informational() => {
+                    if let Some(client) = self.interim {
+                        client.send(head.status, head.headers, Version::HTTP_2);
+                    }
+                }
+                head => return Poll::Ready(head.map_err(explain_node)),
+            }
         }
         // The node's time begins when it has the request, and anew with every piece it takes;
         // while the client has none to give, it does not run.
@@ -190,10 +200,6 @@ fn put_head(
         (None, None) => {}
     }
     match request.uri().path_and_query() {
-        // RFC 9113 §8.3.1: the asterisk-form travels as an empty path in absolute-form.
-        Some(_) if request.uri().path().is_empty() && *request.method() == Method::OPTIONS => {
-            Encoder::path(out, "*");
-        }
         Some(path) if path.as_str().starts_with('?') => {
             Encoder::path(out, &format!("/{}", path.as_str()));
         }
@@ -213,9 +219,4 @@ fn put_head(
     if let Some(length) = length {
         encoder.header(out, &CONTENT_LENGTH, &length.into());
     }
-}
-
-fn content_length(head: &response::Parts) -> Option<u64> {
-    // It was found to be a number when the head was put together.
-    head.headers.get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
 }

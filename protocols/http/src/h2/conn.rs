@@ -13,7 +13,8 @@ use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 
 use bytes::Bytes;
-use http::{HeaderMap, response};
+use http::header::CONTENT_LENGTH;
+use http::{HeaderMap, StatusCode, response};
 
 use self::ending::Farewell;
 use super::frame::{self, INITIAL_FRAME_BYTES, setting};
@@ -21,7 +22,10 @@ use super::hpack::{Decoder, Encoder};
 use super::out::Out;
 use super::rate::Bucket;
 use super::stream::{Broken, Event, Stream, Streams, remember};
-use super::{CLIENT_WINDOW_BYTES, NODE_WINDOW_BYTES, RETURN_BYTES, Reason, STREAM_WINDOW_BYTES};
+use super::{
+    CLIENT_STREAM_BYTES, CLIENT_WINDOW_BYTES, NODE_STREAM_BYTES, NODE_WINDOW_BYTES, OUT_BYTES_MAX,
+    RETURN_BYTES, Reason,
+};
 use crate::Request;
 
 /// Streams at a time that a peer may open (`SETTINGS_MAX_CONCURRENT_STREAMS`).
@@ -53,6 +57,14 @@ impl Role {
         match self {
             Self::Client => NODE_WINDOW_BYTES,
             Self::Server => CLIENT_WINDOW_BYTES,
+        }
+    }
+
+    /// The same for each of its streams, at first.
+    fn stream_window(self) -> u32 {
+        match self {
+            Self::Client => NODE_STREAM_BYTES,
+            Self::Server => CLIENT_STREAM_BYTES,
         }
     }
 }
@@ -151,7 +163,7 @@ impl Conn {
     pub(super) fn new(role: Role, bounds: Bounds) -> Rc<Self> {
         let mut out = Out::default();
         let section = (setting::MAX_HEADER_LIST_SIZE, bounds.section as u32);
-        let window = (setting::INITIAL_WINDOW_SIZE, STREAM_WINDOW_BYTES);
+        let window = (setting::INITIAL_WINDOW_SIZE, role.stream_window());
         let frames = out.frames();
         match role {
             Role::Client => {
@@ -285,8 +297,7 @@ impl State {
         let id = if self.last_id == 0 { 1 } else { self.last_id + 2 };
         self.last_id = id;
         self.opened += 1;
-        let window = i64::from(STREAM_WINDOW_BYTES);
-        let mut stream = Stream::new(id, self.initial_window, window);
+        let mut stream = Stream::new(id, self.initial_window, self.role.stream_window());
         stream.is_head_request = is_head_request;
         stream.asked_at = self.out.position();
         let key = self.streams.insert(stream);
@@ -327,6 +338,23 @@ impl State {
         self.send_fields(key, fields, true);
     }
 
+    /// Sends an interim response, if it still means anything and there is room (server). It has no
+    /// content (RFC 9110 §15.2), so no length.
+    pub(super) fn send_interim(&mut self, id: u32, status: StatusCode, headers: &HeaderMap) {
+        let Some(key) = self.streams.find(id) else { return };
+        let is_answered = self.streams.get(key).is_none_or(|stream| stream.is_answered);
+        if is_answered || self.out.len() >= OUT_BYTES_MAX {
+            return;
+        }
+        let fields = |encoder: &mut Encoder, out: &mut bytes::BytesMut| {
+            Encoder::status(out, status);
+            for (name, value) in headers.iter().filter(|(name, _)| **name != CONTENT_LENGTH) {
+                encoder.header(out, name, value);
+            }
+        };
+        self.send_fields(key, fields, false);
+    }
+
     /// Sends data within the capacity.
     pub(super) fn send_data(&mut self, key: usize, data: Bytes, ends: bool) {
         let Some(stream) = self.streams.get_mut(key) else { return };
@@ -359,15 +387,21 @@ impl State {
         key: usize,
     ) -> Poll<Option<Result<Event, Broken>>> {
         let Some(stream) = self.streams.get_mut(key) else { return Poll::Ready(None) };
+        // Whoever asks for more is done with what it had.
+        let mut done = std::mem::take(&mut stream.in_hand);
         if let Some(event) = stream.pop() {
-            let size = match &event {
-                Event::Data(data) => data.len(),
-                Event::Gathered(data) => data.len(),
-                Event::Trailers(_) => 0,
-            };
-            self.give_back(key, size);
+            if stream.is_recv_ended {
+                done += event.len();
+            } else {
+                stream.in_hand = event.len();
+            }
+            self.give_back(key, done);
             return Poll::Ready(Some(Ok(event)));
         }
+        if done > 0 {
+            self.give_back(key, done);
+        }
+        let Some(stream) = self.streams.get_mut(key) else { return Poll::Ready(None) };
         if stream.is_recv_ended {
             return Poll::Ready(None);
         }
@@ -378,7 +412,7 @@ impl State {
         Poll::Pending
     }
 
-    /// The response's head, once it is there (client).
+    /// The response's head, once it is there, or an interim one before it (client).
     pub(super) fn poll_head(
         &mut self,
         cx: &Context<'_>,
@@ -387,7 +421,7 @@ impl State {
         let Some(stream) = self.streams.get_mut(key) else {
             return Poll::Ready(Err(Broken::Lost("the stream is gone")));
         };
-        if let Some(head) = stream.head.take() {
+        if let Some(head) = stream.hints.pop_front().or_else(|| stream.head.take()) {
             return Poll::Ready(Ok(head));
         }
         if let Some(broken) = stream.broken {
@@ -414,12 +448,17 @@ impl State {
         if size == 0 {
             return;
         }
+        self.give_back_on_stream(key, size as u32);
+        self.give_back_on_connection(size);
+    }
+
+    fn give_back_on_stream(&mut self, key: usize, size: u32) {
         if let Some(stream) = self.streams.get_mut(key)
             && !stream.is_recv_ended
             && stream.broken.is_none()
         {
-            stream.unreturned += size as u32;
-            if stream.unreturned >= STREAM_WINDOW_BYTES / 2 {
+            stream.unreturned += size;
+            if stream.unreturned >= stream.window / 2 {
                 let more = std::mem::take(&mut stream.unreturned);
                 stream.recv_window += i64::from(more);
                 let id = stream.id;
@@ -427,7 +466,14 @@ impl State {
                 self.wake_driver();
             }
         }
-        self.give_back_on_connection(size);
+    }
+
+    /// Allows a stream so many bytes more, for good.
+    pub(super) fn widen(&mut self, key: usize, more: u32) {
+        if let Some(stream) = self.streams.get_mut(key).filter(|_| self.role == Role::Client) {
+            stream.window += more;
+            self.give_back_on_stream(key, more);
+        }
     }
 
     fn give_back_on_connection(&mut self, size: usize) {

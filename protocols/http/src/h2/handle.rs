@@ -15,9 +15,11 @@ use http::{HeaderMap, StatusCode, response};
 use http_body::Frame;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+use super::ahead::Pace;
 use super::conn::{Conn, Role};
 use super::stream::{Broken, Event, Stream};
 use super::{Reason, hpack::Encoder};
+use crate::serve::Client;
 use crate::wire::hop;
 
 /// A share in a stream. The last one to go ends it.
@@ -31,6 +33,10 @@ impl Handle {
     /// The first share, which the stream was made with.
     pub(super) fn first(conn: Rc<Conn>, key: usize) -> Self {
         Self { conn, key }
+    }
+
+    fn id(&self) -> u32 {
+        self.conn.with(|state| state.streams.get(self.key).map_or(0, |stream| stream.id))
     }
 
     pub(super) fn share(&self) -> Self {
@@ -57,7 +63,7 @@ pub(crate) struct Recv {
     is_waiting: bool,
     /// The client waits to be told that its content is wanted (RFC 9110 §10.1.1).
     owes_continue: bool,
-    length: Option<u64>,
+    pace: Pace,
     is_over: bool,
 }
 
@@ -66,7 +72,6 @@ impl Recv {
         handle: Handle,
         timer: Timer,
         silence: Duration,
-        length: Option<u64>,
         owes_continue: bool,
     ) -> Self {
         let is_waiting = false;
@@ -77,9 +82,19 @@ impl Recv {
             deadline: None,
             is_waiting,
             owes_continue,
-            length,
+            pace: Pace::default(),
             is_over: false,
         }
+    }
+
+    /// `client` reads it, whose connection has others to read besides.
+    pub(crate) fn read_by(&mut self, client: &Rc<Client>) {
+        self.pace.read_by(client);
+    }
+
+    /// The stream's id.
+    pub(crate) fn stream(&self) -> u32 {
+        self.handle.id()
     }
 
     /// Whether nothing more will come.
@@ -93,7 +108,11 @@ impl Recv {
 
     /// Bytes still to come, where the peer said so.
     pub(crate) fn remaining(&self) -> Option<u64> {
-        if self.is_end_stream() { Some(0) } else { self.length }
+        let key = self.handle.key;
+        self.handle.conn.with(|state| match state.streams.get(key) {
+            Some(stream) if !self.is_over => stream.to_come(),
+            _ => Some(0),
+        })
     }
 
     /// The next frame.
@@ -131,8 +150,9 @@ impl Recv {
     }
 
     fn take(&mut self, data: Bytes) -> Bytes {
-        if let Some(left) = self.length.as_mut() {
-            *left = left.saturating_sub(data.len() as u64);
+        let more = self.pace.take(data.len());
+        if more > 0 {
+            self.handle.conn.with(|state| state.widen(self.handle.key, more));
         }
         data
     }
@@ -166,6 +186,7 @@ impl Recv {
         let deadline = self.deadline.get_or_insert_with(|| timer.deadline());
         if !self.is_waiting {
             self.is_waiting = true;
+            self.pace.wait();
             deadline.arm(self.silence);
         }
         deadline.poll_expired(cx)
@@ -273,10 +294,13 @@ impl Send {
         self.handle.share()
     }
 
-    /// Whether the peer has ended its side and nothing of it is left to read.
-    pub(super) fn is_recv_ended(&self) -> bool {
+    /// The stream's id, if the peer has ended its side and nothing of it is left to read.
+    pub(super) fn recv_ended(&self) -> Option<u32> {
         let key = self.handle.key;
-        self.handle.conn.with(|state| state.streams.get(key).is_none_or(Stream::is_read))
+        self.handle.conn.with(|state| match state.streams.get(key) {
+            Some(stream) => stream.is_read().then_some(stream.id),
+            None => Some(0),
+        })
     }
 
     /// Sends a response's head.
@@ -301,8 +325,14 @@ impl Send {
     }
 
     /// What moves while this stream waits for its turn.
-    pub(super) fn progress_of_others(&self) -> u64 {
+    pub(super) fn progress_of_others(&self) -> Option<u64> {
         self.handle.conn.with(|state| state.progress_of_others(self.handle.key))
+    }
+
+    /// Whether our side has ended.
+    fn is_sent(&self) -> bool {
+        let key = self.handle.key;
+        self.handle.conn.with(|state| state.streams.get(key).is_none_or(|s| s.is_send_ended))
     }
 
     /// Whether the peer has sent all it will.
@@ -348,6 +378,15 @@ pub struct StreamIo {
 impl StreamIo {
     pub(super) fn new(recv: Recv, send: Send) -> Self {
         Self { recv, send, early: Bytes::new() }
+    }
+}
+
+impl Drop for StreamIo {
+    /// What ends before both sides have said so was cut off (RFC 9113 §8.5).
+    fn drop(&mut self) {
+        if !self.send.is_sent() {
+            self.send.reset(Reason::CONNECT_ERROR);
+        }
     }
 }
 

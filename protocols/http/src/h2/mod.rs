@@ -5,6 +5,7 @@
 //! no channel, no lock, no copy of a message between both. `conn` is the kernel, without I/O and
 //! without a clock; `drive` gives it both.
 
+mod ahead;
 pub(crate) mod client;
 mod conn;
 mod drive;
@@ -25,18 +26,24 @@ use std::time::Duration;
 
 use gwproxy_core::{Code, Error};
 
+pub(crate) use ahead::Ahead;
 pub(crate) use conn::Conn;
 pub use conn::engine::{Engine, Load};
 pub(crate) use frame::PREFACE;
 pub(crate) use handle::{Recv, StreamIo};
 
-/// Bytes one stream may send before it is read (`SETTINGS_INITIAL_WINDOW_SIZE`).
-const STREAM_WINDOW_BYTES: u32 = 256 * 1024;
+/// Bytes a client's stream may send before it is read (`SETTINGS_INITIAL_WINDOW_SIZE`).
+const CLIENT_STREAM_BYTES: u32 = 256 * 1024;
+/// The same of a node's stream at first: as many as a client has streams must fit into memory
+/// when it reads none of them.
+const NODE_STREAM_BYTES: u32 = 32 * 1024;
+/// And when its reader has shown that it keeps up.
+const NODE_STREAM_BYTES_MAX: u32 = 256 * 1024;
 /// Bytes a client's connection may send before it is read.
 const CLIENT_WINDOW_BYTES: u32 = 1024 * 1024;
 /// The same of a node's, whose streams belong to many: as much as they may all hold, so that those
 /// who do not read their answers hold up nobody else's.
-const NODE_WINDOW_BYTES: u32 = crate::pool::STREAMS_MAX as u32 * STREAM_WINDOW_BYTES;
+const NODE_WINDOW_BYTES: u32 = crate::pool::STREAMS_MAX as u32 * NODE_STREAM_BYTES_MAX;
 /// Bytes read of a connection after which its peer is told.
 const RETURN_BYTES: u32 = CLIENT_WINDOW_BYTES / 2;
 /// Bytes queued on a connection above which its streams wait.
@@ -61,6 +68,7 @@ impl Reason {
     /// Nobody wants the exchange any more.
     pub const CANCEL: Self = Self(0x8);
     pub(crate) const COMPRESSION_ERROR: Self = Self(0x9);
+    pub(crate) const CONNECT_ERROR: Self = Self(0xa);
     pub(crate) const ENHANCE_YOUR_CALM: Self = Self(0xb);
 
     const NAMES: [&'static str; 14] = [

@@ -14,6 +14,9 @@ use super::Reason;
 use super::handle::Send;
 use crate::body::Body;
 
+/// Bytes a second that a peer must take in the long run while there are any.
+const RATE_BYTES: u64 = 500;
+
 /// A body on its way out.
 #[derive(Debug)]
 pub(super) struct Pump {
@@ -23,9 +26,12 @@ pub(super) struct Pump {
     is_last: bool,
     /// Whose turn it is.
     waits_for: Turn,
-    /// Pieces moved.
-    pub(super) moved: u64,
+    /// Bytes moved; the end, if it has any of its own, counts as one.
+    moved: u64,
 }
+
+/// Bytes moved by a pump itself, and by the connection while the pump waits for its turn on it.
+pub(super) type Progress = (u64, Option<u64>);
 
 /// Who holds a pump up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,6 +40,39 @@ pub(super) enum Turn {
     Body,
     /// The peer has no room.
     Peer,
+}
+
+/// What a peer that takes a body too slowly owes: it must take [`RATE_BYTES`] a second, and may
+/// fall behind by as much as it could have taken in the time that it may be silent. So a peer that
+/// takes nothing is given up after just that time, and one that takes a byte now and then a little
+/// later.
+#[derive(Debug)]
+struct Debt {
+    silence: Duration,
+    bytes: u64,
+    /// The progress at the last look.
+    seen: Progress,
+}
+
+impl Debt {
+    /// Looks for each time of silence.
+    const LOOKS: u32 = 3;
+
+    fn part(silence: Duration) -> Duration {
+        silence / Self::LOOKS
+    }
+
+    /// Another part of the time is over.
+    fn is_too_much(&mut self, now: Progress) -> bool {
+        // While others have their turn, it is their progress that counts.
+        let others = now.1.zip(self.seen.1).map_or(0, |(now, seen)| now - seen);
+        let moved = others.max(now.0 - self.seen.0);
+        self.seen = now;
+        let due = u64::try_from(Self::part(self.silence).as_millis()).unwrap_or(u64::MAX);
+        let due = due.saturating_mul(RATE_BYTES) / 1000;
+        self.bytes = self.bytes.saturating_add(due).saturating_sub(moved);
+        self.bytes >= due.saturating_mul(u64::from(Self::LOOKS))
+    }
 }
 
 /// Why a body did not get through.
@@ -52,7 +91,7 @@ impl Pump {
 
     /// What changes while it is not stuck: its own pieces, or, while it waits for its turn, what
     /// the streams before it send.
-    pub(super) fn progress(&self, send: &Send) -> (u64, u64) {
+    pub(super) fn progress(&self, send: &Send) -> Progress {
         (self.moved, send.progress_of_others())
     }
 
@@ -66,8 +105,8 @@ impl Pump {
         (self.moved == 0 && self.pending.is_empty()).then_some(self.body)
     }
 
-    /// Sends all of the body. A peer that takes none of it for `silence`, which may change, is
-    /// given up: the stream is reset.
+    /// Sends all of the body. A peer that takes none of it for `silence`, which may change, or
+    /// takes it too slowly for long ([`Debt`]) is given up: the stream is reset.
     pub(super) async fn run(
         mut self,
         send: &Send,
@@ -75,22 +114,30 @@ impl Pump {
         silence: impl Fn() -> Duration,
     ) -> Result<(), Stopped> {
         let mut deadline = None;
-        let mut seen = None;
+        let mut debt: Option<Debt> = None;
         poll_fn(|cx| {
             if let Poll::Ready(done) = self.poll(cx, send) {
                 return Poll::Ready(done);
             }
             if self.waits_for == Turn::Body {
-                seen = None;
+                debt = None;
                 // Whoever waits for the body must hear when nobody wants it any more.
                 return send.poll_broken(cx).map(|_| Err(Stopped::Stream));
             }
             let deadline = deadline.get_or_insert_with(|| timer.deadline());
-            let now = (self.progress(send), silence());
-            if seen.replace(now) != Some(now) {
-                deadline.arm(now.1);
+            loop {
+                let silence = silence();
+                if debt.as_ref().is_none_or(|debt| debt.silence != silence) {
+                    deadline.arm(Debt::part(silence));
+                    debt = Some(Debt { silence, bytes: 0, seen: self.progress(send) });
+                }
+                ready!(deadline.poll_expired(cx));
+                let now = self.progress(send);
+                if debt.as_mut().is_none_or(|debt| debt.is_too_much(now)) {
+                    break;
+                }
+                deadline.arm(Debt::part(silence));
             }
-            ready!(deadline.poll_expired(cx));
             send.reset(Reason::CANCEL);
             Poll::Ready(Err(Stopped::Stream))
         })
@@ -105,10 +152,11 @@ impl Pump {
                 let Ok(capacity) = ready!(send.poll_capacity(cx)) else {
                     return Poll::Ready(Err(Stopped::Stream));
                 };
-                let piece = self.pending.split_to(capacity.min(self.pending.len()));
+                let size = capacity.min(self.pending.len());
+                let piece = self.pending.split_to(size);
                 let ends = self.is_last && self.pending.is_empty();
                 send.data(piece, ends);
-                self.moved += 1;
+                self.moved += size as u64;
                 if ends {
                     return Poll::Ready(Ok(()));
                 }

@@ -13,7 +13,7 @@ use futures_util::{FutureExt, StreamExt};
 use gwproxy_core::net::Stream;
 use gwproxy_core::worker::Worker;
 use http::header::{CONNECTION, CONTENT_LENGTH, DATE, EXPECT, HOST};
-use http::{HeaderValue, Method, StatusCode};
+use http::{HeaderMap, HeaderValue, Method, StatusCode};
 
 use super::conn::{Accepted, Bounds, Conn, Role, State};
 use super::drive::{Driver, Patience};
@@ -22,6 +22,7 @@ use super::pump::{Pump, Stopped};
 use super::{Reason, reset_code};
 use crate::body::Body;
 use crate::h1::head::{Reject, is_authority};
+use crate::interim::Interim;
 use crate::serve::{Client, Handle, Settings};
 use crate::tunnel::{Upgraded, UpgradedIo};
 use crate::wire::hop;
@@ -43,6 +44,7 @@ pub(crate) async fn serve<H: Handle>(
         write: settings.timeouts.body,
         idle: Some(settings.timeouts.keep_alive),
     };
+    client.offer_interim(Rc::<Conn>::downgrade(&conn));
     let driver = Driver::new(Rc::clone(&conn), stream, early, worker.timer(), patience);
     let fresh = RefCell::new(Vec::new());
     let accept = |accepted| match accepted {
@@ -82,6 +84,12 @@ pub(crate) async fn serve<H: Handle>(
         if is_over && requests.is_empty() { Poll::Ready(()) } else { Poll::Pending }
     })
     .await;
+}
+
+impl Interim for Conn {
+    fn send(&self, stream: u32, status: StatusCode, headers: &HeaderMap) {
+        self.with(|state| state.send_interim(stream, status, headers));
+    }
 }
 
 /// One request and its answer.
@@ -145,16 +153,13 @@ impl<H: Handle> Exchange<H> {
         }
         check(request, &self.settings)?;
         let is_tunnel = *request.method() == Method::CONNECT;
-        if !is_tunnel && self.send.is_recv_ended() {
+        if !is_tunnel && let Some(stream) = self.send.recv_ended() {
+            *request.body_mut() = Body::none_on(stream);
             return Ok(None);
         }
-        let length = request.headers().get(CONTENT_LENGTH).and_then(|value| {
-            // It was found to be a number when the head was put together.
-            value.to_str().ok()?.parse().ok()
-        });
         let (timer, silence) = (self.worker.timer().clone(), self.settings.timeouts.body);
         let owes_continue = !is_tunnel && request.headers().contains_key(EXPECT);
-        let recv = Recv::new(self.send.share(), timer, silence, length, owes_continue);
+        let recv = Recv::new(self.send.share(), timer, silence, owes_continue);
         if is_tunnel {
             return Ok(Some(recv));
         }
@@ -172,13 +177,14 @@ impl<H: Handle> Exchange<H> {
         if is_head {
             std::mem::take(response.body_mut()).leave_out();
         }
-        let (parts, body) = fit(response).into_parts();
+        let (parts, mut body) = fit(response).into_parts();
         let ends = body.is_empty();
         self.send.head(&parts, length, ends);
         drop(parts);
         if ends {
             return;
         }
+        body.read_by(&self.client);
         let silence = self.settings.timeouts.body;
         let sent = Pump::new(body).run(&self.send, self.worker.timer(), || silence).await;
         if let Err(Stopped::Body(error)) = sent {

@@ -22,6 +22,8 @@ pub(super) struct Stream {
     pub(super) id: u32,
     /// The response's head, on the client's side.
     pub(super) head: Option<response::Parts>,
+    /// Interim responses before it that nobody has taken yet.
+    pub(super) hints: VecDeque<response::Parts>,
     /// A final head was received.
     pub(super) has_head: bool,
     /// Interim responses received.
@@ -43,6 +45,10 @@ pub(super) struct Stream {
     pub(super) is_answered: bool,
     pub(super) send_window: i64,
     pub(super) recv_window: i64,
+    /// Bytes that the peer may be ahead of the reader.
+    pub(super) window: u32,
+    /// Bytes that were taken out and are still with whoever took them.
+    pub(super) in_hand: usize,
     /// Bytes read and not yet given back to the peer.
     pub(super) unreturned: u32,
     /// What `Content-Length` said is still to come.
@@ -64,6 +70,17 @@ pub(super) enum Event {
     Trailers(HeaderMap),
 }
 
+impl Event {
+    /// Bytes of the windows that it takes up.
+    pub(super) fn len(&self) -> usize {
+        match self {
+            Self::Data(data) => data.len(),
+            Self::Gathered(data) => data.len(),
+            Self::Trailers(_) => 0,
+        }
+    }
+}
+
 /// Why a stream ended early.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Broken {
@@ -78,10 +95,11 @@ pub(crate) enum Broken {
 }
 
 impl Stream {
-    pub(super) fn new(id: u32, send_window: i64, recv_window: i64) -> Self {
+    pub(super) fn new(id: u32, send_window: i64, window: u32) -> Self {
         Self {
             id,
             head: None,
+            hints: VecDeque::new(),
             has_head: false,
             interim: 0,
             first: None,
@@ -93,7 +111,9 @@ impl Stream {
             is_queued: false,
             is_answered: false,
             send_window,
-            recv_window,
+            recv_window: i64::from(window),
+            window,
+            in_hand: 0,
             unreturned: 0,
             expected: None,
             is_head_request: false,
@@ -143,17 +163,26 @@ impl Stream {
         std::mem::replace(&mut self.first, next)
     }
 
-    /// Bytes received and not read.
+    /// Bytes received and not done with.
     pub(super) fn unread(&self) -> usize {
-        let size = |event: &Event| match event {
-            Event::Data(data) => data.len(),
-            Event::Gathered(data) => data.len(),
-            Event::Trailers(_) => 0,
-        };
-        self.first.iter().chain(&self.events).map(size).sum()
+        self.in_hand + self.queued()
+    }
+
+    /// Bytes received and not taken.
+    fn queued(&self) -> usize {
+        self.first.iter().chain(&self.events).map(Event::len).sum()
+    }
+
+    /// Bytes of content that its reader has still to get, if the peer said how many.
+    pub(super) fn to_come(&self) -> Option<u64> {
+        if self.is_read() {
+            return Some(0);
+        }
+        self.expected.map(|left| left + self.queued() as u64)
     }
 
     pub(super) fn clear(&mut self) {
+        self.in_hand = 0;
         self.first = None;
         self.events.clear();
     }

@@ -1,6 +1,7 @@
 //! CONNECT, on both wires.
 
 use bytes::Bytes;
+use gwproxy_core::net::Stream;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
@@ -144,4 +145,55 @@ async fn p48_connect_and_absolute_form_over_http2() {
     assert!(head.starts_with("GET /over/h2 HTTP/1.1\r\n"), "{head}");
     assert!(head.contains("via: 2 gwproxy\r\n"), "{head}");
     driver.abort();
+}
+
+/// P48, RFC 9113 §8.5: what was cut off on one side does not look ended on the other.
+#[tokio::test]
+async fn p48_a_broken_side_breaks_the_other_over_http2() {
+    let origin = Origin::bind().await;
+    let proxy = Proxy::start(Config::loopback());
+    let at = origin.at.to_string();
+    let socket = TcpStream::connect(proxy.at).await.unwrap();
+    let (mut sender, connection) = h2::client::handshake(socket).await.unwrap();
+    let driver = tokio::spawn(connection);
+    let connect = || http::Request::builder().method("CONNECT").uri(&at).body(()).unwrap();
+
+    // The client resets its stream.
+    let (response, mut up) = sender.send_request(connect(), false).unwrap();
+    let response = response.await.unwrap();
+    let mut far = origin.accept().await;
+    up.send_reset(h2::Reason::CANCEL);
+    let error = far.read_u8().await.unwrap_err();
+    assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset);
+    drop(response);
+
+    // The destination resets its connection.
+    let (response, _up): (_, h2::SendStream<Bytes>) =
+        sender.send_request(connect(), false).unwrap();
+    let mut down = response.await.unwrap().into_body();
+    let far = origin.accept().await;
+    Stream::from(far).abort_on_close();
+    let error = down.data().await.unwrap().unwrap_err();
+    assert_eq!(error.reason(), Some(h2::Reason::CONNECT_ERROR));
+    driver.abort();
+}
+
+/// P48: and over HTTP/1.1 likewise.
+#[tokio::test]
+async fn p48_a_broken_side_breaks_the_other_over_http1() {
+    let origin = Origin::bind().await;
+    let proxy = Proxy::start(Config::loopback());
+    for breaks in ["client", "destination"] {
+        let mut client = Client::to(&proxy).await;
+        client.send(&format!("CONNECT {} HTTP/1.1\r\nHost: a\r\n\r\n", origin.at)).await;
+        assert_eq!(client.response().await.status, 200);
+        let mut far = origin.accept().await;
+        let mut near = client.0;
+        if breaks == "destination" {
+            std::mem::swap(&mut near, &mut far);
+        }
+        Stream::from(near).abort_on_close();
+        let error = far.read_u8().await.unwrap_err();
+        assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset, "{breaks}");
+    }
 }

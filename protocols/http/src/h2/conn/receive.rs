@@ -7,10 +7,7 @@ use http::Method;
 use http::StatusCode;
 
 use super::ending::{FAREWELL, Farewell};
-use super::{
-    Accepted, Block, Fault, INITIAL_FRAME_BYTES, Role, STREAM_WINDOW_BYTES, STREAMS_MAX, State,
-    signed,
-};
+use super::{Accepted, Block, Fault, INITIAL_FRAME_BYTES, Role, STREAMS_MAX, State, signed};
 use crate::h2::Reason;
 use crate::h2::frame::{
     self, ACK, END_HEADERS, END_STREAM, HEAD_BYTES, Head, Kind, PREFACE, PRIORITY, WINDOW_MAX,
@@ -21,7 +18,7 @@ use crate::h2::hpack::Section;
 use crate::h2::stream::{Broken, Stream};
 
 /// Interim responses taken for one request (RFC 9110 §15.2); more is an attack.
-const INTERIM_MAX: u8 = 10;
+const INTERIM_MAX: u8 = crate::interim::INTERIM_MAX as u8;
 /// Frames of one field block (CVE-2024-27316).
 const BLOCK_FRAMES_MAX: u32 = 64;
 /// Held streams, open or not, from which on new ones are refused: cancelled work must be put away
@@ -258,7 +255,7 @@ impl State {
                 return self.charge_reset(now);
             }
         };
-        let mut stream = Stream::new(id, self.initial_window, i64::from(STREAM_WINDOW_BYTES));
+        let mut stream = Stream::new(id, self.initial_window, self.role.stream_window());
         stream.expected = head.length;
         stream.is_recv_ended = ends;
         let key = self.streams.insert(stream);
@@ -313,6 +310,11 @@ impl State {
             if ends || stream.interim > INTERIM_MAX {
                 let text = "interim responses without a final one";
                 return self.stream_error(key, Reason::PROTOCOL_ERROR, text, now);
+            }
+            // That the content is wanted, its sender sees by itself: it was never held back.
+            if status != StatusCode::CONTINUE {
+                stream.hints.push_back(head.parts);
+                stream.wake_recv();
             }
             return Ok(());
         }

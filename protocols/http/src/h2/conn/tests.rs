@@ -110,7 +110,7 @@ impl Side {
     /// Answers in full and lets the stream go.
     fn answer(&self, key: usize) {
         let ok = |_: &mut Encoder, out: &mut BytesMut| {
-            Encoder::status(out, http::StatusCode::OK);
+            Encoder::status(out, StatusCode::OK);
         };
         self.with(|state| {
             state.send_fields(key, ok, true);
@@ -143,8 +143,8 @@ impl Side {
             assert!(state.send_window <= frame::WINDOW_MAX);
             let mut unread = 0;
             for stream in state.streams.iter_mut() {
-                assert!(stream.recv_window <= i64::from(STREAM_WINDOW_BYTES));
-                assert!(stream.unread() <= STREAM_WINDOW_BYTES as usize);
+                assert!(stream.recv_window <= i64::from(stream.window));
+                assert!(stream.unread() <= stream.window as usize);
                 unread += stream.unread();
             }
             assert!(unread <= window as usize, "{unread} bytes unread");

@@ -45,9 +45,9 @@ impl State {
 
     /// What moves while a stream waits for its turn: the connection's bytes. A stream that waits
     /// for its own window sees nothing move.
-    pub(in crate::h2) fn progress_of_others(&self, key: usize) -> u64 {
+    pub(in crate::h2) fn progress_of_others(&self, key: usize) -> Option<u64> {
         let is_queued = self.streams.get(key).is_some_and(|stream| stream.is_queued);
-        if is_queued { self.out.written } else { 0 }
+        is_queued.then_some(self.out.written)
     }
 
     /// Wakes the stream whose turn it is, if there is room for it.

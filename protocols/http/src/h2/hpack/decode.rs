@@ -1,13 +1,11 @@
 //! From bytes to fields.
 
-use std::collections::VecDeque;
-
 use bytes::{Bytes, BytesMut};
 use http::header::{CONNECTION, TE, TRANSFER_ENCODING, UPGRADE};
 use http::uri::{Authority, PathAndQuery};
 use http::{HeaderName, HeaderValue, Method, StatusCode};
 
-use super::table::{STATIC, STATIC_LEN};
+use super::table::{STATIC, STATIC_LEN, Table};
 use super::{FIELD_OVERHEAD, Malformed, TABLE_BYTES, huffman};
 use crate::h1::head::is_authority;
 
@@ -67,12 +65,9 @@ pub enum Section {
 }
 
 /// The receiving end of one direction's compression.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Decoder {
-    /// The newest first.
-    entries: VecDeque<Entry>,
-    size: usize,
-    size_max: usize,
+    table: Table<Entry>,
 }
 
 #[derive(Debug)]
@@ -80,13 +75,6 @@ struct Entry {
     field: Field,
     name: Name,
     name_len: usize,
-    size: usize,
-}
-
-impl Default for Decoder {
-    fn default() -> Self {
-        Self { entries: VecDeque::new(), size: 0, size_max: TABLE_BYTES }
-    }
 }
 
 impl Decoder {
@@ -114,8 +102,7 @@ impl Decoder {
                 if size > TABLE_BYTES {
                     return Err(Malformed("a table size above the limit"));
                 }
-                self.size_max = size;
-                self.evict(0);
+                self.table.resize(size);
                 continue;
             }
             may_resize = false;
@@ -147,14 +134,12 @@ impl Decoder {
                 }
                 continue;
             }
-            self.evict(size);
-            if size <= self.size_max {
+            if self.table.make_room(size) {
                 let field = Field::parse(name.clone(), value, false);
                 if total <= limit {
                     take(field.clone());
                 }
-                self.size += size;
-                self.entries.push_front(Entry { field, name, name_len, size });
+                self.table.push(Entry { field, name, name_len }, size);
             } else if total <= limit {
                 take(Field::parse(name, value, false));
             }
@@ -164,20 +149,11 @@ impl Decoder {
 
     /// Bytes of the table, and how many entries share them.
     pub fn table(&self) -> (usize, usize) {
-        (self.size, self.entries.len())
+        self.table.measure()
     }
 
-    /// Makes room for `size` bytes more, as far as there can be.
-    fn evict(&mut self, size: usize) {
-        while self.size + size > self.size_max
-            && let Some(oldest) = self.entries.pop_back()
-        {
-            self.size -= oldest.size;
-        }
-    }
-
-    fn entry(&self, index: usize) -> Result<&Entry, Malformed> {
-        self.entries.get(index - STATIC_LEN - 1).ok_or(Malformed("an index beyond the table"))
+    fn entry(&self, index: usize) -> Result<&(Entry, usize), Malformed> {
+        self.table.get(index - STATIC_LEN - 1).ok_or(Malformed("an index beyond the table"))
     }
 
     fn size_at(&self, index: usize) -> Result<usize, Malformed> {
@@ -187,13 +163,13 @@ impl Decoder {
                 let (name, value) = static_entry(index)?;
                 Ok(name.len() + value.len() + FIELD_OVERHEAD)
             }
-            _ => self.entry(index).map(|entry| entry.size),
+            _ => self.entry(index).map(|(_, size)| *size),
         }
     }
 
     fn field_at(&self, index: usize) -> Result<Field, Malformed> {
         if index > STATIC_LEN {
-            return self.entry(index).map(|entry| entry.field.clone());
+            return self.entry(index).map(|(entry, _)| entry.field.clone());
         }
         let (name, value) = static_entry(index)?;
         Ok(match index {
@@ -212,7 +188,7 @@ impl Decoder {
 
     fn name_at(&self, index: usize) -> Result<(Name, usize), Malformed> {
         if index > STATIC_LEN {
-            return self.entry(index).map(|entry| (entry.name.clone(), entry.name_len));
+            return self.entry(index).map(|(entry, _)| (entry.name.clone(), entry.name_len));
         }
         let (name, _) = static_entry(index)?;
         Ok((Name::parse(name.as_bytes()), name.len()))

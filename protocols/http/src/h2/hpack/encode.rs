@@ -1,12 +1,11 @@
 //! From fields to bytes.
 
-use std::collections::VecDeque;
 use std::hash::{BuildHasher, Hasher};
 
 use bytes::{Bytes, BytesMut};
 use http::{HeaderName, HeaderValue, Method, StatusCode};
 
-use super::table::{STATIC_LEN, static_name};
+use super::table::{STATIC_LEN, Table, static_name};
 use super::{FIELD_OVERHEAD, TABLE_BYTES, huffman};
 
 /// Slots by which entries are found; more than there can be entries.
@@ -17,10 +16,7 @@ const VALUE_BYTES_MAX: usize = 512;
 /// The sending end of one direction's compression.
 #[derive(Debug)]
 pub struct Encoder {
-    /// The newest first.
-    entries: VecDeque<Entry>,
-    size: usize,
-    size_max: usize,
+    table: Table<Entry>,
     /// Entries ever inserted; the newest has this number.
     inserted: u32,
     /// Numbers of entries, by hash of name and value. The last one to come owns the slot.
@@ -36,7 +32,6 @@ struct Entry {
     name: EntryName,
     value: Bytes,
     hash: u64,
-    size: usize,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -73,9 +68,7 @@ enum Indexing {
 impl Default for Encoder {
     fn default() -> Self {
         Self {
-            entries: VecDeque::new(),
-            size: 0,
-            size_max: TABLE_BYTES,
+            table: Table::default(),
             inserted: 0,
             fields: Box::new([0; SLOTS]),
             names: Box::new([0; SLOTS]),
@@ -89,11 +82,10 @@ impl Encoder {
     pub fn resize(&mut self, size: usize) {
         let size = size.min(TABLE_BYTES);
         let smallest = self.resized.map_or(size, |(smallest, _)| smallest.min(size));
-        if size != self.size_max || self.resized.is_some() {
+        if size != self.table.size_max() || self.resized.is_some() {
             self.resized = Some((smallest, size));
         }
-        self.size_max = size;
-        self.evict(0);
+        self.table.resize(size);
     }
 
     /// Begins a field block.
@@ -193,14 +185,12 @@ impl Encoder {
 
     fn insert(&mut self, name: EntryName, value: &[u8], hash: u64, name_hash: u64) {
         let size = name.as_str().len() + value.len() + FIELD_OVERHEAD;
-        self.evict(size);
-        if size > self.size_max {
+        if !self.table.make_room(size) {
             return;
         }
-        self.size += size;
         self.inserted = self.inserted.wrapping_add(1);
         let value = Bytes::copy_from_slice(value);
-        self.entries.push_front(Entry { name, value, hash, size });
+        self.table.push(Entry { name, value, hash }, size);
         if let Some(slot) = self.fields.get_mut(slot_of(hash)) {
             *slot = self.inserted;
         }
@@ -211,21 +201,13 @@ impl Encoder {
 
     /// Bytes of the table, and how many entries share them.
     pub fn table(&self) -> (usize, usize) {
-        (self.size, self.entries.len())
-    }
-
-    fn evict(&mut self, size: usize) {
-        while self.size + size > self.size_max
-            && let Some(oldest) = self.entries.pop_back()
-        {
-            self.size -= oldest.size;
-        }
+        self.table.measure()
     }
 
     /// The index of the entry with this number, if it is still there.
     fn at(&self, number: u32) -> Option<(usize, &Entry)> {
         let age = self.inserted.wrapping_sub(number) as usize;
-        self.entries.get(age).map(|entry| (STATIC_LEN + 1 + age, entry))
+        self.table.get(age).map(|(entry, _)| (STATIC_LEN + 1 + age, entry))
     }
 
     fn find(&self, hash: u64, value: &[u8], is_name: impl Fn(&Entry) -> bool) -> Option<usize> {

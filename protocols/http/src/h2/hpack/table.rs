@@ -1,9 +1,11 @@
-//! The static table (RFC 7541 appendix A).
+//! The tables (RFC 7541 §2.3): the static one of appendix A, and the dynamic one of either end.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::sync::LazyLock;
 
 use http::HeaderName;
+
+use super::TABLE_BYTES;
 
 /// Entries of the static table; index 0 is not used.
 pub(super) const STATIC_LEN: usize = 61;
@@ -28,6 +30,58 @@ pub(super) const STATIC: [(&str, &str); STATIC_LEN] = [
     ("strict-transport-security", ""), ("transfer-encoding", ""), ("user-agent", ""), ("vary", ""),
     ("via", ""), ("www-authenticate", ""),
 ];
+
+/// A dynamic table: entries with the bytes that each counts, the newest first.
+#[derive(Debug)]
+pub(super) struct Table<E> {
+    entries: VecDeque<(E, usize)>,
+    size: usize,
+    size_max: usize,
+}
+
+impl<E> Default for Table<E> {
+    fn default() -> Self {
+        Self { entries: VecDeque::new(), size: 0, size_max: TABLE_BYTES }
+    }
+}
+
+impl<E> Table<E> {
+    pub(super) fn size_max(&self) -> usize {
+        self.size_max
+    }
+
+    pub(super) fn resize(&mut self, size_max: usize) {
+        self.size_max = size_max;
+        self.make_room(0);
+    }
+
+    /// Drops the oldest entries (RFC 7541 §4.4) until `size` bytes more fit; false if they never
+    /// do.
+    pub(super) fn make_room(&mut self, size: usize) -> bool {
+        while self.size + size > self.size_max
+            && let Some((_, oldest)) = self.entries.pop_back()
+        {
+            self.size -= oldest;
+        }
+        size <= self.size_max
+    }
+
+    /// Adds an entry that there is room for.
+    pub(super) fn push(&mut self, entry: E, size: usize) {
+        self.size += size;
+        self.entries.push_front((entry, size));
+    }
+
+    /// The entry that so many came after, with its size.
+    pub(super) fn get(&self, age: usize) -> Option<&(E, usize)> {
+        self.entries.get(age)
+    }
+
+    /// Bytes, and how many entries share them.
+    pub(super) fn measure(&self) -> (usize, usize) {
+        (self.size, self.entries.len())
+    }
+}
 
 /// The index of a field name in the static table.
 pub(super) fn static_name(name: &HeaderName) -> Option<u8> {

@@ -62,7 +62,7 @@ impl Handle for Front {
         request: Box<crate::Request>,
         client: Rc<Client>,
     ) -> crate::Response {
-        let terms = Terms::default();
+        let terms = Terms { interim: client.interim(&request), ..Terms::default() };
         let forwarded = self.reverse.forward(request, &client, &self.cluster, &terms);
         forwarded.await.unwrap_or_else(|error| Problem::default().answer(&error))
     }
@@ -71,9 +71,14 @@ impl Handle for Front {
 impl House {
     /// A proxy to these nodes, which are spoken to in HTTP/2.
     pub(super) fn proxy(&self, nodes: &[SocketAddr]) -> SocketAddr {
+        self.proxy_to("h2c", nodes)
+    }
+
+    /// A proxy to these nodes, which are spoken to in what `scheme` means.
+    pub(super) fn proxy_to(&self, scheme: &'static str, nodes: &[SocketAddr]) -> SocketAddr {
         let endpoint = |(number, node): (usize, &SocketAddr)| {
             let addr = node.to_string().parse().unwrap();
-            Endpoint::new(format!("n{number}"), "h2c", addr, None, 1)
+            Endpoint::new(format!("n{number}"), scheme, addr, None, 1)
         };
         let endpoints = nodes.iter().enumerate().map(endpoint).collect();
         let bound = listen::bind(&"127.0.0.1:0".parse().unwrap(), 1).unwrap();

@@ -44,7 +44,7 @@ fn act() -> impl Strategy<Value = Act> {
         6 => (by.clone(), stream.clone()).prop_map(|(by, stream)| Act::Read { by, stream }),
         1 => (by.clone(), stream).prop_map(|(by, stream)| Act::Cancel { by, stream }),
         6 => (by.clone(), 1..60_000usize).prop_map(|(to, size)| Act::Deliver { to, size }),
-        1 => (by, 0..100_000u32, prop::sample::select(vec![0, 31, 4096, 1_000_000]))
+        1 => (by, 0..=NODE_STREAM_BYTES, prop::sample::select(vec![0, 31, 4096, 1_000_000]))
             .prop_map(|(by, window, table)| Act::Settings { by, window, table }),
     ]
 }
@@ -106,7 +106,7 @@ impl Pair {
             let id = self.sides[SERVER].with(|state| state.streams.get(key).map(|s| s.id));
             self.keys[SERVER].insert(id.unwrap(), key);
             let ok = |_: &mut Encoder, out: &mut BytesMut| {
-                Encoder::status(out, http::StatusCode::OK);
+                Encoder::status(out, StatusCode::OK);
             };
             self.sides[SERVER].with(|state| state.send_fields(key, ok, false));
         }
@@ -182,9 +182,11 @@ impl Pair {
 
     /// Both sides read and send on until all is said.
     fn finish(&mut self) {
-        let roomy = [(4, STREAM_WINDOW_BYTES)];
         for by in [CLIENT, SERVER] {
-            self.sides[by].with(|state| frame::put_settings(state.out.frames(), &roomy));
+            self.sides[by].with(|state| {
+                let roomy = [(4, state.role.stream_window())];
+                frame::put_settings(state.out.frames(), &roomy);
+            });
         }
         for _ in 0..200 {
             for by in [CLIENT, SERVER] {

@@ -336,12 +336,12 @@ fn large_heads_go_in_pieces() {
 fn what_is_ignored_is_given_back() {
     let mut server = Side::server();
     server.hear(&headers(1, POST, false)).unwrap();
-    for _ in 0..STREAM_WINDOW_BYTES / 16_384 {
+    for _ in 0..CLIENT_STREAM_BYTES / 16_384 {
         server.hear(&data(1, 16_384, false)).unwrap();
     }
     server.said();
     server.with(|state| state.ignore(server.keys[0]));
     let said = server.said();
     let opened = said.iter().find(|s| s.kind == Kind::WindowUpdate && s.stream == 1);
-    assert_eq!(opened.map(|s| s.payload.clone()), Some(STREAM_WINDOW_BYTES.to_be_bytes().to_vec()));
+    assert_eq!(opened.map(|s| s.payload.clone()), Some(CLIENT_STREAM_BYTES.to_be_bytes().to_vec()));
 }
