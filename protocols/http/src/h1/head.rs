@@ -138,6 +138,10 @@ impl Scan {
                 self.check_size(newline + 1, limits)?;
                 return Ok(Some(newline + 1));
             }
+            if self.lines == 0 {
+                // As it would be if its end had come later: one verdict however the head is cut.
+                self.check_size(newline, limits)?;
+            }
             self.lines += 1;
             self.scanned = newline + 1;
             self.line_start = newline + 1;
