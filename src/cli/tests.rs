@@ -406,6 +406,7 @@ fn the_examples_of_help_are_understood() {
     assert!(seen >= 25, "{seen} examples");
 }
 
+/// T31.
 #[test]
 fn what_is_wrong_is_said_and_pointed_at() {
     for (line, parts) in [
@@ -504,6 +505,7 @@ fn what_a_proxy_header_cannot_mean_is_said() {
     }
 }
 
+/// T61.
 #[test]
 fn a_password_is_never_repeated() {
     let told = refused("http --forward --user ann:correct-horse");

@@ -86,8 +86,8 @@ fn certificates_are_judged_as_a_start_does() {
     }
 }
 
-/// `name.yaml` must give exactly `name.txt`. With `GWPROXY_BLESS=1` the texts are written instead,
-/// to be read before they are committed.
+/// T31, T62: `name.yaml` must give exactly `name.txt`. With `GWPROXY_BLESS=1` the texts are written
+/// instead, to be read before they are committed.
 #[test]
 fn wrong_files_are_told_as_they_were() {
     let files = files("tests/config/invalid", "yaml");
@@ -217,6 +217,7 @@ fn the_environment_is_a_value_and_never_structure() {
     assert_eq!(plan.listeners[0].max_connections, 9000);
 }
 
+/// T61.
 #[test]
 fn secrets_of_a_line_are_not_shown() {
     let text = "listeners:\n  - protocol: forward\n    bind: 127.0.0.1:1\n    forward:\n      \
@@ -236,6 +237,7 @@ fn files_that_cannot_be_read_are_told() {
     }
 }
 
+/// T62.
 #[test]
 fn bounds_hold() {
     let told = |text: &str| read(text, "a.yaml", &env).unwrap_err().diagnostics()[0].code;
@@ -255,7 +257,7 @@ fn bounds_hold() {
     assert_eq!(read(&many, "a.yaml", &env).unwrap_err().diagnostics().len(), 50);
 }
 
-/// R25's size. That it ends is the test: a check of every pair of routes would not in this
+/// T62, R25's size. That it ends is the test: a check of every pair of routes would not in this
 /// lifetime of a test run.
 #[test]
 fn a_hundred_thousand_routes_are_read() {
@@ -276,12 +278,13 @@ fn what_editors_leave_in_a_file_is_taken() {
 }
 
 proptest! {
+    /// T62.
     #[test]
     fn no_text_panics(text in "\\PC{0,200}") {
         let _ = read(&text, "a.yaml", &env);
     }
 
-    /// Wrong values in right places go deeper than noise.
+    /// T62: wrong values in right places go deeper than noise.
     #[test]
     fn no_value_panics(
         line in 0_usize..200,

@@ -82,6 +82,7 @@ fn sends(count: u64, taken: Arc<AtomicU64>) -> impl Fn(&mut Peer) + Send + Sync 
     }
 }
 
+/// T27.
 #[test]
 fn a_large_download_streams_through_little_memory() {
     let origin = Origin::start(|peer| {
@@ -98,6 +99,7 @@ fn a_large_download_streams_through_little_memory() {
     assert_small(&proxy, before);
 }
 
+/// T27.
 #[test]
 fn a_large_upload_streams_through_little_memory() {
     let origin = Origin::start(|peer| {
@@ -162,7 +164,7 @@ fn t22_slow_http2_streams_hold_up_their_nodes() {
     origin.wait_ended(10);
 }
 
-/// The other way: a node that does not read holds up the client.
+/// T27: the other way: a node that does not read holds up the client.
 #[test]
 fn a_slow_node_holds_up_the_client() {
     let (go, wait) = std::sync::mpsc::channel::<()>();

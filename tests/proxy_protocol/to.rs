@@ -147,7 +147,7 @@ fn row_1_4_websockets_and_calls_bring_a_header_too() {
     }
 }
 
-/// Connections with a header are one request's, and closed when that is over.
+/// P65: connections with a header are one request's, and closed when that is over.
 #[test]
 fn t39_no_connection_with_a_header_is_used_again() {
     let origin = origin();

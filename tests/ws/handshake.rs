@@ -194,7 +194,7 @@ fn row_0_5_a_websocket_is_a_probe_that_ends_with_its_handshake() {
     drop(probe);
 }
 
-/// Extended CONNECT (RFC 8441) is not announced, and HTTP/2 has no Upgrade.
+/// P54: extended CONNECT (RFC 8441) is not announced, and HTTP/2 has no Upgrade.
 #[test]
 fn over_http2_the_answer_is_426_without_connection_fields() {
     let echo = echo("ws", &[]);

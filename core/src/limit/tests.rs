@@ -132,6 +132,7 @@ fn keys_do_not_share() {
     }
 }
 
+/// T63.
 #[test]
 fn a_flood_of_keys_frees_nobody_and_memory_is_bounded() {
     let (table, quota) = (table(256), quota("1/min", 1));

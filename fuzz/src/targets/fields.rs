@@ -16,12 +16,14 @@ const NEVER: [&str; 7] = [
     "http2-settings",
 ];
 
-/// The names that all Connection lines list, read on their own.
+/// The fields that all Connection lines list, read on their own.
 fn listed(fields: &HeaderMap) -> Vec<HeaderName> {
     let lines = fields.iter().filter(|(name, _)| *name == "connection");
     lines
         .flat_map(|(_, line)| line.as_bytes().split(|byte| *byte == b','))
         .filter_map(|name| HeaderName::from_bytes(name.trim_ascii()).ok())
+        // Not the name of a field, and never will be (RFC 9110 §18.4).
+        .filter(|name| *name != "close")
         .collect()
 }
 
