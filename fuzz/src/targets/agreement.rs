@@ -45,13 +45,13 @@ fn seen(method: &Method, uri: &http::Uri, headers: &HeaderMap) -> Seen {
 fn ours(data: &[u8]) -> Vec<Seen> {
     let (mut buf, mut all) = (BytesMut::from(data), Vec::new());
     while let Ok(Some(head)) = parse_request(&mut buf, &mut Scan::default(), &Limits::default()) {
-        let parts = &head.parts;
-        let mut request = seen(&parts.method, &parts.uri, &parts.headers);
-        request.body = body(&mut buf, &mut Decoder::of_message(head.framing, &parts.headers));
+        let parts = &head.request;
+        let mut request = seen(parts.method(), parts.uri(), parts.headers());
+        request.body = body(&mut buf, &mut Decoder::of_message(head.framing, parts.headers()));
         let goes_on = head.keep_alive
             && request.body.is_some()
-            && parts.method != Method::CONNECT
-            && !parts.headers.contains_key("upgrade");
+            && parts.method() != Method::CONNECT
+            && !parts.headers().contains_key("upgrade");
         all.push(request);
         if !goes_on {
             break;

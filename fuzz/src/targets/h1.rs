@@ -69,10 +69,10 @@ pub(super) fn request(data: &[u8]) {
 type Facts = (String, String, Version, Vec<(String, Vec<u8>)>, Framing, bool, bool);
 
 fn facts(head: &RequestHead) -> Facts {
-    let parts = &head.parts;
-    let (method, uri) = (parts.method.to_string(), parts.uri.to_string());
-    let fields = list(&parts.headers);
-    (method, uri, parts.version, fields, head.framing, head.keep_alive, head.expects_continue)
+    let parts = &head.request;
+    let (method, uri) = (parts.method().to_string(), parts.uri().to_string());
+    let fields = list(parts.headers());
+    (method, uri, parts.version(), fields, head.framing, head.keep_alive, head.expects_continue)
 }
 
 fn list(headers: &HeaderMap) -> Vec<(String, Vec<u8>)> {
@@ -80,11 +80,11 @@ fn list(headers: &HeaderMap) -> Vec<(String, Vec<u8>)> {
 }
 
 fn sound_request(head: &RequestHead, limits: &Limits) {
-    let (headers, version) = (&head.parts.headers, head.parts.version);
+    let (headers, version) = (head.request.headers(), head.request.version());
     sound_fields(headers, limits);
     let hosts = headers.get_all(HOST).iter().count();
     assert!(hosts == 1 || (hosts == 0 && version == Version::HTTP_10), "{hosts} hosts");
-    assert!(head.parts.uri.to_string().len() <= limits.target_bytes + 2);
+    assert!(head.request.uri().to_string().len() <= limits.target_bytes + 2);
     assert_ne!(head.framing, Framing::UntilClose, "a request cannot end with its connection");
     match head.framing {
         Framing::Chunked => assert_eq!(version, Version::HTTP_11),

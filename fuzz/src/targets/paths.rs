@@ -85,10 +85,10 @@ pub(super) fn request_target(data: &[u8]) {
         let Ok(Some(head)) = parse_request(&mut buf, &mut scan, &Limits::default()) else {
             continue;
         };
-        if !buf.is_empty() || head.parts.method != method {
+        if !buf.is_empty() || head.request.method() != method {
             continue; // A line end in `data`: another request than meant.
         }
-        let uri = &head.parts.uri;
+        let uri = head.request.uri();
         let text = uri.to_string();
         assert!(!text.bytes().any(|byte| byte <= b' ' || byte == 0x7f || byte == b'#'), "{text:?}");
         if let Some(authority) = uri.authority() {
