@@ -144,6 +144,10 @@ impl Scan {
                 self.check_size(newline + 1, limits)?;
                 return Ok(Some(newline + 1));
             }
+            if self.lines == 0 {
+                // As it would be if its end had come later: one verdict however the head is cut.
+                self.check_size(newline, limits)?;
+            }
             self.lines += 1;
             self.scanned = newline + 1;
             self.line_start = newline + 1;
@@ -421,7 +425,11 @@ pub(crate) fn is_authority(host: &[u8]) -> bool {
         let text = authority.as_str();
         let after = text.rsplit_once(']').map_or(text, |(_, rest)| rest);
         match after.rsplit_once(':') {
-            Some((_, port)) => port.is_empty() || authority.port_u16().is_some(),
+            // `u16` takes a leading plus sign; a port has none.
+            Some((_, port)) => {
+                port.is_empty()
+                    || (port.bytes().all(|b| b.is_ascii_digit()) && authority.port_u16().is_some())
+            }
             None => true,
         }
     })

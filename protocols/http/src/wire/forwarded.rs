@@ -126,19 +126,23 @@ pub fn set(
 fn extend(headers: &mut HeaderMap, remote: PeerAddr, scheme: &Scheme, said: &Said) {
     let host = headers.get(HOST).cloned();
     let (list, elements) = (joined(headers, &X_FORWARDED_FOR), joined(headers, &FORWARDED));
-    let hops_listed = list.as_deref().map(hops_of_list);
-    let hops_told = elements.as_deref().map(hops_of_elements);
+    let hops_listed = list.is_some().then(|| hops_of(headers, &X_FORWARDED_FOR));
+    let hops_told = elements.is_some().then(|| hops_of(headers, &FORWARDED));
+    // What is added behind a quote that never ends would be a part of it.
+    let is_open = headers.get_all(FORWARDED).iter().any(|line| is_open(line.as_bytes()));
     let (list, elements) = match (hops_listed, hops_told) {
-        (Some(listed), Some(told)) if listed == told => (list, elements),
+        (Some(listed), Some(told)) if listed == told && !is_open => (list, elements),
         (Some(listed), _) => (list, Some(as_elements(&listed, headers))),
         (None, Some(told)) => {
-            let first = elements.as_deref().and_then(|all| text_of(all).split(',').next());
+            let all = elements.as_deref().unwrap_or_default();
+            let first = split_unquoted(all, b',').first().copied();
             for (name, key) in [(X_FORWARDED_PROTO, "proto"), (X_FORWARDED_HOST, "host")] {
                 let value = first.and_then(|element| value_of(element, key));
-                if let Some(value) = value.and_then(|value| HeaderValue::from_str(value).ok()) {
+                if let Some(value) = value.and_then(|value| HeaderValue::from_bytes(value).ok()) {
                     headers.entry(name).or_insert(value);
                 }
             }
+            let elements = if is_open { Some(as_elements(&told, headers)) } else { elements };
             (Some(as_list(&told)), elements)
         }
         (None, None) => (None, None),
@@ -156,14 +160,20 @@ fn proto_of(scheme: &Scheme) -> HeaderValue {
     HeaderValue::from_static(if *scheme == Scheme::HTTPS { "https" } else { "http" })
 }
 
-/// The hops of `X-Forwarded-For`, the client first.
-fn hops_of_list(list: &[u8]) -> Vec<Option<IpAddr>> {
-    text_of(list).split(',').map(node_ip).collect()
+/// The hops of `X-Forwarded-For` or `Forwarded`, the client first.
+fn hops_of(headers: &HeaderMap, name: &HeaderName) -> Vec<Option<IpAddr>> {
+    headers.get_all(name).iter().flat_map(|line| hops_of_line(name, line)).collect()
 }
 
-/// The hops of `Forwarded`, the client first.
-fn hops_of_elements(all: &[u8]) -> Vec<Option<IpAddr>> {
-    elements(text_of(all)).into_iter().map(|each| for_of(each).and_then(node_ip)).collect()
+/// The hops of one line, by the notation that `name` is written in.
+fn hops_of_line(name: &HeaderName, line: &HeaderValue) -> Vec<Option<IpAddr>> {
+    let line = line.as_bytes();
+    if *name == FORWARDED {
+        let elements = split_unquoted(line, b',');
+        elements.into_iter().map(|each| value_of(each, "for").and_then(node_ip)).collect()
+    } else {
+        line.split(|byte| *byte == b',').map(node_ip).collect()
+    }
 }
 
 fn as_list(hops: &[Option<IpAddr>]) -> BytesMut {
@@ -189,10 +199,6 @@ fn as_elements(hops: &[Option<IpAddr>], headers: &HeaderMap) -> BytesMut {
     BytesMut::from(text.as_bytes())
 }
 
-fn text_of(line: &[u8]) -> &str {
-    std::str::from_utf8(line).unwrap_or_default()
-}
-
 /// The address that limits and lists should count for: the peer, or, behind trusted proxies, the
 /// last address in `X-Forwarded-For`, else in `Forwarded`, that is none of them.
 pub fn client_ip(headers: &HeaderMap, remote: PeerAddr, trusted: &Trusted) -> Option<IpAddr> {
@@ -200,16 +206,10 @@ pub fn client_ip(headers: &HeaderMap, remote: PeerAddr, trusted: &Trusted) -> Op
     if !trusted.trusts(remote) {
         return peer;
     }
-    if headers.contains_key(X_FORWARDED_FOR) {
-        let lines = headers.get_all(X_FORWARDED_FOR).iter().rev();
-        let hops = lines.flat_map(|line| line.to_str().unwrap_or_default().rsplit(','));
-        last_stranger(peer, hops.map(node_ip), trusted)
-    } else {
-        let lines = headers.get_all(FORWARDED).iter().rev();
-        let hops =
-            lines.flat_map(|line| elements(line.to_str().unwrap_or_default()).into_iter().rev());
-        last_stranger(peer, hops.map(|element| for_of(element).and_then(node_ip)), trusted)
-    }
+    let name = if headers.contains_key(X_FORWARDED_FOR) { &X_FORWARDED_FOR } else { &FORWARDED };
+    let lines = headers.get_all(name).iter().rev();
+    let hops = lines.flat_map(|line| hops_of_line(name, line).into_iter().rev());
+    last_stranger(peer, hops, trusted)
 }
 
 /// The first of `hops`, nearest first, that is no trusted proxy. What cannot be read ends the
@@ -233,52 +233,57 @@ fn last_stranger(
 
 /// The address of a node (RFC 7239 §6), with or without port and brackets; none for `unknown` and
 /// for names that hide one.
-fn node_ip(node: &str) -> Option<IpAddr> {
-    let node = node.trim();
+fn node_ip(node: &[u8]) -> Option<IpAddr> {
+    let node = std::str::from_utf8(node).ok()?.trim();
     let bare = node.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(node);
     let with_port = || node.parse::<SocketAddr>().map(|addr| addr.ip());
     bare.parse().or_else(|_| with_port()).ok().map(|ip: IpAddr| ip.to_canonical())
 }
 
-/// The elements of a `Forwarded` line (RFC 7239 §4): a comma within quotes ends none.
-fn elements(line: &str) -> Vec<&str> {
-    split_unquoted(line, b',')
-}
-
-/// The value of `for` in an element.
-fn for_of(element: &str) -> Option<&str> {
-    value_of(element, "for")
-}
-
 /// The value of a parameter of an element, without its quotes.
-fn value_of<'a>(element: &'a str, key: &str) -> Option<&'a str> {
+fn value_of<'a>(element: &'a [u8], key: &str) -> Option<&'a [u8]> {
     split_unquoted(element, b';').into_iter().find_map(|pair| {
-        let (name, value) = pair.split_once('=')?;
-        let value = value.trim();
-        let quoted = value.strip_prefix('"').and_then(|rest| rest.strip_suffix('"'));
-        name.trim().eq_ignore_ascii_case(key).then(|| quoted.unwrap_or(value))
+        let equals = memchr::memchr(b'=', pair)?;
+        let (name, value) = (pair.get(..equals)?, pair.get(equals + 1..)?.trim_ascii());
+        let quoted = value.strip_prefix(b"\"").and_then(|rest| rest.strip_suffix(b"\""));
+        name.trim_ascii().eq_ignore_ascii_case(key.as_bytes()).then(|| quoted.unwrap_or(value))
     })
 }
 
-/// Splits at `at` outside of quoted strings (RFC 9110 §5.6.4). A quote that never ends takes all
-/// that follows.
-fn split_unquoted(text: &str, at: u8) -> Vec<&str> {
-    let (mut parts, mut from) = (Vec::new(), 0);
-    let (mut quoted, mut escaped) = (false, false);
-    for (index, byte) in text.bytes().enumerate() {
+/// Follows the quoted strings of a line (RFC 9110 §5.6.4).
+#[derive(Debug, Default)]
+struct Quotes {
+    is_open: bool,
+    is_escaped: bool,
+}
+
+impl Quotes {
+    /// Whether `byte`, the next one, is within quotes or one of them.
+    fn hold(&mut self, byte: u8) -> bool {
+        let was_open = self.is_open;
         match byte {
-            _ if std::mem::take(&mut escaped) => {}
-            b'\\' => escaped = quoted,
-            b'"' => quoted = !quoted,
-            byte if byte == at && !quoted => {
-                parts.extend(text.get(from..index));
-                from = index + 1;
-            }
+            _ if std::mem::take(&mut self.is_escaped) => {}
+            b'\\' => self.is_escaped = self.is_open,
+            b'"' => self.is_open = !self.is_open,
             _ => {}
         }
+        was_open
     }
-    parts.extend(text.get(from..));
-    parts
+}
+
+/// Whether a quote of the line never ends.
+fn is_open(line: &[u8]) -> bool {
+    let mut quotes = Quotes::default();
+    for byte in line {
+        quotes.hold(*byte);
+    }
+    quotes.is_open
+}
+
+/// Splits at `at` outside of quoted strings. A quote that never ends takes all that follows.
+fn split_unquoted(text: &[u8], at: u8) -> Vec<&[u8]> {
+    let mut quotes = Quotes::default();
+    text.split(|byte| !quotes.hold(*byte) && *byte == at).collect()
 }
 
 fn joined(headers: &HeaderMap, name: &HeaderName) -> Option<BytesMut> {
@@ -504,7 +509,7 @@ mod tests {
                 let trusted = Trusted { hops, ..tens() };
                 let ip = client_ip(&h, peer("10.0.0.9:5"), &trusted).unwrap();
                 let parts = line.split(|c: char| ",;=[]\" ".contains(c));
-                let says = |ip: IpAddr| parts.filter_map(node_ip).any(|one| one == ip);
+                let says = |ip: IpAddr| parts.filter_map(|part| node_ip(part.as_bytes())).any(|one| one == ip);
                 proptest::prop_assert!(ip.to_string() == "10.0.0.9" || says(ip), "{} {}", line, ip);
             }
         }

@@ -80,14 +80,15 @@ const NEVER_NOMINATED: [&str; 7] = [
     "expect",
 ];
 
-/// The comma-separated tokens of all lines of a field, trimmed, without empty ones.
+/// The comma-separated tokens of all lines of a field, trimmed, without empty ones. What is not
+/// text is no token, and hides none that stands beside it.
 pub fn tokens<'a>(headers: &'a HeaderMap, name: &HeaderName) -> impl Iterator<Item = &'a str> {
     headers
         .get_all(name)
         .iter()
-        .filter_map(|line| line.to_str().ok())
-        .flat_map(|line| line.split(','))
-        .map(str::trim)
+        .flat_map(|line| line.as_bytes().split(|byte| *byte == b','))
+        .filter_map(|token| std::str::from_utf8(token).ok())
+        .map(|token| token.trim_matches([' ', '\t']))
         .filter(|token| !token.is_empty())
 }
 
