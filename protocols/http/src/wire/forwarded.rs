@@ -14,6 +14,8 @@ use http::uri::Scheme;
 use http::{HeaderMap, HeaderValue};
 use ipnet::IpNet;
 
+use crate::h1::head::is_authority;
+
 /// The client's address, and the proxies' it came through.
 pub const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 /// The host the client asked for.
@@ -102,7 +104,7 @@ pub fn set(
     said: &Said,
 ) {
     if trusted.trusts(remote) {
-        return extend(headers, remote, scheme, said);
+        return extend(headers, remote, scheme, trusted, said);
     }
     if headers.keys().any(|name| CLAIMS.contains(name)) {
         for name in &CLAIMS {
@@ -122,28 +124,29 @@ pub fn set(
 
 /// Adds this hop to what a trusted proxy says, in both notations. Nodes read one or the other, so
 /// both must tell the same (RFC 7239 §7.4): many a proxy writes `X-Forwarded-For` and lets a
-/// client's `Forwarded` through as it came, which is why the former decides.
-fn extend(headers: &mut HeaderMap, remote: PeerAddr, scheme: &Scheme, said: &Said) {
+/// client's `Forwarded` through as it came. So the former decides, and the latter is written anew.
+fn extend(
+    headers: &mut HeaderMap,
+    remote: PeerAddr,
+    scheme: &Scheme,
+    trusted: &Trusted,
+    said: &Said,
+) {
     let host = headers.get(HOST).cloned();
     let (list, elements) = (joined(headers, &X_FORWARDED_FOR), joined(headers, &FORWARDED));
-    let hops_listed = list.is_some().then(|| hops_of(headers, &X_FORWARDED_FOR));
-    let hops_told = elements.is_some().then(|| hops_of(headers, &FORWARDED));
     // What is added behind a quote that never ends would be a part of it.
     let is_open = headers.get_all(FORWARDED).iter().any(|line| is_open(line.as_bytes()));
-    let (list, elements) = match (hops_listed, hops_told) {
-        (Some(listed), Some(told)) if listed == told && !is_open => (list, elements),
-        (Some(listed), _) => (list, Some(as_elements(&listed, headers))),
-        (None, Some(told)) => {
-            let all = elements.as_deref().unwrap_or_default();
-            let first = split_unquoted(all, b',').first().copied();
-            for (name, key) in [(X_FORWARDED_PROTO, "proto"), (X_FORWARDED_HOST, "host")] {
-                let value = first.and_then(|element| value_of(element, key));
-                if let Some(value) = value.and_then(|value| HeaderValue::from_bytes(value).ok()) {
-                    headers.entry(name).or_insert(value);
-                }
-            }
-            let elements = if is_open { Some(as_elements(&told, headers)) } else { elements };
-            (Some(as_list(&told)), elements)
+    let (list, elements) = match (list, elements) {
+        (Some(list), _) => {
+            let hops = hops_of(headers, &X_FORWARDED_FOR);
+            let elements = as_elements(&hops, trusted, headers);
+            (Some(list), Some(elements))
+        }
+        (None, Some(elements)) => {
+            let hops = hops_of(headers, &FORWARDED);
+            take_words(headers, &elements, client_at(&hops, trusted));
+            let elements = if is_open { as_elements(&hops, trusted, headers) } else { elements };
+            (Some(as_list(&hops)), Some(elements))
         }
         (None, None) => (None, None),
     };
@@ -154,6 +157,32 @@ fn extend(headers: &mut HeaderMap, remote: PeerAddr, scheme: &Scheme, said: &Sai
         headers.entry(X_FORWARDED_HOST).or_insert(host);
     }
     headers.insert(FORWARDED, appended(elements, element));
+}
+
+/// Takes scheme and host for `X-Forwarded-*` from the element of the client. Those before it are
+/// the client's own words.
+fn take_words(headers: &mut HeaderMap, elements: &[u8], client: Option<usize>) {
+    let elements = split_unquoted(elements, b',');
+    let Some(element) = client.and_then(|at| elements.get(at)) else { return };
+    let is_scheme = |value: &&[u8]| {
+        let is_part = |byte: &u8| byte.is_ascii_alphanumeric() || b"+-.".contains(byte);
+        value.first().is_some_and(u8::is_ascii_alphabetic) && value.iter().all(is_part)
+    };
+    let proto = value_of(element, "proto").filter(is_scheme);
+    // A comma may be in a name, but where it goes it would part two.
+    let is_host = |value: &&[u8]| is_authority(value) && !value.contains(&b',');
+    let host = value_of(element, "host").filter(is_host);
+    for (name, value) in [(X_FORWARDED_PROTO, proto), (X_FORWARDED_HOST, host)] {
+        if let Some(value) = value.and_then(|value| HeaderValue::from_bytes(value).ok()) {
+            headers.entry(name).or_insert(value);
+        }
+    }
+}
+
+/// Which of the hops the client is, as far as can be told: where [`client_ip`] stops.
+fn client_at(hops: &[Option<IpAddr>], trusted: &Trusted) -> Option<usize> {
+    let (_, passed) = last_stranger(None, hops.iter().rev().copied(), trusted);
+    hops.len().checked_sub(passed).filter(|_| passed > 0)
 }
 
 fn proto_of(scheme: &Scheme) -> HeaderValue {
@@ -183,14 +212,15 @@ fn as_list(hops: &[Option<IpAddr>]) -> BytesMut {
 }
 
 /// `Forwarded` for what the `X-Forwarded-*` fields say: scheme and host are the client's.
-fn as_elements(hops: &[Option<IpAddr>], headers: &HeaderMap) -> BytesMut {
+fn as_elements(hops: &[Option<IpAddr>], trusted: &Trusted, headers: &HeaderMap) -> BytesMut {
+    let client = client_at(hops, trusted);
     let mut text = String::new();
     for (index, hop) in hops.iter().enumerate() {
         if index > 0 {
             text.push_str(", ");
         }
         push_for(&mut text, *hop, "unknown");
-        if index == 0 {
+        if Some(index) == client {
             let said = |name| headers.get(name).and_then(|value: &HeaderValue| value.to_str().ok());
             push_pair(&mut text, "proto", said(X_FORWARDED_PROTO));
             push_pair(&mut text, "host", said(X_FORWARDED_HOST));
@@ -209,26 +239,27 @@ pub fn client_ip(headers: &HeaderMap, remote: PeerAddr, trusted: &Trusted) -> Op
     let name = if headers.contains_key(X_FORWARDED_FOR) { &X_FORWARDED_FOR } else { &FORWARDED };
     let lines = headers.get_all(name).iter().rev();
     let hops = lines.flat_map(|line| hops_of_line(name, line).into_iter().rev());
-    last_stranger(peer, hops, trusted)
+    last_stranger(peer, hops, trusted).0
 }
 
-/// The first of `hops`, nearest first, that is no trusted proxy. What cannot be read ends the
-/// chain: nothing before it can be believed.
+/// The first of `hops`, nearest first, that is no trusted proxy, and how many were looked at. What
+/// cannot be read ends the chain: whoever wrote it is trusted, and nothing before it.
 fn last_stranger(
     peer: Option<IpAddr>,
     hops: impl Iterator<Item = Option<IpAddr>>,
     trusted: &Trusted,
-) -> Option<IpAddr> {
-    let mut client = peer;
+) -> (Option<IpAddr>, usize) {
+    let (mut client, mut passed) = (peer, 0);
     // The peer was the first hop.
     for (number, ip) in (1..).zip(hops) {
+        passed = number;
         let Some(ip) = ip else { break };
         client = Some(ip);
         if number >= usize::from(trusted.hops) && !trusted.knows(ip) {
             break;
         }
     }
-    client
+    (client, passed)
 }
 
 /// The address of a node (RFC 7239 §6), with or without port and brackets; none for `unknown` and
@@ -385,7 +416,7 @@ mod tests {
         assert_eq!(h["x-forwarded-proto"], "https");
         assert_eq!(
             h["forwarded"],
-            "for=198.51.100.7, for=10.1.1.1, for=10.0.0.9;proto=http;host=a"
+            "for=198.51.100.7;proto=https, for=10.1.1.1, for=10.0.0.9;proto=http;host=a"
         );
     }
 
@@ -403,32 +434,49 @@ mod tests {
         assert_eq!(
             told(&[
                 ("host", "a"),
-                ("x-forwarded-for", "2001:db8::1, hidden"),
+                ("x-forwarded-for", "hidden, 2001:db8::1, 10.2.2.2"),
                 ("x-forwarded-proto", "https"),
                 ("x-forwarded-host", "b:8443"),
             ]),
             [
-                "2001:db8::1, hidden, 10.0.0.9",
+                "hidden, 2001:db8::1, 10.2.2.2, 10.0.0.9",
                 "https",
                 "b:8443",
-                &format!("for=\"[2001:db8::1]\";proto=https;host=\"b:8443\", for=unknown, {own}"),
+                &format!(
+                    "for=unknown, for=\"[2001:db8::1]\";proto=https;host=\"b:8443\", for=10.2.2.2, {own}"
+                ),
             ]
         );
         // A client's own `Forwarded`, which the proxy in front let through.
-        let forged =
-            [("host", "a"), ("x-forwarded-for", "198.51.100.7"), ("forwarded", "for=6.6.6.6")];
-        assert_eq!(told(&forged)[3], format!("for=198.51.100.7, {own}"));
-        let only =
-            [("host", "a"), ("forwarded", "for=\"198.51.100.7:80\";proto=https;host=b, for=_x")];
+        for forged in ["for=6.6.6.6", "for=198.51.100.7;proto=https;host=evil;by=x", "for=\"x"] {
+            let listed = ("x-forwarded-for", "198.51.100.7");
+            let told = told(&[("host", "a"), listed, ("forwarded", forged)]);
+            assert_eq!(told[3], format!("for=198.51.100.7, {own}"), "{forged}");
+            assert_eq!(told[1..3], ["http", "a"], "{forged}");
+        }
+        // And one to which the proxies in front have added: what comes before is the client's.
+        let line = "for=6.6.6.6;proto=ftp;host=evil, \
+                    for=\"198.51.100.7:80\";proto=https;host=\"b:1\", for=10.2.2.2;proto=x;host=c";
         assert_eq!(
-            told(&only),
+            told(&[("host", "a"), ("forwarded", line)]),
             [
-                "198.51.100.7, unknown, 10.0.0.9",
+                "6.6.6.6, 198.51.100.7, 10.2.2.2, 10.0.0.9",
                 "https",
-                "b",
-                &format!("for=\"198.51.100.7:80\";proto=https;host=b, for=_x, {own}"),
+                "b:1",
+                &format!("{line}, {own}")
             ]
         );
+        // Who hides its address still says how it came; nonsense is not passed on.
+        for (element, proto, host) in [
+            ("for=_x;proto=https;host=b", "https", "b"),
+            ("for=_x;host=\"a,b\";proto=https", "https", "a"),
+            ("for=_x;proto=\"java script\";host=\"b\\\"c\"", "http", "a"),
+        ] {
+            let line = format!("for=6.6.6.6;proto=ftp;host=evil, {element}");
+            let told = told(&[("host", "a"), ("forwarded", &line)]);
+            assert_eq!(told[0], "6.6.6.6, unknown, 10.0.0.9");
+            assert_eq!(told[1..3], [proto, host], "{element}");
+        }
         let none = ["10.0.0.9".to_owned(), "http".to_owned(), "a".to_owned(), own.to_owned()];
         assert_eq!(told(&[("host", "a")]), none);
         let quotes = [("host", "a"), ("x-forwarded-for", "1.1.1.1"), ("x-forwarded-host", "\"x")];
