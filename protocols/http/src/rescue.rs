@@ -66,7 +66,8 @@ pub const fn status_of(code: Code) -> StatusCode {
         | Code::UpstreamRefused
         | Code::UpstreamReset
         | Code::UpstreamTls
-        | Code::UpstreamUnresolved => StatusCode::BAD_GATEWAY,
+        | Code::UpstreamUnresolved
+        | Code::UpstreamUnsupported => StatusCode::BAD_GATEWAY,
         Code::BreakerOpen | Code::Draining | Code::NoHealthyNode | Code::Overloaded => {
             StatusCode::SERVICE_UNAVAILABLE
         }
@@ -97,6 +98,7 @@ pub const fn title_of(code: Code) -> &'static str {
         Code::UpstreamTimeout => "The service did not answer in time.",
         Code::UpstreamTls => "TLS to the service failed.",
         Code::UpstreamUnresolved => "The service's name does not resolve.",
+        Code::UpstreamUnsupported => "The service does not speak what was asked for.",
     }
 }
 
@@ -120,6 +122,7 @@ const fn proxy_error_of(code: Code) -> &'static str {
         Code::UpstreamTimeout => "http_response_timeout",
         Code::UpstreamTls => "tls_protocol_error",
         Code::UpstreamUnresolved => "dns_error",
+        Code::UpstreamUnsupported => "http_upgrade_failed",
     }
 }
 

@@ -367,25 +367,27 @@ impl Send {
     }
 }
 
-/// A stream as a stream of bytes, after CONNECT (RFC 9113 §8.5).
+/// A stream as a stream of bytes, after CONNECT (RFC 9113 §8.5), extended or not (RFC 8441 §5).
 #[derive(Debug)]
 pub struct StreamIo {
     recv: Recv,
     send: Send,
     early: Bytes,
+    /// What the peer is told when it is cut off.
+    cut: Reason,
 }
 
 impl StreamIo {
-    pub(super) fn new(recv: Recv, send: Send) -> Self {
-        Self { recv, send, early: Bytes::new() }
+    pub(super) fn new(recv: Recv, send: Send, cut: Reason) -> Self {
+        Self { recv, send, early: Bytes::new(), cut }
     }
 }
 
 impl Drop for StreamIo {
-    /// What ends before both sides have said so was cut off (RFC 9113 §8.5).
+    /// What ends before we have said so was cut off.
     fn drop(&mut self) {
         if !self.send.is_sent() {
-            self.send.reset(Reason::CONNECT_ERROR);
+            self.send.reset(self.cut);
         }
     }
 }

@@ -3,6 +3,7 @@
 
 mod ahead;
 mod attacks;
+mod extended;
 pub(super) mod frames;
 mod httpwg;
 mod interim;
