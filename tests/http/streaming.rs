@@ -162,6 +162,49 @@ fn t22_slow_http2_streams_hold_up_their_nodes() {
     origin.wait_ended(10);
 }
 
+/// R15: what one connection of HTTP/2 does not read makes the proxy hold 4 MiB at most, for as many
+/// requests and tunnels as it may have: pieces of nodes' HTTP/1.1 answers and of CONNECT's bytes.
+#[test]
+fn r15_what_an_http2_client_leaves_unread_is_bounded() {
+    for is_tunnel in [false, true] {
+        let stalled = Arc::new(AtomicU64::new(0));
+        let told = Arc::clone(&stalled);
+        let origin = Origin::start(move |peer| {
+            if !is_tunnel && peer.request().is_some() {
+                peer.send(format!("HTTP/1.1 200 OK\r\nContent-Length: {LARGE}\r\n\r\n"));
+            }
+            write_until_stall(&mut peer.stream, LARGE);
+            told.fetch_add(1, Ordering::SeqCst);
+            peer.wait_end();
+        });
+        let port = origin.addr().port().to_string();
+        let one = ["--listen", "127.0.0.1:0", "--workers", "1"];
+        let to = ["--forward", "--allow-private", "--allow-port", &port];
+        let proxy = match is_tunnel {
+            false => Proxy::start(&[&["http", "--to", &origin.url()], &one[..], &QUIET].concat()),
+            true => Proxy::start(&[&["http"], &one[..], &to[..]].concat()),
+        };
+        let mut client = H2::open(proxy.addr(0));
+        let mut ask = || {
+            let mut asked = request("GET", "/", &[]);
+            if is_tunnel {
+                *asked.method_mut() = http::Method::CONNECT;
+                *asked.uri_mut() = origin.addr().to_string().parse().expect("an authority");
+            }
+            client.begin(asked, !is_tunnel)
+        };
+        // What the first one costs is not for those that stall.
+        let mut open = vec![ask()];
+        let before = proxy.memory("VmHWM");
+        open.extend((1..100).map(|_| ask()));
+        client.run_until(|| (stalled.load(Ordering::SeqCst) == 100).then_some(()));
+        let grown = proxy.memory("VmHWM").saturating_sub(before);
+        assert!(grown < 4096, "{grown} kB, tunnels: {is_tunnel}");
+        drop((open, client));
+        origin.wait_ended(100);
+    }
+}
+
 /// The other way: a node that does not read holds up the client.
 #[test]
 fn a_slow_node_holds_up_the_client() {

@@ -161,8 +161,10 @@ impl Body {
 
     /// `client` reads it, whose connection may have many to read.
     pub(crate) fn read_by(&mut self, client: &Rc<Client>) {
-        if let Kind::H2(recv) = &mut self.kind {
-            recv.read_by(client);
+        match &mut self.kind {
+            Kind::H2(recv) => recv.read_by(client),
+            Kind::H1Response(body) => body.read_by(client),
+            _ => {}
         }
     }
 

@@ -10,7 +10,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use gwproxy_core::Error;
 use gwproxy_core::net::Stream;
-use gwproxy_core::net::relay::{Carried, End, Relayed, relay_counted};
+use gwproxy_core::net::relay::{BUFFER_BYTES, Carried, End, Relayed, relay_counted};
 use gwproxy_core::worker::{LocalFuture, Worker};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
@@ -24,6 +24,17 @@ pub struct Upgraded {
     pub io: UpgradedIo,
     /// Bytes already read from it; they come before those of `io`.
     pub early: Bytes,
+}
+
+impl Upgraded {
+    /// Bytes that may be held, each way, for this client. A connection of HTTP/2 may have a hundred
+    /// tunnels that nobody reads from.
+    pub fn ahead(&self) -> usize {
+        match self.io {
+            UpgradedIo::Stream(_) => BUFFER_BYTES,
+            UpgradedIo::H2(_) => h2::TUNNEL_BYTES,
+        }
+    }
 }
 
 /// The byte stream below an upgraded connection.
@@ -159,11 +170,12 @@ pub async fn carry_raw(
     worker: &Rc<Worker>,
     carried: &Carried,
 ) -> Relayed {
+    let ahead = client.ahead();
     let mut client_io = client.io;
     let mut upstream_io = Prefixed { early: upstream.early, io: upstream.io };
     let (early, timer) = (client.early, worker.timer());
     let relayed =
-        relay_counted(&mut client_io, &mut upstream_io, early, idle, timer, carried).await;
+        relay_counted(&mut client_io, &mut upstream_io, early, ahead, idle, timer, carried).await;
     pass_on(&relayed.end, &client_io, &upstream_io.io);
     relayed
 }

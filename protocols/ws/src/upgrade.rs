@@ -49,10 +49,12 @@ impl Upgrade for WebSocket {
         worker: Rc<Worker>,
         traffic: Rc<Traffic>,
     ) -> LocalFuture<()> {
+        let ahead = client.ahead();
         let opening = Opening {
             early_from_client: client.early,
             early_from_upstream: upstream.early,
             extensions: agreed.extensions,
+            ahead,
         };
         let (client, upstream) = (client.io, upstream.io);
         Box::pin(async move {

@@ -18,12 +18,14 @@ use http_body::{Body as _, Frame};
 use super::body::{Decoder, Part};
 use super::encode;
 use super::head::{self, Framing, Limits, ResponseHead, Scan};
-use super::read::Reader;
+use super::read::{LARGE_BYTES, Reader};
 use super::spelling::{Spelling, put_name};
 use super::write::Writer;
 use crate::body::Body;
+use crate::h2::{self, Loan};
 use crate::interim::{INTERIM_MAX, Way};
 use crate::pool::Home;
+use crate::serve::Client;
 use crate::tunnel::{Upgraded, UpgradedIo};
 use crate::wire::hop;
 use crate::{Request, Response};
@@ -69,6 +71,8 @@ pub struct ResponseBody {
     home: Option<Rc<Home>>,
     limit: Duration,
     is_waiting: bool,
+    /// What it may be ahead of one among many readers, above what each may.
+    loan: Option<Loan>,
 }
 
 /// A request body on its way to a node.
@@ -170,6 +174,9 @@ pub(crate) async fn exchange(
     home: Rc<Home>,
 ) -> Result<Response, SendError> {
     let is_upgrade = request.headers().contains_key(UPGRADE);
+    // A client of HTTP/2 may have asked for a hundred, and read none of them.
+    let is_one_of_many = request.version() == Version::HTTP_2;
+    conn.reader.read_at_most(if is_one_of_many { h2::BODY_BYTES } else { LARGE_BYTES });
     let framing = match body.length() {
         _ if body.is_empty() => Framing::None,
         Some(length) => Framing::Length(length),
@@ -321,6 +328,7 @@ fn finish_head(
         home: if keep_alive { home } else { None },
         limit: limit.body,
         is_waiting: false,
+        loan: None,
     };
     if body.decoder.is_done() {
         body.finish();
@@ -336,6 +344,17 @@ impl ResponseBody {
 
     pub(crate) fn remaining(&self) -> Option<u64> {
         self.decoder.remaining()
+    }
+
+    /// `client` reads it, whose connection has others to read besides.
+    pub(crate) fn read_by(&mut self, client: &Rc<Client>) {
+        let is_large = self.decoder.remaining().is_none_or(|left| left > h2::BODY_BYTES as u64);
+        if is_large && let Some(conn) = self.conn.as_mut() {
+            self.loan = Loan::of(client, LARGE_BYTES - h2::BODY_BYTES);
+            if self.loan.is_some() {
+                conn.reader.read_at_most(LARGE_BYTES);
+            }
+        }
     }
 
     pub(crate) fn poll_frame(
