@@ -180,9 +180,10 @@ fn r15_what_an_http2_client_leaves_unread_is_bounded() {
         let port = origin.addr().port().to_string();
         let one = ["--listen", "127.0.0.1:0", "--workers", "1"];
         let to = ["--forward", "--allow-private", "--allow-port", &port];
-        let proxy = match is_tunnel {
-            false => Proxy::start(&[&["http", "--to", &origin.url()], &one[..], &QUIET].concat()),
-            true => Proxy::start(&[&["http"], &one[..], &to[..]].concat()),
+        let proxy = if is_tunnel {
+            Proxy::start(&[&["http"], &one[..], &to[..]].concat())
+        } else {
+            Proxy::start(&[&["http", "--to", &origin.url()], &one[..], &QUIET].concat())
         };
         let mut client = H2::open(proxy.addr(0));
         let mut ask = || {

@@ -184,7 +184,7 @@ mod tests {
     /// P58, RFC 9209 §2: our name as a token, and an error type of the registry (§2.3).
     #[test]
     fn p58_every_error_has_its_proxy_status() {
-        const TYPES: [&str; 14] = [
+        const TYPES: [&str; 15] = [
             "connection_limit_reached",
             "connection_refused",
             "connection_terminated",
@@ -196,6 +196,7 @@ mod tests {
             "http_request_denied",
             "http_request_error",
             "http_response_timeout",
+            "http_upgrade_failed",
             "proxy_internal_error",
             "proxy_loop_detected",
             "tls_protocol_error",

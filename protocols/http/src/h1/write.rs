@@ -19,6 +19,8 @@ pub(super) struct Writer {
     pub(super) gathered: BytesMut,
     data: Bytes,
     tail: &'static [u8],
+    /// Bytes that left.
+    pub(super) written: u64,
 }
 
 impl Writer {
@@ -71,11 +73,6 @@ impl Writer {
         Poll::Ready(Ok(()))
     }
 
-    /// Bytes waiting.
-    pub(super) fn len(&self) -> usize {
-        self.gathered.len() + self.data.len() + self.tail.len()
-    }
-
     /// Frees the buffer of an idle connection.
     pub(super) fn release(&mut self) {
         if self.gathered.is_empty() {
@@ -84,6 +81,7 @@ impl Writer {
     }
 
     fn consume(&mut self, mut written: usize) {
+        self.written += written as u64;
         let head = written.min(self.gathered.len());
         if head == self.gathered.len() {
             self.gathered.clear();

@@ -9,4 +9,5 @@ mod httpwg;
 mod interim;
 mod peers;
 mod silence;
+mod slow;
 mod support;
