@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use gwproxy_core::net::ListenAddr;
 use gwproxy_core::net::accept::{Listener, Serve};
-use gwproxy_core::net::listen::bind;
+use gwproxy_core::net::listen::{Bound, bind};
 use gwproxy_core::telemetry::Metrics;
 use gwproxy_core::worker::{Phase, Workers};
 use gwproxy_http::serve::{Server, Settings};
@@ -29,12 +29,13 @@ pub struct Admin {
     pub phase: watch::Receiver<Phase>,
 }
 
-/// Serves `admin` on `addr`, on a thread of its own.
+/// Serves `admin` on `addr`, which was written in `setting`, on a thread of its own. Its sockets are
+/// taken out of what is returned.
 ///
 /// # Errors
 /// One sentence, when the address cannot be used.
-pub fn start(addr: &ListenAddr, admin: Admin) -> Result<(Workers, ListenAddr), String> {
-    let mut bound = bind(addr, 1)?;
+pub fn start(addr: &ListenAddr, setting: &str, admin: Admin) -> Result<(Workers, Bound), String> {
+    let mut bound = bind(addr, 1).map_err(|error| error.tell(setting))?;
     let listener =
         Arc::new(Listener::new("admin".to_owned(), None, Duration::ZERO, CONNECTIONS_MAX));
     let socket = std::sync::Mutex::new(bound.sockets.pop());
@@ -47,7 +48,7 @@ pub fn start(addr: &ListenAddr, admin: Admin) -> Result<(Workers, ListenAddr), S
         }
     })
     .map_err(|error| format!("cannot start the admin thread: {error}"))?;
-    Ok((workers, bound.addr))
+    Ok((workers, bound))
 }
 
 impl Handle for Admin {

@@ -10,7 +10,7 @@ use arc_swap::ArcSwap;
 use gwproxy_core::limit::LimitSettings;
 use gwproxy_core::net::ListenAddr;
 use gwproxy_core::net::accept::{Listener, Serve};
-use gwproxy_core::net::listen::{Bound, BoundSocket, bind};
+use gwproxy_core::net::listen::{Bound, BoundSocket, SocketFile, bind};
 use gwproxy_core::telemetry::{AccessLog, Metrics};
 use gwproxy_core::tls::ServerTls;
 use gwproxy_core::units::Span;
@@ -32,7 +32,7 @@ use crate::gateway::refusals::Refusals;
 use crate::gateway::router::Router;
 use crate::gateway::session::Recorder;
 use crate::gateway::{Frontend, Gateway, Only, Service, Shared, Table, Target, first_byte};
-use crate::plan::{self, AccessLogFormat, AccessLogSink, Action, Plan, Protocol, Trusted};
+use crate::plan::{self, AccessLogFormat, AccessLogSink, Action, Plan, Protocol, Source, Trusted};
 
 /// A process at work.
 #[derive(Debug)]
@@ -50,6 +50,8 @@ pub struct Running {
     log: Option<AccessLog>,
     /// Ends what runs on the control runtime.
     stop: watch::Sender<bool>,
+    /// Of Unix sockets; they go when this does.
+    files: Vec<SocketFile>,
 }
 
 /// A listener, as told to the user.
@@ -93,15 +95,18 @@ struct TcpTarget {
 ///
 /// # Errors
 /// One sentence: what failed, where, and how to mend it. Nothing is left running.
-pub async fn start(plan: &Plan) -> Result<Running, String> {
+pub async fn start(plan: &Plan, source: &Source) -> Result<Running, String> {
     let (stop, stopped) = watch::channel(false);
-    let services = services::build(plan, &stopped).await?;
+    let services = services::build(plan, source, &stopped).await?;
     let mut parts = Vec::with_capacity(plan.listeners.len());
     let mut sockets = Vec::with_capacity(plan.listeners.len());
+    let mut files = Vec::new();
     let mut announced = Vec::with_capacity(plan.listeners.len());
     for listener in &plan.listeners {
         let tls = tls::front(listener)?;
-        let Bound { addr, sockets: bound } = bind(&listener.bind, plan.workers)?;
+        let Bound { addr, sockets: bound, file } = bind(&listener.bind, plan.workers)
+            .map_err(|error| error.tell(&source.listen(&listener.name)))?;
+        files.extend(file);
         announced.push(Announced { plan: listener.clone(), addr });
         sockets.push(bound);
         parts.push(Part {
@@ -142,11 +147,12 @@ pub async fn start(plan: &Plan) -> Result<Running, String> {
         None => (None, None),
         Some(addr) => {
             let admin = Admin { metrics: Arc::clone(&metrics), phase: workers.phases() };
-            let (workers, addr) = admin::start(addr, admin)?;
-            (Some(workers), Some(addr))
+            let (workers, bound) = admin::start(addr, source.admin(), admin)?;
+            files.extend(bound.file);
+            (Some(workers), Some(bound.addr))
         }
     };
-    Ok(Running { workers, listeners: announced, admin, admin_workers, metrics, log, stop })
+    Ok(Running { workers, listeners: announced, admin, admin_workers, metrics, log, stop, files })
 }
 
 impl Running {
@@ -157,6 +163,7 @@ impl Running {
             admin.stop();
         }
         self.stop.send_replace(true);
+        drop(self.files);
         drop(self.log);
     }
 

@@ -4,6 +4,7 @@ use std::io::Write as _;
 use std::process::ExitCode;
 
 use gwproxy::cli::{self, Invocation, Output};
+use gwproxy::plan::LogLevel;
 use gwproxy::{logging, process, tools};
 
 // Workers allocate and free on their own thread; mimalloc's per-thread heaps fit that.
@@ -12,18 +13,25 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
     match cli::parse(std::env::args_os(), &mut std::io::stdin()) {
-        Invocation::Serve(plan) => {
-            logging::start(plan.log);
-            process::run(&plan)
+        Invocation::Serve(plan, source) => {
+            start_log(plan.log, &source.variables);
+            process::run(&plan, &source)
         }
         Invocation::Echo(echo) => {
-            logging::start(echo.log);
+            start_log(echo.log, &[]);
             tools::echo(*echo)
         }
         Invocation::EchoHelp(kind, output) => say(&tools::echo_help(kind, output)),
         Invocation::CertDev { names } => say(&tools::cert_dev(&names)),
         Invocation::CertShow { ca_only } => say(&tools::cert_show(ca_only)),
         Invocation::Done(output) => say(&output),
+    }
+}
+
+fn start_log(level: LogLevel, variables: &[String]) {
+    logging::start(level);
+    if let Some(sentence) = cli::unread_environment(variables) {
+        tracing::warn!("{sentence}");
     }
 }
 

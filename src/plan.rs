@@ -4,6 +4,7 @@
 //! a one-liner and the file it prints behave the same. Only `assemble` turns a plan into sockets.
 
 mod forward;
+pub mod meaning;
 mod proxied;
 mod route;
 mod service;
@@ -78,6 +79,17 @@ pub struct Plan {
     pub grace: Duration,
     /// Proxies whose `X-Forwarded-*` and `Forwarded` are believed. Default: nobody's.
     pub trusted_proxies: Trusted,
+}
+
+/// Where the addresses of a plan were written, for sentences about them.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Source {
+    /// The file with the listeners; none: flags.
+    pub file: Option<String>,
+    /// Whether the file has the admin address as well.
+    pub admin_in_file: bool,
+    /// Variables of the environment that the file asked for.
+    pub variables: Vec<String>,
 }
 
 /// One address that is listened on.
@@ -222,6 +234,29 @@ pub enum LogLevel {
 /// One worker per core this process may use, at least 1.
 pub fn default_workers() -> usize {
     std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
+}
+
+impl Source {
+    /// What holds the address of a listener.
+    pub fn listen(&self, listener: &str) -> String {
+        match &self.file {
+            Some(file) => format!("`bind` of the listener `{listener}` in {file}"),
+            None => "`--listen`".to_owned(),
+        }
+    }
+
+    /// What holds the nodes of a service; whoever typed flags named no service.
+    pub fn nodes(&self, service: &str) -> String {
+        match &self.file {
+            Some(_) => format!("the service `{service}`"),
+            None => "`--to`".to_owned(),
+        }
+    }
+
+    /// What holds the admin address.
+    pub const fn admin(&self) -> &'static str {
+        if self.admin_in_file { "`admin` in the file" } else { "`--admin`" }
+    }
 }
 
 impl Listener {

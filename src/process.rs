@@ -11,48 +11,64 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::{Instant, sleep};
 
 use crate::assemble::{self, Running};
-use crate::plan::Plan;
+use crate::logging;
+use crate::plan::{Plan, Source};
 
 /// How often a draining process looks whether the last connection is gone.
 const LOOK: Duration = Duration::from_millis(20);
 
-/// Runs the plan until a signal ends it. 0 after an orderly end, also one that a second signal
-/// hurried on; 1 when it cannot start, or when the end of the grace period cut something off.
-pub fn run(plan: &Plan) -> ExitCode {
+/// Signals of one kind closer together than this are one: `timeout` sends its signal to the process
+/// and to the group that the process is in.
+const ONE_SIGNAL: Duration = Duration::from_millis(100);
+
+/// Runs the plan, whose addresses were written in `source`, until a signal ends it. 0 after an
+/// orderly end; 1 when it cannot start, or when the end of the grace period or a second signal cut
+/// something off.
+pub fn run(plan: &Plan, source: &Source) -> ExitCode {
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return fail(&format!("cannot start the control runtime: {error}")),
     };
-    let outcome = runtime.block_on(live(plan));
+    let outcome = runtime.block_on(live(plan, source));
     // Name lookups and password checks that still run are of no use to anyone.
     runtime.shutdown_timeout(Duration::from_millis(100));
+    logging::tell_more();
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(sentence) => fail(&sentence),
     }
 }
 
-async fn live(plan: &Plan) -> Result<(), String> {
+async fn live(plan: &Plan, source: &Source) -> Result<(), String> {
     let mut signals =
         Signals::new().map_err(|error| format!("cannot wait for signals: {error}"))?;
-    let running = assemble::start(plan).await?;
+    let running = assemble::start(plan, source).await?;
     announce::all(&running);
-    let name = signals.next().await;
-    match drain(running, plan.grace, name, &mut signals).await {
-        0 => Ok(()),
-        cut => {
-            let (cut, grace) = (counted(cut, "connection"), plan.grace);
-            Err(format!("the grace period is over: {cut} cut off after {grace:?}"))
+    tokio::spawn(async {
+        let mut ticks = tokio::time::interval(logging::EVERY);
+        loop {
+            ticks.tick().await;
+            logging::tell_more();
         }
-    }
+    });
+    let name = signals.next().await;
+    drain(running, plan.grace, name, &mut signals).await
 }
 
-/// Lets what is open finish; gives how many connections the end of the grace period cut off.
+/// Lets what is open finish.
 ///
 /// A tunnel or TCP connection lives until its ends close it or the grace period is over, whether
 /// bytes move or not, as with nginx, HAProxy and Envoy: a silent one may be a query or a long
 /// poll that the grace period is meant for, and nothing tells it from an idle one.
-async fn drain(running: Running, grace: Duration, name: &str, signals: &mut Signals) -> usize {
+///
+/// # Errors
+/// A sentence, when the end of the grace period or another signal cut something off.
+async fn drain(
+    running: Running,
+    grace: Duration,
+    name: &str,
+    signals: &mut Signals,
+) -> Result<(), String> {
     running.drain();
     let open = running.workers.connections();
     if open > 0 {
@@ -61,24 +77,22 @@ async fn drain(running: Running, grace: Duration, name: &str, signals: &mut Sign
             counted(open, "connection")
         );
     }
-    let mut cut = 0;
     let deadline = Instant::now() + grace;
-    while !running.workers.are_done() {
+    let mut again = None;
+    while again.is_none() && Instant::now() < deadline && !running.workers.are_done() {
         tokio::select! {
             () = sleep(LOOK) => {}
-            name = signals.next() => {
-                let open = counted(running.workers.connections(), "connection");
-                tracing::info!("{name} again: stopping with {open} open");
-                break;
-            }
-        }
-        if Instant::now() >= deadline {
-            cut = running.workers.connections();
-            break;
+            name = signals.next() => again = Some(name),
         }
     }
+    let cut = if running.workers.are_done() { 0 } else { running.workers.connections() };
     running.stop();
-    cut
+    let told = counted(cut, "connection");
+    match again {
+        _ if cut == 0 => Ok(()),
+        Some(name) => Err(format!("{name} again: {told} cut off")),
+        None => Err(format!("the grace period is over: {told} cut off after {grace:?}")),
+    }
 }
 
 /// Says why the process ends; exit code 1.
@@ -91,20 +105,65 @@ pub(crate) fn fail(sentence: &str) -> ExitCode {
 pub(crate) struct Signals {
     interrupt: Signal,
     terminate: Signal,
+    last: Last,
 }
+
+/// The signal that counted last.
+#[derive(Debug, Default)]
+struct Last(Option<(&'static str, Instant)>);
 
 impl Signals {
     pub(crate) fn new() -> std::io::Result<Self> {
         Ok(Self {
             interrupt: signal(SignalKind::interrupt())?,
             terminate: signal(SignalKind::terminate())?,
+            last: Last::default(),
         })
     }
 
+    /// The next signal that counts.
     pub(crate) async fn next(&mut self) -> &'static str {
-        tokio::select! {
-            _ = self.interrupt.recv() => "SIGINT",
-            _ = self.terminate.recv() => "SIGTERM",
+        loop {
+            let name = tokio::select! {
+                _ = self.interrupt.recv() => "SIGINT",
+                _ = self.terminate.recv() => "SIGTERM",
+            };
+            if self.last.counts(name, Instant::now()) {
+                return name;
+            }
+        }
+    }
+}
+
+impl Last {
+    /// Whether a signal that arrives now is another one.
+    fn counts(&mut self, name: &'static str, now: Instant) -> bool {
+        let same = self.0.is_some_and(|(last, at)| last == name && now - at < ONE_SIGNAL);
+        if !same {
+            self.0 = Some((name, now));
+        }
+        !same
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_signal_that_comes_twice_at_once_is_one() {
+        let (mut last, start) = (Last::default(), Instant::now());
+        for (name, millis, counts) in [
+            ("SIGTERM", 0, true),
+            ("SIGTERM", 99, false),
+            ("SIGINT", 99, true),
+            ("SIGINT", 100, false),
+            // The window runs from the one that counted.
+            ("SIGINT", 199, true),
+            ("SIGTERM", 200, true),
+        ] {
+            let now = start + Duration::from_millis(millis);
+            assert_eq!(last.counts(name, now), counts, "{name} at {millis} ms");
         }
     }
 }

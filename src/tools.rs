@@ -38,7 +38,7 @@ async fn serve_echo(echo: Echo) -> Result<(), String> {
         None => None,
         Some(front) => Some(assemble::tls::server(front, kind.alpn())?.config()),
     };
-    let bound = bind(&echo.listen, 1)?;
+    let bound = bind(&echo.listen, 1).map_err(|error| error.tell("`--listen`"))?;
     let Some(BoundSocket::Tcp(listener)) = bound.sockets.into_iter().next() else {
         return Err(format!("an echo server listens on TCP; `{}` is not", echo.listen));
     };
@@ -104,7 +104,7 @@ pub fn cert_show(ca_only: bool) -> Output {
             };
             Output { stdout, stderr: String::new(), code: 0 }
         }
-        Ok(None) => failed("there is no development certificate yet; `gwproxy cert dev` makes one"),
+        Ok(None) => failed("there is no development certificate yet; make one: gwproxy cert dev"),
         Err(sentence) => failed(&sentence),
     }
 }

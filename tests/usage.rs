@@ -3,7 +3,9 @@
 
 use serde_json::Value;
 
-use crate::support::{Conn, Origin, Proxy, echo, gwproxy, gwproxy_with, home, run, wrapped};
+use crate::support::{
+    Conn, Origin, Proxy, echo, eventually, gwproxy, gwproxy_with, home, run, wrapped,
+};
 
 /// Runs it; wrong usage, with all of this in what it says, and nothing on standard output.
 #[track_caller]
@@ -129,6 +131,50 @@ fn the_environment_stands_for_flags() {
     assert!(wrong.stderr.contains("ftp://a:1"), "{}", wrong.stderr);
 }
 
+/// A variable that nobody reads does not stop a start; it is told in one line of the log. One that
+/// the file takes a value from is read.
+#[test]
+fn a_variable_that_nobody_reads_is_told() {
+    let home = home();
+    let mut command = wrapped(&["env"], &home);
+    command.args(["run", "-"]).env("GWPROXY_LISTN", ":1").env("GWPROXY_OF_MINE", "127.0.0.1:0");
+    let file = "listeners: [{bind: '${GWPROXY_OF_MINE}', service: a}]\n\
+                services: [{id: a, nodes: ['no.such.host.invalid:1']}]";
+    let done = run(&mut command, file.as_bytes());
+    let told: Vec<&str> = done.stderr.lines().filter(|line| line.contains("WARN")).collect();
+    let [line] = &told[..] else { panic!("{}", done.stderr) };
+    assert!(line.contains("GWPROXY_LISTN (did you mean GWPROXY_LISTEN?); it is ignored"), "{line}");
+    // It went on to start.
+    assert_eq!(done.code, Some(1), "{}", done.stderr);
+}
+
+/// A node that is down does not flood the log: of what fails alike the first is told, then how
+/// many more there were. The access log has them all.
+#[test]
+fn failures_of_one_kind_are_told_once_a_second() {
+    let closed = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let to = closed.local_addr().expect("an address").to_string();
+    drop(closed);
+    for (protocol, said) in [("http", "upstream_refused"), ("tcp", "upstream_refused")] {
+        let arguments = [protocol, "--listen", "127.0.0.1:0", "--to", &to, "--access-log", "-"];
+        let proxy = Proxy::start(&arguments);
+        let mut sent = 0;
+        eventually("some are left out", || {
+            for _ in 0..20 {
+                let mut conn = Conn::open(proxy.addr(0));
+                conn.send("GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n");
+                let _ = std::io::Read::read_to_end(&mut conn.stream, &mut Vec::new());
+                sent += 1;
+            }
+            proxy.stderr().contains(&format!("more failed like that: {said}")).then_some(())
+        });
+        let log = proxy.stderr();
+        let lines = log.lines().filter(|line| line.contains("WARN")).count();
+        assert!(lines < sent, "{lines} lines for {sent} failures:\n{log}");
+        proxy.wait_lines(sent);
+    }
+}
+
 /// B.3: what `check` says is a place and a sentence; its exit code is the verdict.
 #[test]
 fn b_3_check_points_into_the_file() {
@@ -199,8 +245,6 @@ fn b_3_print_config_is_a_file_that_runs() {
         "40%,min=7",
         "--health",
         "tcp,interval=3s",
-        "--timeout",
-        "3s",
         "--connect-timeout",
         "300ms",
         "--max-connections",
@@ -211,15 +255,10 @@ fn b_3_print_config_is_a_file_that_runs() {
         "off",
         "--grace",
         "4s",
-        "--idle-timeout",
-        "9s",
-        "--trusted-proxy",
-        "10.0.0.0/8",
         "--log",
         "warn",
         "--admin",
         "127.0.0.1:0",
-        "--upstream-danger-skip-verify",
     ];
     let dir = tempfile::tempdir().expect("a directory");
     let mut commands = Vec::new();
@@ -227,11 +266,20 @@ fn b_3_print_config_is_a_file_that_runs() {
         let plain: Vec<&str> = [&[protocol][..], &node[..]].concat();
         let full: Vec<&str> = [&[protocol], &node[..], &shared[..], &pair[..]].concat();
         commands.extend([plain, full]);
+        // What means something for some of them only.
+        if protocol != "tcp" {
+            let requests = ["--timeout", "3s", "--trusted-proxy", "10.0.0.0/8"];
+            commands.push([&[protocol], &node[..], &requests[..]].concat());
+        }
+        if protocol != "grpc" {
+            commands.push([&[protocol], &node[..], &["--idle-timeout", "9s"]].concat());
+        }
     }
     for protocol in ["http", "ws"] {
         let forward = [protocol, "--forward", "--listen", "127.0.0.1:0", "--allow", "*.test"];
         commands.push(forward.to_vec());
     }
+    commands.push(vec!["http", "--to", "https://127.0.0.1:9", "--upstream-danger-skip-verify"]);
     commands.push(vec!["ws", "--to", "ws://127.0.0.1:9", "--ping", "7s", "--max-message", "1MiB"]);
     for (number, command) in commands.iter().enumerate() {
         let mut printing = command.clone();

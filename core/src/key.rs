@@ -133,6 +133,7 @@ mod tests {
         }
     }
 
+    /// T63.
     #[test]
     fn addresses_of_one_client_share_a_key() {
         let key = |text: &str| of_ip(text.parse().unwrap());

@@ -85,9 +85,12 @@ pub(crate) fn above_zero<'de, D: Deserializer<'de>>(from: D) -> Result<Span, D::
 /// Lets a settings struct read from its short form as text or from a map. The struct derives
 /// serde's traits with `#[serde(remote = "Self")]`, which makes them plain functions that the
 /// traits implemented here call. Unlike an untagged enum this keeps the place and the words of
-/// the error.
+/// the error. `$whole` looks at what a map said altogether.
 macro_rules! serde_text_or_map {
     ($type:ident, $expecting:literal) => {
+        crate::options::serde_text_or_map!($type, $expecting, Ok::<$type, String>);
+    };
+    ($type:ident, $expecting:literal, $whole:expr) => {
         impl<'de> serde::Deserialize<'de> for $type {
             fn deserialize<D: serde::Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
                 struct TextOrMap;
@@ -104,7 +107,9 @@ macro_rules! serde_text_or_map {
                         A: serde::de::MapAccess<'de>,
                     {
                         // The inherent function, which the derive made.
-                        $type::deserialize(serde::de::value::MapAccessDeserializer::new(map))
+                        let map = serde::de::value::MapAccessDeserializer::new(map);
+                        let read = $type::deserialize(map)?;
+                        $whole(read).map_err(serde::de::Error::custom)
                     }
                 }
                 from.deserialize_any(TextOrMap)
@@ -119,6 +124,19 @@ macro_rules! serde_text_or_map {
     };
 }
 pub(crate) use serde_text_or_map;
+
+/// Functions for serde's `skip_serializing_if`: whether a field is as its settings have it unless
+/// told otherwise.
+macro_rules! as_usual {
+    ($settings:ident: $($name:ident($field:ident: $type:ty);)*) => {$(
+        // serde hands a reference.
+        #[allow(clippy::trivially_copy_pass_by_ref)]
+        fn $name($field: &$type) -> bool {
+            *$field == $settings::default().$field
+        }
+    )*};
+}
+pub(crate) use as_usual;
 
 #[cfg(test)]
 mod tests {

@@ -138,6 +138,7 @@ mod tests {
         assert_eq!(retries(&budget, now + Duration::from_hours(1)), 100);
     }
 
+    /// T66.
     #[test]
     fn first_tries_earn_a_fifth() {
         let budget = Budget::new(BudgetSettings::default());
@@ -154,6 +155,7 @@ mod tests {
         assert!((100..=101).contains(&retries(&budget, now)));
     }
 
+    /// T66.
     #[test]
     fn threads_share_one_budget() {
         let budget = Budget::new(BudgetSettings::default());

@@ -20,17 +20,19 @@ use crate::tools;
 /// Makes every service of the plan, with its echo nodes running.
 pub(super) async fn build(
     plan: &Plan,
+    source: &plan::Source,
     stopped: &watch::Receiver<bool>,
 ) -> Result<Vec<Service>, String> {
     let mut services = Vec::with_capacity(plan.services.len());
     for service in &plan.services {
-        services.push(build_one(service, stopped).await?);
+        services.push(build_one(service, source, stopped).await?);
     }
     Ok(services)
 }
 
 async fn build_one(
     service: &plan::Service,
+    source: &plan::Source,
     stopped: &watch::Receiver<bool>,
 ) -> Result<Service, String> {
     let schemes: Vec<Scheme> = service
@@ -48,7 +50,7 @@ async fn build_one(
         endpoint.proxy_protocol = service.proxy_protocol;
         endpoints.push(endpoint);
     }
-    check_names(service, &endpoints).await?;
+    check_names(service, source, &endpoints).await?;
     let settings = ClusterSettings {
         balance: service.load_balancer,
         breaker: service.breaker.clone(),
@@ -118,7 +120,11 @@ fn start_echo(
 
 /// A service none of whose names resolves cannot work, and a typo should not wait for the first
 /// request to be found. One name of several may be down for now: a warning.
-async fn check_names(service: &plan::Service, endpoints: &[Endpoint]) -> Result<(), String> {
+async fn check_names(
+    service: &plan::Service,
+    source: &plan::Source,
+    endpoints: &[Endpoint],
+) -> Result<(), String> {
     let mut failed = Vec::new();
     for endpoint in endpoints {
         let NodeAddr::Tcp(at) = &endpoint.addr else { continue };
@@ -137,9 +143,9 @@ async fn check_names(service: &plan::Service, endpoints: &[Endpoint]) -> Result<
     }
     let failed: Vec<String> = failed.into_iter().map(|(host, _)| host).collect();
     Err(format!(
-        "no node of the service `{}` can be reached: `{}` does not resolve to an address; check \
-         the spelling, or write the address itself",
-        service.id,
+        "no node of {} can be reached: `{}` does not resolve to an address; check the spelling, \
+         or write the address itself",
+        source.nodes(&service.id),
         failed.join("`, `"),
     ))
 }

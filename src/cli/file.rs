@@ -3,6 +3,7 @@
 // Doc comments of flags are the text of `--help`, which is no Markdown.
 #![allow(clippy::doc_markdown)]
 
+use std::cell::RefCell;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
@@ -12,7 +13,7 @@ use gwproxy_core::units::counted;
 use super::flags::ProcessFlags;
 use super::{EXIT_USAGE, Invocation, Output, proxy};
 use crate::config;
-use crate::plan::Plan;
+use crate::plan::{Plan, Source};
 
 /// Run what a configuration file says
 #[derive(Debug, Args)]
@@ -70,7 +71,8 @@ enum Format {
 
 impl RunArgs {
     pub(super) fn invocation(self, stdin: &mut dyn Read) -> Invocation {
-        let mut plan = match load(&self.file, stdin) {
+        let variables = RefCell::new(Vec::new());
+        let mut plan = match load(&self.file, stdin, &variables) {
             Ok(plan) => plan,
             Err(report) => {
                 return Invocation::Done(Output {
@@ -81,14 +83,19 @@ impl RunArgs {
             }
         };
         let print = self.process.print_config;
+        let source = Source {
+            admin_in_file: plan.admin.is_some() && !self.process.has_admin(),
+            file: Some(name(&self.file)),
+            variables: variables.into_inner(),
+        };
         self.process.apply(&mut plan);
-        if print { proxy::printed(&plan) } else { Invocation::Serve(Box::new(plan)) }
+        if print { proxy::printed(&plan) } else { Invocation::Serve(Box::new(plan), source) }
     }
 }
 
 impl CheckArgs {
     pub(super) fn invocation(self, stdin: &mut dyn Read) -> Invocation {
-        let (text, code) = match (load(&self.file, stdin), self.format) {
+        let (text, code) = match (load(&self.file, stdin, &RefCell::default()), self.format) {
             (Ok(plan), Format::Text) => (format!("ok: {}\n", count(&plan)), 0),
             (Ok(_), Format::Json) => ("[]\n".into(), 0),
             (Err(report), Format::Text) => (report.to_string(), EXIT_USAGE),
@@ -99,12 +106,26 @@ impl CheckArgs {
     }
 }
 
-fn load(file: &Path, stdin: &mut dyn Read) -> Result<Plan, config::Report> {
+/// Reads the file; `used` gets the names of the variables that it takes values from.
+fn load(
+    file: &Path,
+    stdin: &mut dyn Read,
+    used: &RefCell<Vec<String>>,
+) -> Result<Plan, config::Report> {
+    let env = |name: &str| {
+        used.borrow_mut().push(name.to_owned());
+        std::env::var(name).ok()
+    };
+
     if file == Path::new("-") {
-        config::load_from(stdin, "standard input")
+        config::load_from(stdin, &name(file), &env)
     } else {
-        config::load(file)
+        config::load(file, &env)
     }
+}
+
+fn name(file: &Path) -> String {
+    if file == Path::new("-") { "standard input".to_owned() } else { file.display().to_string() }
 }
 
 fn count(plan: &Plan) -> String {

@@ -45,7 +45,7 @@ pub(super) struct ProcessFlags {
     #[arg(long, value_name = "ADDR", env = "GWPROXY_ADMIN", hide_env = true)]
     admin: Option<ListenAddr>,
     /// How long what is open may finish after the first SIGTERM, silent tunnels and TCP connections
-    /// too; if something is cut off then, the exit code is 1 [default: 30s]
+    /// too; a second signal ends it at once; if something is cut off, the exit code is 1 [default: 30s]
     #[arg(long, value_name = "TIME", env = "GWPROXY_GRACE", hide_env = true)]
     grace: Option<Span>,
     /// Networks whose X-Forwarded-* and Forwarded are believed (repeat or use commas)
@@ -138,7 +138,7 @@ pub(super) struct FrontFlags {
     #[arg(long, value_name = "N", env = "GWPROXY_MAX_CONNECTIONS", hide_env = true,
         value_parser = count)]
     pub(super) max_connections: Option<NonZeroUsize>,
-    /// Close tunnels, WebSockets, streams and TCP connections on which nothing moved for so long
+    /// Close tunnels, WebSockets and TCP connections on which nothing moved for so long
     /// [default: 5m]
     #[arg(long, value_name = "TIME", env = "GWPROXY_IDLE_TIMEOUT", hide_env = true)]
     pub(super) idle_timeout: Option<Span>,
@@ -169,8 +169,9 @@ pub(super) struct NodeFlags {
     /// weighted_round_robin where nodes have different weights]
     #[arg(long, value_name = "ALGORITHM", env = "GWPROXY_BALANCE", hide_env = true)]
     pub(super) balance: Option<Algorithm>,
-    /// Circuit breaker: this share of failures opens it, for example
-    /// 50%,window=10s,min=20,open=5s [default: none]
+    /// Circuit breaker: opens when this share of calls failed; 50 is 50%, and in full
+    /// 50%,window=10s,min=20,open=5s: of the last 10s, from 20 calls on, for 5s; also
+    /// consecutive=N, probes=N [default: none]
     #[arg(long, value_name = "BREAKER", env = "GWPROXY_BREAKER", hide_env = true)]
     pub(super) breaker: Option<BreakerSettings>,
     /// Ask nodes whether they are well: a path as /healthz, or tcp; for example
@@ -287,6 +288,11 @@ fn level_parser() -> impl TypedValueParser<Value = LogLevel> {
 }
 
 impl ProcessFlags {
+    /// Whether the admin address was given.
+    pub(super) fn has_admin(&self) -> bool {
+        self.admin.is_some()
+    }
+
     /// Puts what was given over what the plan has.
     pub(super) fn apply(self, plan: &mut Plan) {
         fn put<T>(place: &mut T, given: Option<T>) {
@@ -390,6 +396,17 @@ impl NodeFlags {
         Ok(settings)
     }
 
+    /// The first flag given that is about TLS to nodes.
+    pub(super) fn first_of_tls(&self) -> Option<&'static str> {
+        [
+            (self.upstream_ca.is_some(), "--upstream-ca"),
+            (self.upstream_server_name.is_some(), "--upstream-server-name"),
+            (self.upstream_danger_skip_verify, "--upstream-danger-skip-verify"),
+        ]
+        .into_iter()
+        .find_map(|(given, flag)| given.then_some(flag))
+    }
+
     /// The first flag given, which a forward proxy has no use for.
     pub(super) fn first_given(&self) -> Option<&'static str> {
         [
@@ -397,13 +414,11 @@ impl NodeFlags {
             (self.breaker.is_some(), "--breaker"),
             (self.health.is_some(), "--health"),
             (self.upstream_host.is_some(), "--upstream-host"),
-            (self.upstream_ca.is_some(), "--upstream-ca"),
-            (self.upstream_server_name.is_some(), "--upstream-server-name"),
-            (self.upstream_danger_skip_verify, "--upstream-danger-skip-verify"),
             (self.send_proxy.is_some(), "--send-proxy"),
         ]
         .into_iter()
         .find_map(|(given, flag)| given.then_some(flag))
+        .or_else(|| self.first_of_tls())
     }
 }
 

@@ -205,6 +205,11 @@ impl<'a> Hints<'a> {
     }
 }
 
+/// Our flag for what other programs call `word`, in whatever case, with `_` for `-`.
+pub(super) fn named_elsewhere(word: &str) -> Option<&'static str> {
+    find(FLAGS, word, |_| true).map(|words| words.ours)
+}
+
 fn has_flag(command: &Command, long: &str) -> bool {
     command.get_arguments().any(|flag| flag.get_long() == Some(long))
 }

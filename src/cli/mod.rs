@@ -3,11 +3,13 @@
 //! Nothing here opens a socket or starts a thread: what needs one is handed to `main`, what does
 //! not (help, errors, `check`, `--print-config`, `hash-password`) is answered here.
 
+mod environment;
 mod file;
 mod flags;
 mod forward;
 mod hash;
 mod hints;
+mod meaning;
 mod proxy;
 mod target;
 mod tools;
@@ -18,7 +20,7 @@ use std::io::Read;
 use clap::error::ErrorKind;
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
-use crate::plan::{EchoKind, Plan};
+use crate::plan::{EchoKind, Plan, Source};
 
 pub use tools::Echo;
 
@@ -47,7 +49,7 @@ pub enum Invocation {
     /// Say this, and then what this echo server can be asked for.
     EchoHelp(EchoKind, Output),
     /// Run this.
-    Serve(Box<Plan>),
+    Serve(Box<Plan>, Source),
 }
 
 /// What is left to say, and how the process ends.
@@ -87,7 +89,8 @@ Times are written as 500ms, 5s or 1m30s, sizes as 64KiB or 10MB, addresses to li
 127.0.0.1:8080, [::1]:8080 or unix:/path. Lists take commas, or the flag again.
 
 Every flag can be given in the environment: --max-connections as GWPROXY_MAX_CONNECTIONS, and so
-on; what is typed wins. Exit codes: 0 done, 1 failed at run time, 2 wrong usage or configuration.";
+on; what is typed wins. Exit codes: 0 done, 1 failed at run time or cut somebody off at its end,
+2 wrong usage or configuration.";
 
 #[derive(Debug, Subcommand)]
 enum Command {
@@ -113,12 +116,13 @@ pub fn parse(
     stdin: &mut dyn Read,
 ) -> Invocation {
     let arguments: Vec<OsString> = arguments.into_iter().map(Into::into).collect();
-    let mut grammar = Cli::command();
-    let parsed = grammar
-        .try_get_matches_from_mut(&arguments)
-        .and_then(|mut matches| Cli::from_arg_matches_mut(&mut matches));
-    let command = match parsed {
-        Ok(cli) => cli.command,
+    let mut grammar = meaning::hide(Cli::command());
+    let parsed = grammar.try_get_matches_from_mut(&arguments).and_then(|mut matches| {
+        let meant = meaning::check(&grammar, &matches);
+        Cli::from_arg_matches_mut(&mut matches).map(|cli| (cli.command, meant))
+    });
+    let (command, meant) = match parsed {
+        Ok(parsed) => parsed,
         Err(mut error) => {
             if error.use_stderr() {
                 hints::put_into(&mut error, &mut grammar, &arguments);
@@ -133,7 +137,7 @@ pub fn parse(
         }
     };
     let name = command.name();
-    let invocation = match command {
+    let invocation = meant.and_then(|()| match command {
         Command::Http(args) => args.invocation(),
         Command::Ws(args) => args.invocation(),
         Command::Tcp(args) => args.invocation(),
@@ -143,7 +147,7 @@ pub fn parse(
         Command::Echo(args) => args.invocation(),
         Command::Cert(args) => Ok(args.invocation()),
         Command::HashPassword(args) => Ok(args.invocation(stdin)),
-    };
+    });
     invocation.unwrap_or_else(|Wrong(sentence)| {
         let sentence = hints::behind(sentence, &mut grammar, &arguments);
         let error = match grammar.find_subcommand_mut(name) {
@@ -152,6 +156,15 @@ pub fn parse(
         };
         Invocation::Done(Output::of_clap(&error))
     })
+}
+
+/// A sentence about variables of the environment that look like ours and that nobody reads, if
+/// there are any. `used`: those that the configuration file takes values from.
+pub fn unread_environment(used: &[String]) -> Option<String> {
+    let text = |(name, value): (OsString, OsString)| {
+        Some((name.into_string().ok()?, value.to_string_lossy().into_owned()))
+    };
+    environment::unread(&Cli::command(), std::env::vars_os().filter_map(text), used)
 }
 
 impl Command {

@@ -15,9 +15,10 @@ use super::forward::ForwardFlags;
 use super::target;
 use super::{EXIT_USAGE, Invocation, Output, Wrong};
 use crate::config;
+use crate::plan::meaning;
 use crate::plan::{
     AccessLog, Action, Ambiguous, GRACE, GrpcSettings, HalfClose, Listener, ListenerTimeouts,
-    LogLevel, Plan, Protocol, Service, ServiceId, Trusted, WebSocket, default_workers,
+    LogLevel, Plan, Protocol, Service, ServiceId, Source, Trusted, WebSocket, default_workers,
 };
 
 /// Proxy HTTP: HTTP/1.1 and HTTP/2, with WebSocket and gRPC passing through
@@ -257,7 +258,11 @@ impl SharedArgs {
     ) -> Result<Invocation, Wrong> {
         let print = self.process.print_config;
         let plan = self.plan(protocol, to, forward, own)?;
-        Ok(if print { printed(&plan) } else { Invocation::Serve(Box::new(plan)) })
+        Ok(if print {
+            printed(&plan)
+        } else {
+            Invocation::Serve(Box::new(plan), Source::default())
+        })
     }
 
     fn plan(
@@ -364,6 +369,13 @@ impl SharedArgs {
             upstream_host: self.nodes.upstream_host.clone().unwrap_or_default(),
             max_attempts: Service::MAX_ATTEMPTS,
         };
+        if let (Some(flag), Err(sentence)) = (self.nodes.first_of_tls(), service.check_tls()) {
+            return Err(Wrong(format!("{flag} {sentence}")));
+        }
+        if let Some(limit) = &self.front.limit {
+            meaning::check_limit(limit, protocol)
+                .map_err(|sentence| Wrong(format!("--limit: {sentence}")))?;
+        }
         service.check().map_err(|_| {
             Wrong("--to: every node has the weight 0, which sends nothing; give one more".into())
         })?;

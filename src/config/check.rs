@@ -2,13 +2,14 @@
 //! contradicts something else told, all of it at once.
 
 use std::collections::HashMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use gwproxy_core::net::ListenAddr;
+use gwproxy_core::tls::PairFile;
 
 use super::de::{Found, Spanned};
-use super::file::{File, ListenerFile, RouteFile, Workers};
+use super::file::{CertificateFile, File, ListenerFile, RouteFile, Workers};
 use super::listener::protocol_of;
 use super::report::{Code, Diagnostic, Place};
 use super::service;
@@ -60,17 +61,23 @@ impl Check<'_> {
         self.found.diagnostics.push(Diagnostic::new(code, place, message));
     }
 
-    /// Tells what would only seem so if a part of `element` could not be read.
-    pub(super) fn tell_if_whole(
+    /// Tells what would only seem so if one of these keys of `element` could not be read.
+    pub(super) fn tell_of_keys(
         &mut self,
-        element: Place,
+        (element, keys): (Place, &[&str]),
         code: Code,
         place: Place,
         message: impl Into<String>,
     ) {
-        if self.found.damage.spares(element) {
+        if self.found.damage.spares_keys(element, keys) {
             self.tell(code, place, message);
         }
+    }
+
+    /// Tells that a key is not there, unless it could not be read.
+    pub(super) fn tell_missing(&mut self, element: Place, key: &str) {
+        let sentence = format!("the key `{key}` is missing");
+        self.tell_of_keys((element, &[key]), Code::MissingKey, element, sentence);
     }
 
     fn name_service(&mut self, service: &Spanned<super::file::ServiceFile>, index: usize) {
@@ -133,8 +140,13 @@ impl Check<'_> {
                 None => (format!("route-{}", index + 1), place),
             };
             self.unique(&mut seen, &id, id_place, "route");
-            let service = self.service(&file.service);
-            if let Some(target) = service.and_then(|id| services.get(id.0))
+            if file.service.is_none() {
+                self.tell_missing(place, "service");
+            }
+            let name = file.service.as_ref();
+            let service = name.and_then(|name| Some((self.service(name)?, name.place)));
+            if let Some((id, place)) = service
+                && let Some(target) = services.get(id.0)
                 && target.protocol == Protocol::Tcp
             {
                 let sentence = format!(
@@ -142,12 +154,12 @@ impl Check<'_> {
                      of its own (`protocol: tcp`, `service: {}`)",
                     target.id, target.id
                 );
-                self.tell(Code::WrongProtocol, file.service.place, sentence);
+                self.tell(Code::WrongProtocol, place, sentence);
             }
             if !file.enabled {
                 continue;
             }
-            let Some(route) = self.route(file, id, service) else { continue };
+            let Some(route) = self.route(file, id, service.map(|(id, _)| id)) else { continue };
             let key = (route.path.clone(), route.hosts.first().cloned());
             let same = by_first.get(&key).map_or(&[][..], Vec::as_slice);
             let hides = |at: &&usize| {
@@ -159,7 +171,9 @@ impl Check<'_> {
                      change its path, hosts or methods, give it a `priority`, or take it out",
                     route.id, routes[at].id, id_places[at].line
                 );
-                self.tell_if_whole(place, Code::ShadowedRoute, id_place, sentence);
+                if self.found.damage.spares(place) {
+                    self.tell(Code::ShadowedRoute, id_place, sentence);
+                }
             }
             let hosts = route.hosts.iter().cloned().map(Some);
             let hosts = hosts.chain(route.hosts.is_empty().then_some(None));
@@ -213,12 +227,17 @@ impl Check<'_> {
         let mut listeners = Vec::with_capacity(files.len());
         for Spanned { value: file, place } in files {
             let protocol = protocol_of(file.protocol);
-            let (name, name_place) = match &file.name {
-                Some(name) => (name.value.as_str().to_owned(), name.place),
-                None => (format!("{protocol} {}", file.bind.value), file.bind.place),
+            let (name, name_place) = match (&file.name, &file.bind) {
+                (Some(name), _) => (name.value.as_str().to_owned(), name.place),
+                (None, Some(bind)) => (format!("{protocol} {}", bind.value), bind.place),
+                // Nobody sees this one: without an address it is no listener.
+                (None, None) => (format!("{protocol} on line {}", place.line), place),
             };
             self.unique(&mut names, &name, name_place, "listener");
-            self.once(&mut binds, &file.bind);
+            match &file.bind {
+                Some(bind) => self.once(&mut binds, bind),
+                None => self.tell_missing(place, "bind"),
+            }
             let listener = self.listener(file, name.into(), place, services, routed);
             listeners.extend(listener);
         }
@@ -247,15 +266,25 @@ impl Check<'_> {
     }
 }
 
-/// Tells a file that cannot be opened. Paths are relative to the working directory, as those of
-/// flags are.
-pub(super) fn readable(path: &Path, place: Place, found: &mut Found) {
-    let Err(error) = std::fs::File::open(path) else { return };
-    let why = match error.kind() {
-        std::io::ErrorKind::NotFound => "there is no such file".into(),
-        std::io::ErrorKind::PermissionDenied => "this user may not read it".into(),
-        _ => error.to_string(),
-    };
-    let sentence = format!("cannot read `{}`: {why}", path.display());
-    found.diagnostics.push(Diagnostic::new(Code::FileUnreadable, place, sentence));
+/// Tells what is wrong with the files of a certificate, as the start would. Paths are relative to
+/// the working directory, as those of flags are.
+pub(super) fn readable_pair(file: &CertificateFile, found: &mut Found) {
+    for (at_fault, sentence) in file.pair().faults() {
+        let place = match at_fault {
+            PairFile::Cert => file.cert.place,
+            PairFile::Key => file.key.place,
+        };
+        found.diagnostics.push(Diagnostic::new(Code::FileUnreadable, place, sentence));
+    }
+}
+
+/// Tells what `read` finds wrong with a file of authorities.
+pub(super) fn readable_ca(
+    path: &Spanned<PathBuf>,
+    read: fn(&Path) -> Result<(), String>,
+    found: &mut Found,
+) {
+    if let Err(sentence) = read(&path.value) {
+        found.diagnostics.push(Diagnostic::new(Code::FileUnreadable, path.place, sentence));
+    }
 }

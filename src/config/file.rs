@@ -84,7 +84,9 @@ pub(super) struct ListenerFile {
     pub(super) name: Option<Spanned<Name>>,
     #[serde(default)]
     pub(super) protocol: ListenerProtocol,
-    pub(super) bind: Spanned<ListenAddr>,
+    /// Needed; that it is missing is told with all else that is wrong with the listener.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) bind: Option<Spanned<ListenAddr>>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) tls: Option<Spanned<TlsFile>>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -96,7 +98,7 @@ pub(super) struct ListenerFile {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) max_connections: Option<NonZeroUsize>,
     #[serde(default, alias = "limiter_config", skip_serializing_if = "Option::is_none")]
-    pub(super) limiter: Option<LimitSettings>,
+    pub(super) limiter: Option<Spanned<LimitSettings>>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) timeouts: Option<ListenerTimeoutsFile>,
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
@@ -106,7 +108,7 @@ pub(super) struct ListenerFile {
     #[serde(default, skip_serializing_if = "is_default")]
     pub(super) underscores: Ambiguous,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(super) half_close: Option<Spanned<HalfClose>>,
+    pub(super) half_close: Option<HalfClose>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) websocket: Option<WebSocketFile>,
 }
@@ -236,8 +238,9 @@ pub(super) struct RouteFile {
     pub(super) timeout: Option<Span>,
     #[serde(default, alias = "limiter_config", skip_serializing_if = "Option::is_none")]
     pub(super) limiter: Option<LimitSettings>,
-    #[serde(alias = "service_id")]
-    pub(super) service: Spanned<Name>,
+    /// Needed, as a listener's `bind` is.
+    #[serde(default, alias = "service_id", skip_serializing_if = "Option::is_none")]
+    pub(super) service: Option<Spanned<Name>>,
 }
 
 /// Nodes that answer for the same thing.
@@ -247,6 +250,8 @@ pub(super) struct ServiceFile {
     pub(super) id: Spanned<Name>,
     #[serde(default = "http")]
     pub(super) protocol: Protocol,
+    /// Needed, as a listener's `bind` is; missing, it stands nowhere.
+    #[serde(default = "no_nodes")]
     pub(super) nodes: Spanned<Vec<Spanned<Short<NodeFile>>>>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) load_balancer: Option<Short<LoadBalancerFile>>,
@@ -255,7 +260,7 @@ pub(super) struct ServiceFile {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) breaker: Option<BreakerSettings>,
     #[serde(default, alias = "limiter_config", skip_serializing_if = "Option::is_none")]
-    pub(super) limiter: Option<LimitSettings>,
+    pub(super) limiter: Option<Spanned<LimitSettings>>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) timeouts: Option<UpstreamTimeoutsFile>,
     #[serde(default, skip_serializing_if = "is_default")]
@@ -365,6 +370,10 @@ fn is_yes(value: &bool) -> bool {
 
 fn is_default<T: Default + PartialEq>(value: &T) -> bool {
     *value == T::default()
+}
+
+fn no_nodes() -> Spanned<Vec<Spanned<Short<NodeFile>>>> {
+    Vec::new().into()
 }
 
 fn http() -> Protocol {

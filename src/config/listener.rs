@@ -6,7 +6,7 @@ use std::time::Duration;
 use gwproxy_core::net::ListenAddr;
 use gwproxy_core::tls::ServerSettings;
 
-use super::check::{Check, readable};
+use super::check::{Check, readable_ca, readable_pair};
 use super::de::Spanned;
 use super::file::{
     CertificateFile, ForwardFile, ListenerFile, ListenerProtocol, ListenerTimeoutsFile,
@@ -14,6 +14,7 @@ use super::file::{
 };
 use super::report::{Code, Place};
 use super::short::Short;
+use crate::plan::meaning;
 use crate::plan::{
     Action, Forward, Listener, ListenerTimeouts, Ports, Protocol, ProxyProtocol, Service, TlsFront,
     UpstreamTimeouts, WebSocket, check_proxied,
@@ -30,17 +31,17 @@ impl Check<'_> {
     ) -> Option<Listener> {
         let protocol = protocol_of(file.protocol);
         let tls = file.tls.as_ref().map(|tls| self.tls(tls, place));
-        if let (Some(half_close), Protocol::Tcp) = (&file.half_close, protocol) {
-            let sentence = "`half_close` is for http, ws and grpc: a tcp listener always passes a \
-                            half-close on";
-            self.tell(Code::WrongProtocol, half_close.place, sentence);
+        if let Some(limiter) = &file.limiter
+            && let Err(sentence) = meaning::check_limit(&limiter.value, protocol)
+        {
+            self.tell(Code::WrongProtocol, limiter.place, sentence);
         }
         let proxied = file.proxy_protocol.as_ref();
-        let proxy_protocol = proxied.map(|one| self.proxied(one, &file.bind.value));
+        let proxy_protocol = proxied.map(|one| self.proxied(one, file.bind.as_ref()));
         let action = self.action(&file, protocol, place, services, routed);
         Some(Listener {
             name,
-            bind: file.bind.value,
+            bind: file.bind?.value,
             protocol,
             action: action?,
             tls,
@@ -48,9 +49,9 @@ impl Check<'_> {
             max_connections: file
                 .max_connections
                 .map_or(Listener::MAX_CONNECTIONS, std::num::NonZero::get),
-            limiter: file.limiter,
+            limiter: file.limiter.map(|limiter| limiter.value),
             timeouts: listener_timeouts(&file.timeouts.unwrap_or_default()),
-            half_close: file.half_close.map(|spanned| spanned.value).unwrap_or_default(),
+            half_close: file.half_close.unwrap_or_default(),
             preserve_case: file.preserve_case,
             encoded_slash: file.encoded_slash,
             underscores: file.underscores,
@@ -61,12 +62,14 @@ impl Check<'_> {
     fn proxied(
         &mut self,
         file: &Spanned<Short<ProxyProtocolFile>>,
-        bind: &ListenAddr,
+        bind: Option<&Spanned<ListenAddr>>,
     ) -> ProxyProtocol {
         let Spanned { value: Short(ProxyProtocolFile { mode, from }), place } = file;
         let from = from.iter().map(|net| net.0).collect();
         let one = ProxyProtocol { from, want: *mode };
-        if let Err(sentence) = check_proxied(&one, bind) {
+        if let Some(bind) = bind
+            && let Err(sentence) = check_proxied(&one, &bind.value)
+        {
             self.tell(Code::Unsafe, *place, sentence);
         }
         one
@@ -96,13 +99,16 @@ impl Check<'_> {
                 let sentence = format!(
                     "a {protocol} listener cannot be a forward proxy; `forward` is for http and ws"
                 );
-                let place = file.forward.as_ref().map_or(place, |forward| forward.place);
-                self.tell(Code::WrongProtocol, place, sentence);
+                let at = file.forward.as_ref().map_or(place, |forward| forward.place);
+                self.tell_of_keys((place, &["protocol"]), Code::WrongProtocol, at, sentence);
                 None
             }
             (Some(forward), None) => {
-                if let Err(sentence) = forward.check(&file.bind.value) {
-                    self.tell_if_whole(place, Code::Unsafe, file.bind.place, sentence);
+                if let Some(bind) = &file.bind
+                    && let Err(sentence) = forward.check(&bind.value)
+                {
+                    let keys = (place, &["forward"][..]);
+                    self.tell_of_keys(keys, Code::Unsafe, bind.place, sentence);
                 }
                 Some(Action::Forward(Box::new(forward)))
             }
@@ -114,21 +120,24 @@ impl Check<'_> {
                         "this {protocol} listener cannot lead to `{}`, which speaks {}",
                         service.id, service.protocol
                     );
-                    self.tell(Code::WrongProtocol, name.place, sentence);
+                    let keys = (place, &["protocol"][..]);
+                    self.tell_of_keys(keys, Code::WrongProtocol, name.place, sentence);
                 }
                 Some(Action::Serve(id))
             }
             (None, None) if protocol == Protocol::Tcp => {
                 let sentence =
                     "a tcp listener needs `service`: TCP has no host or path to route by";
-                self.tell_if_whole(place, Code::MissingKey, place, sentence);
+                let keys = (place, &["service", "forward"][..]);
+                self.tell_of_keys(keys, Code::MissingKey, place, sentence);
                 None
             }
             (None, None) => {
                 if !routed && self.found.damage.spares_all("routes") {
                     let sentence = "this listener leads nowhere: give it a `service`, or add \
                                     `routes`, or make it a forward proxy with `forward: {}`";
-                    self.tell_if_whole(place, Code::MissingKey, place, sentence);
+                    let keys = (place, &["protocol", "service", "forward"][..]);
+                    self.tell_of_keys(keys, Code::MissingKey, place, sentence);
                 }
                 Some(Action::Route)
             }
@@ -144,19 +153,18 @@ impl Check<'_> {
         if !file.dev && file.certificates.is_empty() {
             let sentence = "TLS needs a certificate: `certificates: [{cert: FILE, key: FILE}]`, or \
                             `dev: true` for development";
-            self.tell_if_whole(element, Code::MissingKey, *place, sentence);
+            self.tell_of_keys((element, &["tls"]), Code::MissingKey, *place, sentence);
         }
         if let (Some(auth), None) = (&file.client_auth, &file.client_ca) {
             let sentence = "`client_auth` needs `client_ca`, the file of the authorities that \
                             sign client certificates";
-            self.tell_if_whole(element, Code::MissingKey, auth.place, sentence);
+            self.tell_of_keys((element, &["tls"]), Code::MissingKey, auth.place, sentence);
         }
         for pair in &file.certificates {
-            readable(&pair.cert.value, pair.cert.place, self.found);
-            readable(&pair.key.value, pair.key.place, self.found);
+            readable_pair(pair, self.found);
         }
         if let Some(ca) = &file.client_ca {
-            readable(&ca.value, ca.place, self.found);
+            readable_ca(ca, ServerSettings::check_client_ca, self.found);
         }
         TlsFront {
             dev: file.dev,

@@ -8,6 +8,7 @@
 //! Each step tells all it finds wrong and goes on with the rest. Nothing here opens a socket;
 //! files that the configuration names are opened to see whether they can be, and closed.
 
+mod applies;
 mod check;
 mod de;
 mod expand;
@@ -28,14 +29,17 @@ pub(crate) use file::{Network, Workers};
 pub use print::print;
 pub use report::{Code, Diagnostic, Place, Report};
 
-/// Reads a file. `${NAME}` comes from the environment of this process.
+/// What answers `${NAME}`.
+pub type Env<'a> = &'a dyn Fn(&str) -> Option<String>;
+
+/// Reads a file; `env` answers `${NAME}`.
 ///
 /// # Errors
 /// Everything that is wrong, in the order of the file.
-pub fn load(path: &Path) -> Result<Plan, Report> {
+pub fn load(path: &Path, env: Env<'_>) -> Result<Plan, Report> {
     let name = path.display().to_string();
     match std::fs::File::open(path) {
-        Ok(mut file) => load_from(&mut file, &name),
+        Ok(mut file) => load_from(&mut file, &name, env),
         Err(error) => Err(unreadable(&name, &error)),
     }
 }
@@ -44,7 +48,7 @@ pub fn load(path: &Path) -> Result<Plan, Report> {
 ///
 /// # Errors
 /// Everything that is wrong, in the order of the text.
-pub fn load_from(source: &mut dyn Read, name: &str) -> Result<Plan, Report> {
+pub fn load_from(source: &mut dyn Read, name: &str, env: Env<'_>) -> Result<Plan, Report> {
     let mut bytes = Vec::new();
     // One byte more than is taken, so that too much is seen to be too much.
     let limit = yaml::BYTES_MAX as u64 + 1;
@@ -57,7 +61,7 @@ pub fn load_from(source: &mut dyn Read, name: &str) -> Result<Plan, Report> {
         let line = 1 + good.split(|byte| *byte == b'\n').skip(1).count();
         cannot_read(name, &format!("line {line} has bytes that are not UTF-8"))
     })?;
-    read(&text, name, &|name| std::env::var(name).ok())
+    read(&text, name, env)
 }
 
 fn unreadable(name: &str, error: &std::io::Error) -> Report {
@@ -78,10 +82,12 @@ fn cannot_read(name: &str, why: &str) -> Report {
 ///
 /// # Errors
 /// Everything that is wrong, in the order of the file.
-pub fn read(text: &str, name: &str, env: &dyn Fn(&str) -> Option<String>) -> Result<Plan, Report> {
+pub fn read(text: &str, name: &str, env: Env<'_>) -> Result<Plan, Report> {
     // A byte order mark is what some editors put first; it says nothing.
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
-    let (tree, told) = yaml::read(text, env).map_err(|one| Report::new(name, text, vec![one]))?;
+    let (tree, mut told) =
+        yaml::read(text, env).map_err(|one| Report::new(name, text, vec![one]))?;
+    applies::check(&tree, &mut told);
     let (file, mut found) = de::read_all(tree, told);
     let plan = file.map(|file| check::check(file, &mut found));
     match plan {
@@ -91,4 +97,4 @@ pub fn read(text: &str, name: &str, env: &dyn Fn(&str) -> Option<String>) -> Res
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

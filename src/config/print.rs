@@ -91,18 +91,18 @@ fn listener(one: &Listener, plan: &Plan) -> Result<ListenerFile, String> {
             Protocol::Tcp => ListenerProtocol::Tcp,
             Protocol::Ws => ListenerProtocol::Ws,
         },
-        bind: one.bind.clone().into(),
+        bind: Some(one.bind.clone().into()),
         tls: one.tls.as_ref().map(tls).map(Spanned::from),
         proxy_protocol: one.proxy_protocol.as_ref().map(proxy_protocol).map(Spanned::from),
         service,
         forward,
         max_connections: different(one.max_connections, &Listener::MAX_CONNECTIONS)
             .and_then(std::num::NonZero::new),
-        limiter: one.limiter.clone(),
+        limiter: one.limiter.clone().map(Spanned::from),
         timeouts: different(&one.timeouts, &&ListenerTimeouts::default())
             .map(listener_timeouts)
             .transpose()?,
-        half_close: different(one.half_close, &HalfClose::default()).map(Spanned::from),
+        half_close: different(one.half_close, &HalfClose::default()),
         preserve_case: one.preserve_case,
         encoded_slash: one.encoded_slash,
         underscores: one.underscores,
@@ -189,7 +189,7 @@ fn route(one: &Route, plan: &Plan) -> Result<RouteFile, String> {
         enabled: true,
         timeout: one.timeout.map(span).transpose()?,
         limiter: one.limiter.clone(),
-        service: Name::known(&plan.service(one.service).id).into(),
+        service: Some(Name::known(&plan.service(one.service).id).into()),
     })
 }
 
@@ -204,7 +204,7 @@ fn service(one: &Service) -> Result<ServiceFile, String> {
             .map(|algorithm| Short(LoadBalancerFile { algorithm, health_check: None })),
         health_check: one.health_check.clone().map(Spanned::from),
         breaker: one.breaker.clone(),
-        limiter: one.limiter.clone(),
+        limiter: one.limiter.clone().map(Spanned::from),
         timeouts: upstream_timeouts(&one.timeouts)?,
         grpc: one.grpc,
         tls: different(one.tls.clone(), &ClientSettings::default())

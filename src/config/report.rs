@@ -32,7 +32,7 @@ pub enum Code {
     Empty,
     /// An environment variable that is not set.
     EnvUnset,
-    /// A file that is named and cannot be read.
+    /// A file that is named and cannot be read, or does not hold what it is named for.
     FileUnreadable,
     /// A value that does not read.
     InvalidValue,

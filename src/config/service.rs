@@ -5,28 +5,42 @@ use std::time::Duration;
 
 use gwproxy_core::tls::ClientSettings;
 
-use super::check::readable;
+use super::check::{readable_ca, readable_pair};
 use super::de::{Found, Spanned};
 use super::file::{ClientTlsFile, NodeFile, ServiceFile, UpstreamTimeoutsFile};
 use super::report::{Code, Diagnostic, Place};
 use super::short::Short;
+use crate::plan::meaning;
 use crate::plan::{Node, Protocol, Service, Target, UpstreamTimeouts};
 
 /// Makes the service, telling what is wrong with it on the way.
 pub(super) fn lower(file: Spanned<ServiceFile>, found: &mut Found) -> Service {
     let Spanned { value: file, place } = file;
     let nodes_place = file.nodes.place;
+    let known = found.damage.spares_keys(place, &["nodes"]);
+    let spoken = found.damage.spares_keys(place, &["protocol"]).then_some(file.protocol);
     let mut seen = HashMap::new();
     let mut nodes = Vec::with_capacity(file.nodes.value.len());
     let mut listed = 0;
     for Spanned { value: Short(node), place } in file.nodes.value {
         listed += 1;
-        nodes.extend(lower_node(node, place, file.protocol, &mut seen, found));
+        nodes.extend(lower_node(node, place, spoken, &mut seen, found));
     }
-    if listed == 0 && found.damage.spares(place) {
-        let sentence = format!("service `{}` has no nodes", file.id.value.as_str());
-        found.diagnostics.push(Diagnostic::new(Code::Empty, nodes_place, sentence));
+    if listed == 0 && known {
+        let one = if nodes_place == Place::FILE {
+            Diagnostic::new(Code::MissingKey, place, "the key `nodes` is missing")
+        } else {
+            let sentence = format!("service `{}` has no nodes", file.id.value.as_str());
+            Diagnostic::new(Code::Empty, nodes_place, sentence)
+        };
+        found.diagnostics.push(one);
     }
+    if let (Some(limiter), Some(protocol)) = (&file.limiter, spoken)
+        && let Err(sentence) = meaning::check_limit(&limiter.value, protocol)
+    {
+        found.diagnostics.push(Diagnostic::new(Code::WrongProtocol, limiter.place, sentence));
+    }
+    let tls_place = file.tls.as_ref().map(|tls| tls.place);
     let tls = file.tls.map(|tls| client_tls(&tls, found)).unwrap_or_default();
     let (algorithm, checked) = match file.load_balancer {
         Some(Short(balancer)) => (balancer.algorithm, balancer.health_check),
@@ -43,7 +57,7 @@ pub(super) fn lower(file: Spanned<ServiceFile>, found: &mut Found) -> Service {
         load_balancer: algorithm,
         health_check: file.health_check.or(checked).map(|check| check.value),
         breaker: file.breaker,
-        limiter: file.limiter,
+        limiter: file.limiter.map(|limiter| limiter.value),
         timeouts: timeouts(file.timeouts),
         grpc: file.grpc,
         tls,
@@ -54,8 +68,15 @@ pub(super) fn lower(file: Spanned<ServiceFile>, found: &mut Found) -> Service {
             .and_then(|retry| retry.max_attempts)
             .map_or(Service::MAX_ATTEMPTS, std::num::NonZero::get),
     };
-    if let (Err(sentence), true) = (service.check(), found.damage.spares(place)) {
+    if let (Err(sentence), true) = (service.check(), known) {
         found.diagnostics.push(Diagnostic::new(Code::Empty, nodes_place, sentence));
+    }
+    // A node that could not be read may be the one with TLS.
+    if let (Some(place), Err(sentence)) = (tls_place, service.check_tls())
+        && known
+        && service.nodes.len() == listed
+    {
+        found.diagnostics.push(Diagnostic::new(Code::Conflict, place, format!("`tls` {sentence}")));
     }
     service
 }
@@ -65,17 +86,20 @@ fn client_tls(tls: &Spanned<ClientTlsFile>, found: &mut Found) -> ClientSettings
     if let Err(sentence) = settings.check() {
         found.diagnostics.push(Diagnostic::new(Code::Conflict, tls.place, sentence));
     }
-    let pair = tls.value.certificate.iter().flat_map(|pair| [&pair.cert, &pair.key]);
-    for path in tls.value.ca.iter().chain(pair) {
-        readable(&path.value, path.place, found);
+    if let Some(pair) = &tls.value.certificate {
+        readable_pair(pair, found);
+    }
+    if let Some(ca) = &tls.value.ca {
+        readable_ca(ca, ClientSettings::check_ca, found);
     }
     settings
 }
 
+/// The node, if it can be read. `protocol`: of its service, if that could be read.
 fn lower_node(
     file: NodeFile,
     place: Place,
-    protocol: Protocol,
+    protocol: Option<Protocol>,
     seen: &mut HashMap<String, Place>,
     found: &mut Found,
 ) -> Option<Node> {
@@ -84,8 +108,9 @@ fn lower_node(
         Place::FILE => place,
         address => address,
     };
-    let target = match Target::parse(&file.address.value, protocol) {
+    let target = match Target::parse(&file.address.value, protocol.unwrap_or(Protocol::Http)) {
         Ok(target) => target,
+        Err(error) if error.is_scheme() && protocol.is_none() => return None,
         Err(error) => {
             let code = if error.is_scheme() { Code::WrongProtocol } else { Code::InvalidValue };
             let mut one = Diagnostic::new(code, address_place, error.to_string());

@@ -18,25 +18,28 @@ fn env(name: &str) -> Option<String> {
     }
 }
 
-/// The files that `examples/tls.yaml` names, empty: that they can be opened is all that is asked.
-struct Certs(PathBuf);
+/// The files that `examples/tls.yaml` names: one certificate that signed itself, for all of them.
+pub(crate) struct Certs(tempfile::TempDir);
 
 impl Certs {
-    fn new() -> Self {
-        let name = format!("gwproxy-examples-{}", std::process::id());
-        let certs = Self(std::env::temp_dir().join(name));
-        std::fs::create_dir_all(&certs.0).unwrap();
+    pub(crate) fn new() -> Self {
+        let certs = Self(tempfile::tempdir().unwrap());
+        let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
         for stem in ["ca", "server", "client"] {
-            std::fs::write(certs.0.join(format!("{stem}.pem")), "").unwrap();
-            std::fs::write(certs.0.join(format!("{stem}.key")), "").unwrap();
+            std::fs::write(certs.0.path().join(format!("{stem}.pem")), made.cert.pem()).unwrap();
+            let key = made.signing_key.serialize_pem();
+            std::fs::write(certs.0.path().join(format!("{stem}.key")), key).unwrap();
         }
         certs
     }
-}
 
-impl Drop for Certs {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.0);
+    pub(crate) fn dir(&self) -> String {
+        self.0.path().display().to_string()
+    }
+
+    /// The environment of [`env`], with these.
+    fn env(&self, name: &str) -> Option<String> {
+        if name == "CERTS" { Some(self.dir()) } else { env(name) }
     }
 }
 
@@ -56,8 +59,35 @@ fn read_at(path: &Path) -> Result<Plan, Report> {
     read(&std::fs::read_to_string(path).unwrap(), name, &env)
 }
 
-/// `name.yaml` must give exactly `name.txt`. With `GWPROXY_BLESS=1` the texts are written instead,
-/// to be read before they are committed.
+/// A file that is there and no certificate, and a key that is not of its certificate: told at the
+/// path that is wrong, as a start would tell it.
+#[test]
+fn certificates_are_judged_as_a_start_does() {
+    let (ours, theirs) = (Certs::new(), Certs::new());
+    let (ours, theirs) = (ours.dir(), theirs.dir());
+    std::fs::write(format!("{ours}/torn.pem"), "-----BEGIN CERTIFICATE-----\nAA").unwrap();
+    for (tls, places) in [
+        (format!("{{cert: {ours}/server.pem, key: {ours}/server.key}}"), &[][..]),
+        (format!("{{cert: {ours}/torn.pem, key: {ours}/ca.pem}}"), &["torn.pem", "ca.pem"][..]),
+        (format!("{{cert: {ours}/server.pem, key: {theirs}/server.key}}"), &["server.key"][..]),
+    ] {
+        let text =
+            format!("listeners:\n- {{bind: ':1', forward: {{}}, tls: {{certificates: [{tls}]}}}}");
+        let text = text.replace("':1'", "'127.0.0.1:1'");
+        let report = read(&text, "a.yaml", &env).err();
+        let told: Vec<_> = report.iter().flat_map(Report::diagnostics).collect();
+        assert_eq!(told.len(), places.len(), "{told:?}");
+        let line = text.lines().nth(1).unwrap();
+        for (one, path) in told.iter().zip(places) {
+            assert_eq!((one.code, one.place.line), (Code::FileUnreadable, 2), "{}", one.message);
+            let (column, width) = (one.place.column as usize - 1, one.place.width as usize);
+            assert!(line[column..column + width].ends_with(path), "{one:?}");
+        }
+    }
+}
+
+/// T31, T62: `name.yaml` must give exactly `name.txt`. With `GWPROXY_BLESS=1` the texts are written
+/// instead, to be read before they are committed.
 #[test]
 fn wrong_files_are_told_as_they_were() {
     let files = files("tests/config/invalid", "yaml");
@@ -81,10 +111,7 @@ fn right_files_load_and_print_to_the_same_plan() {
     assert!(examples.len() >= 8, "{} examples", examples.len());
     files.extend(examples);
     let certs = Certs::new();
-    let env = |name: &str| match name {
-        "CERTS" => Some(certs.0.display().to_string()),
-        _ => env(name),
-    };
+    let env = |name: &str| certs.env(name);
     for path in files {
         let text = std::fs::read_to_string(&path).unwrap();
         let plan = read(&text, &path.display().to_string(), &env);
@@ -112,7 +139,9 @@ fn every_code_of_a_report_is_told_by_some_file() {
 #[test]
 fn every_key_reaches_the_plan() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/config/valid/every-key.yaml");
-    let plan = read_at(&path).unwrap_or_else(|report| panic!("{report}"));
+    let (certs, text) = (Certs::new(), std::fs::read_to_string(&path).unwrap());
+    let plan = read(&text, "every-key.yaml", &|name| certs.env(name));
+    let plan = plan.unwrap_or_else(|report| panic!("{report}"));
     assert_eq!((plan.workers, plan.grace), (3, Duration::from_secs(10)));
     assert_eq!(plan.admin.as_ref().unwrap().to_string(), "127.0.0.1:9090");
     assert_eq!((plan.trusted_proxies.networks.len(), plan.trusted_proxies.hops), (2, 1));
@@ -148,7 +177,6 @@ fn every_key_reaches_the_plan() {
     assert!(app.tls.ca.is_some() && app.breaker.is_some() && app.health_check.is_some());
 
     // A key of the skeleton that this file does not use is a key without a test.
-    let text = std::fs::read_to_string(&path).unwrap();
     let skeleton = include_str!("file.rs");
     let keys: Vec<_> = skeleton
         .lines()
@@ -164,7 +192,8 @@ fn every_key_reaches_the_plan() {
 
 #[test]
 fn json_is_one_array_of_places() {
-    let report = read("listeners:\n  - binf: :80\n", "a.yaml", &env).unwrap_err();
+    let report =
+        read("listeners:\n  - binf: :80\n    protocol: forward\n", "a.yaml", &env).unwrap_err();
     let json: serde_json::Value = serde_json::from_str(&report.to_json()).unwrap();
     let [one] = &json.as_array().unwrap()[..] else { panic!("{json}") };
     assert_eq!(
@@ -188,6 +217,7 @@ fn the_environment_is_a_value_and_never_structure() {
     assert_eq!(plan.listeners[0].max_connections, 9000);
 }
 
+/// T61.
 #[test]
 fn secrets_of_a_line_are_not_shown() {
     let text = "listeners:\n  - protocol: forward\n    bind: 127.0.0.1:1\n    forward:\n      \
@@ -202,16 +232,17 @@ fn secrets_of_a_line_are_not_shown() {
 #[test]
 fn files_that_cannot_be_read_are_told() {
     for (path, part) in [("no/such.yaml", "no such file"), ("/", "is a directory")] {
-        let report = load(Path::new(path)).unwrap_err().to_string();
+        let report = load(Path::new(path), &env).unwrap_err().to_string();
         assert!(report.starts_with(path) && report.contains(part), "{report}");
     }
 }
 
+/// T62.
 #[test]
 fn bounds_hold() {
     let told = |text: &str| read(text, "a.yaml", &env).unwrap_err().diagnostics()[0].code;
     assert_eq!(told(&"#".repeat((16 << 20) + 1)), Code::TooLarge);
-    let endless = load_from(&mut std::io::repeat(b'#'), "endless").unwrap_err();
+    let endless = load_from(&mut std::io::repeat(b'#'), "endless", &env).unwrap_err();
     assert_eq!(endless.diagnostics()[0].code, Code::TooLarge);
     assert_eq!(told(&"[".repeat(10_000)), Code::YamlSyntax);
     let mut bomb = "a0: &a0 [1, 1, 1, 1, 1, 1, 1, 1, 1, 1]\n".to_owned();
@@ -226,7 +257,7 @@ fn bounds_hold() {
     assert_eq!(read(&many, "a.yaml", &env).unwrap_err().diagnostics().len(), 50);
 }
 
-/// R25's size. That it ends is the test: a check of every pair of routes would not in this
+/// T62, R25's size. That it ends is the test: a check of every pair of routes would not in this
 /// lifetime of a test run.
 #[test]
 fn a_hundred_thousand_routes_are_read() {
@@ -247,12 +278,13 @@ fn what_editors_leave_in_a_file_is_taken() {
 }
 
 proptest! {
+    /// T62.
     #[test]
     fn no_text_panics(text in "\\PC{0,200}") {
         let _ = read(&text, "a.yaml", &env);
     }
 
-    /// Wrong values in right places go deeper than noise.
+    /// T62: wrong values in right places go deeper than noise.
     #[test]
     fn no_value_panics(
         line in 0_usize..200,

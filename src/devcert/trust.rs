@@ -46,7 +46,7 @@ pub fn describe(cert: &DevCert) -> String {
         ("certificate", cert.cert.display().to_string()),
         ("key", cert.key.display().to_string()),
         ("names", cert.names.join(", ")),
-        ("expires in", format!("{} days", left.as_secs() / super::DAY.as_secs())),
+        ("expires in", format!("{} days", left.as_secs().div_ceil(super::DAY.as_secs()))),
     ] {
         let _ = writeln!(text, "{word:<12} {value}"); // writing to a string cannot fail
     }

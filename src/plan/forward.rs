@@ -144,6 +144,7 @@ impl TryFrom<String> for User {
 mod tests {
     use super::*;
 
+    /// T61.
     #[test]
     fn only_hashes_are_passwords_and_none_is_shown() {
         let bcrypt = "$2y$10$N9qo8uLOickgx2ZMRZoMyeIjZAgcfl7p92ldGxad68LJZdL17lhWy";

@@ -187,6 +187,26 @@ impl Service {
     }
 }
 
+impl Service {
+    /// Refuses settings of TLS to nodes where no node has TLS.
+    ///
+    /// # Errors
+    /// What follows the name of the setting: what it is for, and which nodes have it.
+    pub fn check_tls(&self) -> Result<(), String> {
+        let is_tls = |node: &Node| match &node.target {
+            Target::Remote { scheme, .. } => scheme.is_tls(),
+            Target::Echo(_) => false,
+        };
+        if self.nodes.is_empty() || self.nodes.iter().any(is_tls) {
+            return Ok(());
+        }
+        let schemes = Scheme::of(self.protocol).iter().filter(|scheme| scheme.is_tls());
+        let schemes: Vec<_> = schemes.map(|scheme| format!("`{scheme}://`")).collect();
+        let schemes = schemes.join(" or ");
+        Err(format!("is about TLS to nodes, and none of these has it: theirs begin with {schemes}"))
+    }
+}
+
 impl ServiceId {
     /// The place in [`super::Plan::services`].
     pub fn index(self) -> usize {
@@ -348,6 +368,14 @@ impl Target {
 }
 
 fn wrong_scheme(text: &str, scheme: &str, protocol: Protocol) -> ServiceParseError {
+    if let ("unix" | "http+unix", Some((_, path))) = (scheme, text.split_once("://")) {
+        let path = path.trim_start_matches('/');
+        let first = Scheme::of(protocol)[0];
+        return ServiceParseError::scheme(format!(
+            "`{text}` does not fit {protocol}: a Unix socket is written `unix:/{path}`, with a \
+             scheme `{first}://unix:/{path}`"
+        ));
+    }
     let known = Scheme::of(protocol).iter().map(|one| format!("`{one}://`"));
     let known = known.collect::<Vec<_>>().join(", ");
     let other =
@@ -466,6 +494,8 @@ mod tests {
             (Protocol::Http, "http://:3000", "write `localhost:3000`"),
             (Protocol::Tcp, ":5432", "write `localhost:5432`"),
             (Protocol::Http, "unix:x.sock", "begins with `/`"),
+            (Protocol::Http, "unix:///run/x.sock", "written `unix:/run/x.sock`"),
+            (Protocol::Ws, "http+unix:///x", "a scheme `ws://unix:/x`"),
             (Protocol::Http, "echo:ws", "speaks ws, this service http"),
             (Protocol::Http, "echo:udp", "no echo server"),
             (Protocol::Tcp, "http://a:80", "`http://` is for http"),

@@ -3,6 +3,7 @@
 use std::io::Write as _;
 
 use gwproxy_core::net::ListenAddr;
+use gwproxy_core::tls::ClientAuth;
 use gwproxy_http::forward::guide;
 
 use crate::assemble::{Announced, Running};
@@ -73,6 +74,7 @@ fn over_tcp(listener: &Announced, dial: &str, scheme: &str) -> String {
     match (&plan.action, plan.protocol) {
         (Action::Forward(_), _) => {
             let insecure = if tls.is_some() { " --proxy-insecure" } else { "" };
+            let shown = certificate(listener, "--proxy-cert", "--proxy-key");
             // curl asks for the password.
             let user = match user(listener) {
                 Some(name) if name.bytes().all(|b| b.is_ascii_alphanumeric()) => {
@@ -81,25 +83,41 @@ fn over_tcp(listener: &Announced, dial: &str, scheme: &str) -> String {
                 Some(_) => " --proxy-user USER".to_owned(),
                 None => String::new(),
             };
-            format!("curl{insecure}{user} -x {scheme}://{dial} https://example.com/")
+            if plan.protocol == Protocol::Ws {
+                return handshake(
+                    &format!("{insecure}{shown}{user} -x {scheme}://{dial}"),
+                    "http://example.com/",
+                );
+            }
+            format!("curl{insecure}{shown}{user} -x {scheme}://{dial} https://example.com/")
         }
         (_, Protocol::Http) => {
             let insecure = if tls.is_some() { " -k" } else { "" };
-            format!("curl{insecure} {scheme}://{dial}/")
+            let shown = certificate(listener, "--cert", "--key");
+            format!("curl{insecure}{shown} {scheme}://{dial}/")
+        }
+        (_, Protocol::Ws) if wants_certificate(listener) => {
+            // The client of Python's websockets shows none.
+            let shown = certificate(listener, "--cert", "--key");
+            handshake(&format!(" -k{shown}"), &format!("https://{dial}/"))
         }
         (_, Protocol::Ws) => {
             let dev = tls.is_some_and(|tls| tls.dev);
             let trust = if dev { "SSL_CERT_FILE=\"$(gwproxy cert show --ca)\" " } else { "" };
             format!("{trust}python3 -m websockets {scheme}://{dial}/")
         }
-        (_, Protocol::Tcp) if tls.is_some() => format!("openssl s_client -connect {dial}"),
+        (_, Protocol::Tcp) if tls.is_some() => {
+            let shown = certificate(listener, "-cert", "-key");
+            format!("openssl s_client{shown} -connect {dial}")
+        }
         (_, Protocol::Tcp) => match dial.rsplit_once(':') {
             Some((host, port)) => format!("nc {} {port}", host.trim_matches(['[', ']'])),
             None => format!("nc {dial}"),
         },
         (_, Protocol::Grpc) => {
             let plain = if tls.is_some() { "-insecure" } else { "-plaintext" };
-            format!("grpcurl {plain} {dial} list")
+            let shown = certificate(listener, "-cert", "-key");
+            format!("grpcurl {plain}{shown} {dial} list")
         }
     }
 }
@@ -111,14 +129,41 @@ fn over_a_socket(listener: &Announced, path: &str) -> Option<String> {
     match (&plan.action, plan.protocol) {
         (Action::Forward(_), _) => None,
         (_, Protocol::Http) if tls => {
-            Some(format!("curl -k --unix-socket {path} https://localhost/"))
+            let shown = certificate(listener, "--cert", "--key");
+            Some(format!("curl -k{shown} --unix-socket {path} https://localhost/"))
         }
         (_, Protocol::Http) => Some(format!("curl --unix-socket {path} http://localhost/")),
-        (_, Protocol::Tcp) if tls => Some(format!("openssl s_client -connect {path}")),
+        (_, Protocol::Tcp) if tls => {
+            let shown = certificate(listener, "-cert", "-key");
+            Some(format!("openssl s_client{shown} -connect {path}"))
+        }
         (_, Protocol::Tcp) => Some(format!("nc -U {path}")),
         (_, Protocol::Grpc) if !tls => Some(format!("grpcurl -plaintext -unix {path} list")),
         (_, Protocol::Grpc | Protocol::Ws) => None,
     }
+}
+
+/// Whether a client without a certificate is turned away.
+fn wants_certificate(listener: &Announced) -> bool {
+    let auth = listener.plan.tls.as_ref().and_then(|tls| tls.settings.client_auth());
+    auth == Some(ClientAuth::Required)
+}
+
+/// The flags of a tool that show a certificate, where clients need one; only they have it.
+fn certificate(listener: &Announced, cert: &str, key: &str) -> String {
+    if wants_certificate(listener) {
+        format!(" {cert} CLIENT.pem {key} CLIENT.key")
+    } else {
+        String::new()
+    }
+}
+
+/// An opening handshake by curl, which every version of it can send (RFC 6455 §1.2 has the key).
+fn handshake(flags: &str, url: &str) -> String {
+    format!(
+        "curl{flags} --http1.1 -vN -H 'Connection: Upgrade' -H 'Upgrade: websocket' -H \
+         'Sec-WebSocket-Version: 13' -H 'Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==' {url}"
+    )
 }
 
 /// Who may use a forward proxy, for the lines to copy: its first user.
@@ -154,7 +199,7 @@ mod tests {
 
     fn said(command: &str) -> String {
         let typed = std::iter::once("gwproxy").chain(command.split_whitespace());
-        let Invocation::Serve(plan) = parse(typed, &mut std::io::empty()) else {
+        let Invocation::Serve(plan, _) = parse(typed, &mut std::io::empty()) else {
             panic!("{command}")
         };
         let plan = plan.listeners[0].clone();
@@ -205,6 +250,28 @@ mod tests {
                 "curl --proxy-insecure --proxy-user ann -x https://127.0.0.1:80 https://example.com/",
             ),
             ("http --forward -l unix:/x", "forward proxy on http://unix:/x", ""),
+            (
+                "http --to a:1 -l [::1]:80 --tls-dev --client-ca ca.pem",
+                "http on https://[::1]:80",
+                "curl -k --cert CLIENT.pem --key CLIENT.key https://[::1]:80/",
+            ),
+            (
+                "http --to a:1 -l [::1]:80 --tls-dev --client-ca ca.pem --client-auth optional",
+                "http on https://[::1]:80",
+                "curl -k https://[::1]:80/",
+            ),
+            (
+                "tcp --to a:1 -l unix:/x --tls-dev --client-ca ca.pem",
+                "tcp on tls://unix:/x",
+                "openssl s_client -cert CLIENT.pem -key CLIENT.key -connect /x",
+            ),
+            (
+                "ws --forward -l 127.0.0.1:8",
+                "forward proxy on http://127.0.0.1:8",
+                "curl -x http://127.0.0.1:8 --http1.1 -vN -H 'Connection: Upgrade' -H 'Upgrade: \
+                 websocket' -H 'Sec-WebSocket-Version: 13' -H 'Sec-WebSocket-Key: \
+                 dGhlIHNhbXBsZSBub25jZQ==' http://example.com/",
+            ),
         ] {
             let hint = if hint.is_empty() { String::new() } else { format!("   try: {hint}") };
             assert_eq!(said(&command.replace("HASH", HASH)), format!("{at}{hint}"));

@@ -1,8 +1,9 @@
 //! Papers that agree with the tree: coverage rows, examples, packages, and every path and name
 //! that a document mentions.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -28,6 +29,15 @@ const EXAMPLES: &[(&str, &str)] = &[
 ];
 
 const COVERAGE: &str = "docs/COVERAGE.md";
+const CONFORMANCE: &str = "docs/CONFORMANCE.md";
+const THREAT_MODEL: &str = "docs/threat-model.md";
+
+/// Rows of [`CONFORMANCE`]: attacks (T) and rules (P). Nothing is ever removed.
+const CONFORMANCE_ROWS: &[(char, &[RangeInclusive<u8>])] = &[
+    ('T', &[1..=43, 47..=48, 55..=59, 61..=63, 65..=66, 69..=69]),
+    ('P', &[1..=36, 44..=52, 54..=54, 56..=56, 58..=58, 60..=62, 65..=65, 70..=76]),
+];
+
 /// Programs the tests start, and the Debian package of each; `test.sh` installs them.
 const PACKAGES: &str = "tests/packages.txt";
 
@@ -139,6 +149,158 @@ fn a_wrong_coverage_row_is_seen() {
 
 fn has_tests(file: &File) -> bool {
     file.is_test() || file.text.contains("#[cfg(test)]")
+}
+
+// === conformance and threat model ===
+
+/// A row of a table that has a column `tests`.
+struct Row<'a> {
+    line: usize,
+    cells: Vec<&'a str>,
+    tests: &'a str,
+}
+
+impl<'a> Row<'a> {
+    /// What stands in backticks in the column.
+    fn named(&self) -> Vec<&'a str> {
+        self.tests.split('`').skip(1).step_by(2).collect()
+    }
+}
+
+/// The rows of all tables with a column `tests`.
+fn rows_with_tests(document: &str) -> Vec<Row<'_>> {
+    let mut rows = Vec::new();
+    let mut column: Option<usize> = None;
+    for (number, line) in document.lines().enumerate() {
+        let cells: Vec<&str> = line.trim_matches('|').split(" | ").map(str::trim).collect();
+        if !line.starts_with('|') {
+            column = None;
+        } else if let Some(tests) = column.and_then(|column| cells.get(column).copied()) {
+            rows.push(Row { line: number + 1, cells, tests });
+        } else if column.is_none() {
+            column = cells.iter().position(|cell| *cell == "tests");
+        }
+    }
+    rows
+}
+
+/// Tests named in a table that do not exist, and rows that name none and do not say so by `–`.
+fn wrong_proofs(file: &File, tests: &BTreeSet<String>) -> Vec<String> {
+    let mut complaints = Vec::new();
+    for row in rows_with_tests(&file.text) {
+        let at = format!("{}:{}", file.path, row.line);
+        let named = row.named();
+        if named.is_empty() && row.tests != "–" {
+            complaints.push(format!("{at}: the row names no test; `–` says that there is none"));
+        }
+        let gone = named.iter().filter(|name| !tests.contains(**name));
+        complaints.extend(gone.map(|name| format!("{at}: there is no test `{name}`")));
+    }
+    complaints
+}
+
+/// Each function of test code with the ids (`T01`) in its name and in the comment above it.
+fn ids_of_tests(sources: &[File]) -> BTreeMap<String, String> {
+    let mut ids = BTreeMap::<String, String>::new();
+    for file in sources {
+        let mut above = String::new();
+        for line in file.text.lines().map(str::trim_start) {
+            let head = line.trim_start_matches("pub(crate) ").trim_start_matches("async ");
+            if line.starts_with("//") {
+                above.push_str(line);
+            } else if let Some(rest) = head.strip_prefix("fn ") {
+                let name = rest.split(['(', '<']).next().unwrap_or_default();
+                let known = ids.entry(name.to_owned()).or_default();
+                *known += &format!("{above} {name} ").to_uppercase();
+                above.clear();
+            } else if !line.starts_with("#[") {
+                above.clear();
+            }
+        }
+    }
+    ids
+}
+
+/// The rows are `| id | source | rule | tests | state |`; the state is `proved`, `part:`,
+/// `missing:` or `not applicable:`, but for the first with words behind it.
+fn wrong_rules(table: &str, ids: &BTreeMap<String, String>) -> Vec<String> {
+    let mut complaints = Vec::new();
+    let expected = CONFORMANCE_ROWS.iter().flat_map(|(family, ranges)| {
+        let numbers = ranges.iter().flat_map(Clone::clone);
+        numbers.map(move |number| format!("{family}{number:02}"))
+    });
+    let mut missing: BTreeSet<String> = expected.collect();
+    for row in rows_with_tests(table) {
+        let (at, named) = (format!("{CONFORMANCE}:{}", row.line), row.named());
+        let &[id, _, _, _, state] = row.cells.as_slice() else {
+            complaints.push(format!("{at}: a row has five cells"));
+            continue;
+        };
+        if !missing.remove(id) {
+            complaints.push(format!("{at}: `{id}` is no row, or stands here twice"));
+        }
+        let has_state = match state.split_once(": ") {
+            Some(("part", words)) => !words.is_empty() && !named.is_empty(),
+            Some(("missing", words)) => !words.is_empty() && named.is_empty(),
+            Some(("not applicable", words)) => !words.is_empty(),
+            _ => state == "proved" && !named.is_empty(),
+        };
+        if !has_state {
+            complaints.push(format!("{at}: `{id}`: `{state}` is no state of such a row"));
+        }
+        for name in named {
+            if ids.get(name).is_some_and(|known| !known.contains(id)) {
+                complaints.push(format!("{at}: `{name}` and its comment do not say `{id}`"));
+            }
+        }
+    }
+    complaints.extend(missing.iter().map(|id| format!("{CONFORMANCE}: row `{id}` is missing")));
+    complaints
+}
+
+#[test]
+fn every_rule_and_every_promise_names_tests_that_exist() {
+    let sources: Vec<File> = sources().into_iter().filter(has_tests).collect();
+    let tests = tests_in(&sources);
+    for path in [CONFORMANCE, THREAT_MODEL] {
+        let file = File { path: path.into(), text: read(path) };
+        assert!(rows_with_tests(&file.text).len() > 40, "{path}: the walk is broken");
+        assert_none(&wrong_proofs(&file, &tests));
+    }
+    assert_none(&wrong_rules(&read(CONFORMANCE), &ids_of_tests(&sources)));
+}
+
+#[test]
+fn a_wrong_rule_is_seen() {
+    let source = File::new("tests/x.rs", "/// T01: holds.\n#[test]\nfn holds() {}\nfn p02_b() {}");
+    let ids = ids_of_tests(&[source]);
+    let table = |row: &str| {
+        format!("| id | source | rule | tests | state |\n|---|---|---|---|---|\n{row}\n")
+    };
+    let with = |row: &str| wrong_rules(&table(row), &ids);
+    assert_complains(&with("| T01 | a | b | `holds` | proved |"), "row `T02` is missing");
+    let wrong = |row: &str| {
+        let mut complaints = with(row);
+        complaints.retain(|complaint| !complaint.contains("is missing"));
+        complaints
+    };
+    assert_none(&wrong("| T01 | a | b | `holds` | part: c |\n| P02 | a | b | `p02_b` | proved |"));
+    assert_none(&wrong(
+        "| T01 | a | b | – | missing: c |\n| T02 | a | b | – | not applicable: c |",
+    ));
+    for state in ["done", "part: ", "proved: c", "missing: c"] {
+        assert_complains(&wrong(&format!("| T01 | a | b | `holds` | {state} |")), "is no state");
+    }
+    assert_complains(&wrong("| T01 | a | b | – | proved |"), "is no state");
+    assert_complains(&wrong("| T44 | a | b | – | not applicable: c |"), "`T44` is no row");
+    assert_complains(&wrong("| P01 | a | b | `holds` | proved |"), "do not say `P01`");
+    assert_complains(&wrong("| T01 | a | `holds` | proved |"), "five cells");
+    let tests = BTreeSet::from(["holds".to_owned()]);
+    let of = |text: &str| wrong_proofs(&File::new("docs/x.md", text), &tests);
+    assert_none(&of(&table("| T01 | `a` | b | `holds` | c |\n| T02 | a | b | – | c |")));
+    assert_complains(&of(&table("| T01 | a | b | `fails` | c |")), "docs/x.md:3: there is no test");
+    assert_complains(&of(&table("| T01 | a | b | surely | c |")), "names no test");
+    assert_none(&of("| a | b |\n|---|---|\n| `fails` | b |\n"));
 }
 
 // === examples ===

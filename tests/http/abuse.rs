@@ -72,6 +72,7 @@ fn t01_content_length_with_transfer_encoding() {
     }
 }
 
+/// P28, P29.
 #[test]
 fn t02_transfer_encoding_in_disguise() {
     let bench = Bench::new();
@@ -116,6 +117,7 @@ fn t02_transfer_encoding_in_disguise() {
     assert_eq!(bench.origin.seen().matches("\r\n\r\n2\r\nok\r\n0\r\n\r\n").count(), 3);
 }
 
+/// P17.
 #[test]
 fn t03_content_length_that_is_no_number() {
     let bench = Bench::new();
@@ -231,7 +233,7 @@ fn t06_expectations() {
     assert!(seen.to_lowercase().contains(&format!("content-length: {length}")), "{seen}");
 }
 
-/// T08: content that the proxy does not forward is no request either.
+/// T08, P33: content that the proxy does not forward is no request either.
 #[test]
 fn t08_an_unread_body_is_never_a_request() {
     let origin = Origin::answering(OK);
@@ -255,7 +257,7 @@ fn t08_an_unread_body_is_never_a_request() {
     assert!(!origin.seen().contains("/inner"));
 }
 
-/// T11: CONNECT is for forward proxies; what follows it is not read (RFC 9931).
+/// T11, P36: CONNECT is for forward proxies; what follows it is not read (RFC 9931).
 #[test]
 fn t11_connect_on_a_reverse_proxy() {
     let bench = Bench::new();
@@ -273,6 +275,7 @@ fn t11_connect_on_a_reverse_proxy() {
     assert_eq!(bench.origin.connections(), 0);
 }
 
+/// P20, P26, P27.
 #[test]
 fn t12_heads_that_are_none() {
     let bench = Bench::new();
@@ -321,6 +324,7 @@ fn t12_heads_that_are_none() {
     bench.refuses("a method of 64 KiB", method, &[400, 414, 501]);
 }
 
+/// P23.
 #[test]
 fn t14_hosts_that_are_none() {
     let bench = Bench::new();
@@ -349,7 +353,7 @@ fn t14_hosts_that_are_none() {
     }
 }
 
-/// T26: limits are exact, and an honest request just below them passes.
+/// T26, P22: limits are exact, and an honest request just below them passes.
 #[test]
 fn t26_heads_that_are_too_large() {
     let bench = Bench::new();

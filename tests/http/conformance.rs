@@ -55,7 +55,7 @@ fn p13_an_upgrade_in_http10_is_ignored() {
     assert!(seen.fields.all("upgrade").is_empty() && seen.fields.all("connection").is_empty());
 }
 
-/// P13: a node switches to nothing that was not asked for.
+/// T09, P13: a node switches to nothing that was not asked for.
 #[test]
 fn p13_a_switch_that_nobody_asked_for_is_a_502() {
     let switch = "HTTP/1.1 101 Switching Protocols\r\nUpgrade: foo\r\nConnection: upgrade\r\n\r\n";
@@ -85,7 +85,8 @@ fn p18_conditions_cross_untouched() {
     }
 }
 
-/// P19, RFC 9110 §10.2.1, §12.5.5: `Allow` and `Vary` are the origin's, as are partial answers.
+/// P06, P19, RFC 9110 §10.2.1, §12.5.5: `Allow` and `Vary` are the origin's, as are partial
+/// answers.
 #[test]
 fn p19_what_an_origin_says_of_itself_crosses_untouched() {
     let fields = "Allow: GET, X-Own\r\nVary: *\r\nAge: 7\r\nServer: x/1 (y)\r\n\

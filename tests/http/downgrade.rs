@@ -46,6 +46,7 @@ fn send(proxy: &Proxy, frames: &[Frame]) -> End {
 const STATUS_200: u8 = 0x88;
 const STATUS_400: u8 = 0x8c;
 
+/// P44, P45, P46, P47, P51.
 #[test]
 fn t15_malformed_requests_end_their_stream() {
     let origin = Origin::answering(OK);
@@ -100,6 +101,7 @@ fn t15_malformed_requests_end_their_stream() {
     // The same without anything wrong passes, so the refusals above are about their reasons.
     let head = Frame::headers(1, flag::END_HEADERS | flag::END_STREAM, &well);
     assert_eq!(send(&proxy, &[head]), End::Answered(STATUS_200));
+    assert!(origin.seen().to_lowercase().contains("\r\nhost: a\r\n"), "{}", origin.seen());
 }
 
 #[track_caller]
@@ -111,7 +113,8 @@ fn assert_refused(proxy: &Proxy, what: &str, fields: &[Field<'_>]) {
     assert!(refused.contains(&end), "{what}: {end:?}");
 }
 
-/// T16: a length and the content that comes must agree before the node takes it for whole.
+/// T16, P17, P44: a length and the content that comes must agree before the node takes it for
+/// whole.
 #[test]
 fn t16_a_length_that_lies_ends_the_stream() {
     let origin = Origin::start(|peer| {

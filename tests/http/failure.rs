@@ -40,6 +40,7 @@ fn assert_problem(answer: &Message, status: u16, code: &str, proxy_error: &str) 
     assert_eq!(answer.fields.get("proxy-status"), Some(&*format!("gwproxy; error={proxy_error}")));
 }
 
+/// P58.
 #[test]
 fn a_node_that_refuses_is_a_502_with_its_code() {
     let (_held, addr) = refusing();
@@ -83,7 +84,7 @@ fn hangs_up(peer: &mut Peer) {
     peer.reset();
 }
 
-/// P09: repeating is safe for GET; for POST nobody knows, so the client is told.
+/// T66, P09: repeating is safe for GET; for POST nobody knows, so the client is told.
 #[test]
 fn p09_a_reset_is_tried_again_only_where_that_is_safe() {
     let bad = Origin::start(hangs_up);
@@ -122,6 +123,7 @@ fn a_stale_connection_costs_no_idempotent_request() {
     assert_eq!(origin.connections(), 2);
 }
 
+/// P09.
 #[test]
 fn a_stale_connection_fails_a_post_once() {
     let origin = Origin::start(|peer| {
@@ -178,7 +180,8 @@ fn a_node_that_does_not_accept_is_a_504() {
     assert_problem(&ask(&proxy, GET), 504, "upstream_connect_timeout", "connection_timeout");
 }
 
-/// T13: what is no valid response never reaches a client, and the connection is not used again.
+/// T13, P27: what is no valid response never reaches a client, and the connection is not used
+/// again.
 #[test]
 fn t13_a_malformed_response_is_a_502() {
     let long = format!("HTTP/1.1 200 OK\r\nX: {}\r\n\r\n", "x".repeat(1024 * 1024));
@@ -223,7 +226,7 @@ fn t13_a_malformed_response_is_a_502() {
     }
 }
 
-/// T13, P30, P32: bytes behind a response belong to nobody.
+/// T06, T13, P30, P32: bytes behind a response belong to nobody.
 #[test]
 fn t13_what_follows_a_response_is_never_one() {
     let evil = "HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nevil";
@@ -273,7 +276,7 @@ fn t07_a_node_that_ignores_bodies_does_not_poison_the_next_response() {
     assert_eq!(origin.connections(), 2);
 }
 
-/// R06: a body that was cut off is never taken for a whole one.
+/// P29, R06: a body that was cut off is never taken for a whole one.
 #[test]
 fn r06_a_cut_body_is_seen_as_cut() {
     for (what, response) in [
@@ -302,7 +305,7 @@ fn r06_a_cut_body_is_seen_as_cut() {
     }
 }
 
-/// T16, R06 the other way: a client that ends in mid-body is no reason for the node to act.
+/// T16, P29, R06 the other way: a client that ends in mid-body is no reason for the node to act.
 #[test]
 fn r06_a_cut_request_is_never_whole_for_the_node() {
     for request in [

@@ -219,7 +219,7 @@ fn host_is_kept_unless_told() {
     }
 }
 
-/// P24: the target's authority counts, `Host` is made from it.
+/// T14, P24: the target's authority counts, `Host` is made from it.
 #[test]
 fn p24_an_absolute_target_beats_host() {
     let seen = received("GET http://a.test:81/x?y HTTP/1.1\r\nHost: b.test\r\n\r\n", &[]);

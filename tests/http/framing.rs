@@ -29,6 +29,7 @@ fn a_content_length_body_crosses_with_its_length() {
     assert!(seen.ends_with("\r\n\r\nhere"), "{seen}");
 }
 
+/// T05.
 #[test]
 fn a_chunked_body_crosses_chunked() {
     let response = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n\
@@ -68,7 +69,8 @@ fn a_body_until_close_crosses_whole() {
     assert_eq!(conn.ask("GET / HTTP/1.1\r\nHost: a\r\n\r\n").text(), "until the end");
 }
 
-/// A 1.0 client cannot read chunks: it gets the bytes, and the end of the connection.
+/// P21, P28, P33: a 1.0 client cannot read chunks: it gets the bytes, and the end of the
+/// connection.
 #[test]
 fn an_http10_client_gets_the_bytes_and_the_end() {
     let (origin, proxy) =
@@ -200,7 +202,7 @@ fn p11_100_continue_comes_from_the_node() {
     assert_eq!(conn.ask("hello").status(), 200);
 }
 
-/// P11: a node that refuses gets nothing of the body, and neither does the proxy.
+/// T06, P11: a node that refuses gets nothing of the body, and neither does the proxy.
 #[test]
 fn p11_a_refusal_reaches_the_client_before_its_body() {
     let origin = Origin::start(|peer| {
@@ -220,7 +222,7 @@ fn p11_a_refusal_reaches_the_client_before_its_body() {
     origin.wait_ended(1);
 }
 
-/// P34 and R08: responses come in the order of requests, however they were sent.
+/// P34, P35, R08: responses come in the order of requests, however they were sent.
 #[test]
 fn p34_pipelined_requests_are_answered_in_order() {
     let origin = Origin::start(|peer| {

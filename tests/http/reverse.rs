@@ -52,6 +52,7 @@ fn http2_with_prior_knowledge_reaches_an_http1_node() {
     assert_eq!(report["body"], "hello");
 }
 
+/// P47.
 #[test]
 fn http1_reaches_an_http2_node() {
     let echo = echo("http", &[]);
@@ -117,7 +118,7 @@ fn tls_dev_serves_a_certificate_of_its_own_authority() {
     assert!(none.stderr.contains("gwproxy cert dev"), "{}", none.stderr);
 }
 
-/// Rows 0.4 and D21: TLS to nodes is verified, unless one says loudly that it must not be.
+/// P52, rows 0.4 and D21: TLS to nodes is verified, unless one says loudly that it must not be.
 #[test]
 fn tls_to_nodes_is_verified() {
     let authority = Authority::new();

@@ -82,6 +82,7 @@ fn sends(count: u64, taken: Arc<AtomicU64>) -> impl Fn(&mut Peer) + Send + Sync 
     }
 }
 
+/// T27.
 #[test]
 fn a_large_download_streams_through_little_memory() {
     let origin = Origin::start(|peer| {
@@ -98,6 +99,7 @@ fn a_large_download_streams_through_little_memory() {
     assert_small(&proxy, before);
 }
 
+/// T27.
 #[test]
 fn a_large_upload_streams_through_little_memory() {
     let origin = Origin::start(|peer| {
@@ -206,7 +208,7 @@ fn r15_what_an_http2_client_leaves_unread_is_bounded() {
     }
 }
 
-/// The other way: a node that does not read holds up the client.
+/// T27: the other way: a node that does not read holds up the client.
 #[test]
 fn a_slow_node_holds_up_the_client() {
     let (go, wait) = std::sync::mpsc::channel::<()>();

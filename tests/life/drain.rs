@@ -96,7 +96,7 @@ fn r04_h2load_loses_no_stream_under_way() {
     assert_eq!(proxy.wait(), Some(0));
 }
 
-/// A conversation goes on to its end; what begins after the signal finds nobody.
+/// P76: a conversation goes on to its end; what begins after the signal finds nobody.
 #[test]
 fn r04_a_grpc_stream_under_way_goes_on() {
     let echo = echo("grpc", &[]);

@@ -184,6 +184,8 @@ fn a_tcp_connection_in_the_combined_format() {
     let mut conn = Conn::open(proxy.addr(0));
     exchange(&mut conn);
     conn.finish().assert_ends();
+    // Lines of several workers have no order; so each is there before the next may come.
+    proxy.wait_lines(1);
     let mut conn = Conn::open(proxy.addr(0));
     exchange(&mut conn);
     conn.reset();

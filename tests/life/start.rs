@@ -38,7 +38,24 @@ fn a_port_in_use_is_said() {
     let echo = gwproxy(&["echo", "http", "--listen", &addr]);
     failed(&echo, &[&addr, "another process listens there"]);
     let admin = http(&["--listen", "127.0.0.1:0", "--admin", &addr]);
-    failed(&admin, &[&addr, "another process listens there"]);
+    failed(&admin, &[&addr, "another process listens there", "with `--admin`"]);
+    // A file's user is sent to the file.
+    let run = |admin: &str, listen: &str, flags: &[&str]| {
+        let file = tempfile::NamedTempFile::new().expect("a file");
+        let text = format!(
+            "{admin}\nlisteners: [{{name: web, bind: '{listen}', service: a}}]\n\
+             services: [{{id: a, nodes: ['127.0.0.1:9']}}]\n"
+        );
+        std::fs::write(file.path(), text).expect("written");
+        let path = file.path().to_str().expect("UTF-8").to_owned();
+        (gwproxy(&[&["run", &path], flags].concat()), path)
+    };
+    let (done, path) = run("", &addr, &[]);
+    failed(&done, &[&addr, &format!("with `bind` of the listener `web` in {path}")]);
+    let (done, _) = run(&format!("admin: '{addr}'"), "127.0.0.1:0", &[]);
+    failed(&done, &[&addr, "with `admin` in the file"]);
+    let (done, _) = run("admin: '127.0.0.1:0'", "127.0.0.1:0", &["--admin", &addr]);
+    failed(&done, &[&addr, "with `--admin`"]);
 }
 
 #[test]
@@ -58,7 +75,8 @@ fn a_privileged_port_is_said() {
     let mut command = wrapped(&before, &home);
     command.args([&["http", "--listen", ":80"], &TO[..]].concat());
     let done = run(&mut command, b"");
-    failed(&done, &[":80", "ports below 1024", "setcap"]);
+    let exact = format!("sudo setcap cap_net_bind_service=+ep {}", env!("CARGO_BIN_EXE_gwproxy"));
+    failed(&done, &[":80", "ports below 1024", &exact]);
 }
 
 #[test]
@@ -160,9 +178,20 @@ fn a_unix_socket_is_an_address() {
     // A file that a killed process left behind is no obstacle; a directory that is missing is.
     drop(proxy);
     assert!(path.exists(), "it was killed: the socket is still there");
-    let again = Proxy::start(&arguments);
+    let admin = dir.path().join("admin.sock");
+    let listen_admin = format!("unix:{}", admin.display());
+    let mut again = Proxy::start(&[&arguments[..], &["--admin", &listen_admin]].concat());
     assert_eq!(curl(&["--unix-socket", at, "http://a.test/y"]).json()["path"], "/y");
-    drop(again);
+    // An orderly end takes the files with it.
+    assert!(admin.exists());
+    again.signal(Signal::TERM);
+    assert_eq!(again.wait(), Some(0));
+    assert!(!path.exists() && !admin.exists());
+    // A start that fails leaves none either, and touches nothing that is no socket.
+    std::fs::write(&admin, "mine").expect("written");
+    let done = gwproxy(&[&arguments[..], &["--admin", &listen_admin]].concat());
+    failed(&done, &["a file that is no socket is there", "with `--admin`"]);
+    assert!(!path.exists() && admin.exists());
     let missing = http(&["--listen", "unix:/no/such/dir/x.sock"]);
     failed(&missing, &["/no/such/dir/x.sock", "the directory does not exist"]);
 }

@@ -148,6 +148,14 @@ impl Proxy {
         kill_process(pid.expect("a child has a process id"), signal).expect("it can be signalled");
     }
 
+    /// [`Self::signal`] to a process that may have ended; it has not been waited for, so its number
+    /// is still its own.
+    pub(crate) fn try_signal(&self, signal: Signal) {
+        if let Some(pid) = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw) {
+            let _ = kill_process(pid, signal);
+        }
+    }
+
     /// Waits until it has ended; gives its exit code, `None` after a signal.
     #[track_caller]
     pub(crate) fn wait(&mut self) -> Option<i32> {

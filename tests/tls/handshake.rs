@@ -3,6 +3,7 @@
 use super::{GET, front, http, s_client};
 use crate::support::{Authority, echo};
 
+/// P52.
 #[test]
 fn tls_1_2_and_1_3_are_spoken_and_nothing_older() {
     let (echo, mint) = (echo("http", &[]), Authority::new());

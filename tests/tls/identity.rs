@@ -11,6 +11,7 @@ fn subject(done: Finished) -> String {
     subject.unwrap_or_else(|| panic!("no subject: {said}")).to_owned()
 }
 
+/// P52.
 #[test]
 fn sni_picks_the_certificate() {
     let (echo, mint) = (echo("http", &[]), Authority::new());

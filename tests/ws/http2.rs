@@ -99,7 +99,7 @@ fn p54_a_node_without_it_costs_its_client_a_502_and_no_health() {
 
 /// A listener for WebSocket takes extended CONNECT and answers what is not with 426.
 #[test]
-fn p54_a_plain_request_is_no_handshake_over_http2() {
+fn over_http2_the_answer_is_426_without_connection_fields() {
     let echo = echo("ws", &[]);
     let proxy = ws(&echo.url("ws", ""), &[]);
     let answer = H2::open(proxy.addr(0)).ask(request("GET", "/", &[]), b"", None);

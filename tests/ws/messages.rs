@@ -81,7 +81,7 @@ fn messages_cross_an_http_listener() {
     assert_echoes(&proxy.url("ws", "/ws"), None, false);
 }
 
-/// Extensions are the endpoints' own: compressed frames pass as they are.
+/// T28, T56: extensions are the endpoints' own: compressed frames pass as they are.
 #[test]
 fn compression_is_agreed_between_client_and_node() {
     let node = PythonServer::websocket(None);

@@ -135,7 +135,10 @@ impl Breaker {
                     let deadline = self.settings.half_open_timeout.get();
                     if let Some(next) = self.change(word, Word::HALF_OPEN, at, deadline) {
                         let probes = self.settings.half_open_probes.get();
-                        tracing::info!(breaker = %self.name, state = "half_open", probes);
+                        tracing::info!(
+                            breaker = %self.name, state = "half_open", probes,
+                            "the breaker lets a few calls through to see whether the service is back",
+                        );
                         return Ok(self.permit(next, true));
                     }
                 }
@@ -215,10 +218,12 @@ impl Breaker {
             tracing::warn!(
                 breaker = %self.name, state = "open", failures = counts.failures,
                 calls = counts.total, consecutive, reset_timeout = %reset,
+                "the breaker is open: too many calls failed, and the service is left alone for {reset}",
             );
         } else if won {
             tracing::warn!(
-                breaker = %self.name, state = "open", reset_timeout = %reset, "a probe failed",
+                breaker = %self.name, state = "open", reset_timeout = %reset,
+                "the breaker is open again: a probe failed, and the service is left alone for {reset}",
             );
         }
         won
@@ -227,7 +232,10 @@ impl Breaker {
     fn close(&self, word: Word, at: u64) -> bool {
         let won = self.change(word, Word::CLOSED, at, Duration::ZERO).is_some();
         if won {
-            tracing::info!(breaker = %self.name, state = "closed");
+            tracing::info!(
+                breaker = %self.name, state = "closed",
+                "the breaker is closed: the service answers again",
+            );
         }
         won
     }

@@ -18,22 +18,31 @@ pub struct BreakerSettings {
     /// Opens when at least this share of the calls in the window failed. Default 50 %.
     pub error_threshold_percentage: Percent,
     /// … but not before so many calls finished in the window. Default 20. Short form `min`.
+    #[serde(skip_serializing_if = "usual_volume_threshold")]
     pub volume_threshold: NonZeroU32,
     /// The length of the window, above 0. Default 10 s. Short form `window`.
-    #[serde(deserialize_with = "options::above_zero")]
+    #[serde(
+        deserialize_with = "options::above_zero",
+        skip_serializing_if = "usual_rolling_count_timeout"
+    )]
     pub rolling_count_timeout: Span,
     /// In how many steps the window forgets. Default 10. Short form `buckets`.
+    #[serde(skip_serializing_if = "usual_rolling_count_buckets")]
     pub rolling_count_buckets: Few,
     /// How long it stays open before it lets probes through, above 0. Default 5 s. Short form
     /// `open`.
-    #[serde(deserialize_with = "options::above_zero")]
+    #[serde(deserialize_with = "options::above_zero", skip_serializing_if = "usual_reset_timeout")]
     pub reset_timeout: Span,
     /// Probes let through when half-open; all must succeed to close it. Default 1. Short form
     /// `probes`.
+    #[serde(skip_serializing_if = "usual_half_open_probes")]
     pub half_open_probes: Few,
     /// How long probes may take, above 0; then others take their place. Default 30 s. Short form
     /// `probe_timeout`.
-    #[serde(deserialize_with = "options::above_zero")]
+    #[serde(
+        deserialize_with = "options::above_zero",
+        skip_serializing_if = "usual_half_open_timeout"
+    )]
     pub half_open_timeout: Span,
     /// Opens also after so many failures in a row, whatever the share. Default none. Short form
     /// `consecutive`.
@@ -92,6 +101,15 @@ impl Default for BreakerSettings {
             consecutive_failures: None,
         }
     }
+}
+
+options::as_usual! { BreakerSettings:
+    usual_volume_threshold(volume_threshold: NonZeroU32);
+    usual_rolling_count_timeout(rolling_count_timeout: Span);
+    usual_rolling_count_buckets(rolling_count_buckets: Few);
+    usual_reset_timeout(reset_timeout: Span);
+    usual_half_open_probes(half_open_probes: Few);
+    usual_half_open_timeout(half_open_timeout: Span);
 }
 
 options::serde_text_or_map!(BreakerSettings, "a breaker as `50%,window=10s,min=20,open=5s`");

@@ -220,6 +220,7 @@ fn a_closed_permit_that_is_dropped_says_nothing() {
     assert_eq!((breaker.state(), breaker.counts(now)), (State::Closed, (0, 0)));
 }
 
+/// T65.
 #[test]
 fn exactly_the_probes_pass_under_thousands_of_calls() {
     for probes in [1_u16, 7] {

@@ -23,14 +23,16 @@ pub struct HealthSettings {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub expected_status: Vec<u16>,
     /// From one check of a node to the next, plus or minus a tenth. Default 5 s.
-    #[serde(deserialize_with = "options::above_zero")]
+    #[serde(deserialize_with = "options::above_zero", skip_serializing_if = "usual_interval")]
     pub interval: Span,
     /// For one check. Default 2 s.
-    #[serde(deserialize_with = "options::above_zero")]
+    #[serde(deserialize_with = "options::above_zero", skip_serializing_if = "usual_timeout")]
     pub timeout: Span,
     /// Good checks in a row that bring a node back. Default 2.
+    #[serde(skip_serializing_if = "usual_rise")]
     pub rise: Few,
     /// Bad checks in a row that take a node out. Default 3.
+    #[serde(skip_serializing_if = "usual_fall")]
     pub fall: Few,
 }
 
@@ -70,6 +72,16 @@ impl HealthSettings {
         }
     }
 
+    /// Refuses what is about requests where none is sent.
+    fn whole(self) -> Result<Self, String> {
+        if self.path.is_none() && !(is_get(&self.method) && self.expected_status.is_empty()) {
+            return Err("a method and statuses are for a check by a request: give it a path as \
+                        `/healthz`, or take them out"
+                .into());
+        }
+        Ok(self)
+    }
+
     fn read(text: &str) -> Result<Self, String> {
         let known = ["interval", "timeout", "rise", "fall", "method", "status"];
         let (what, pairs) = options::split(text, &known)?;
@@ -85,7 +97,7 @@ impl HealthSettings {
                 _ => settings.expected_status = vec![parse_status(value)?],
             }
         }
-        Ok(settings)
+        settings.whole()
     }
 }
 
@@ -130,11 +142,22 @@ fn path<'de, D: Deserializer<'de>>(from: D) -> Result<Option<String>, D::Error> 
     text.map(|text| parse_path(&text)).transpose().map_err(serde::de::Error::custom)
 }
 
+options::as_usual! { HealthSettings:
+    usual_interval(interval: Span);
+    usual_timeout(timeout: Span);
+    usual_rise(rise: Few);
+    usual_fall(fall: Few);
+}
+
 fn is_get(method: &str) -> bool {
     method == "GET"
 }
 
-options::serde_text_or_map!(HealthSettings, "a health check as `/healthz`, or `tcp`");
+options::serde_text_or_map!(
+    HealthSettings,
+    "a health check as `/healthz`, or `tcp`",
+    HealthSettings::whole
+);
 
 impl FromStr for HealthSettings {
     type Err = HealthError;

@@ -30,7 +30,7 @@ pub struct LimitSettings {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub burst: Option<NonZeroU32>,
     /// What tells one client from another. Default `ip`.
-    #[serde(default = "default_by")]
+    #[serde(default = "default_by", skip_serializing_if = "is_default_by")]
     pub by: By,
     /// The number of keys a limiter has room for; those beyond share their limit with others.
     /// Default 100 000, some 4 MiB when full.
@@ -164,6 +164,10 @@ impl fmt::Display for LimitSettings {
 
 const fn default_by() -> By {
     By::Ip
+}
+
+fn is_default_by(by: &By) -> bool {
+    *by == default_by()
 }
 
 const fn default_max_keys() -> NonZeroU32 {

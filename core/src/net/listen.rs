@@ -2,8 +2,9 @@
 
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
+use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::UnixListener;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 
@@ -20,6 +21,32 @@ pub struct Bound {
     pub addr: ListenAddr,
     /// One listening socket per worker.
     pub sockets: Vec<BoundSocket>,
+    /// The file of a Unix socket.
+    pub file: Option<SocketFile>,
+}
+
+/// The file of a Unix socket; it is removed when this is dropped, unless another has taken its
+/// place.
+#[derive(Debug)]
+pub struct SocketFile {
+    path: PathBuf,
+    made: Made,
+}
+
+/// What tells one file from its successor at the same path: the inode alone may be used again at
+/// once. A change of owner or mode leaves it as it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Made {
+    device: u64,
+    inode: u64,
+    modified: (i64, i64),
+}
+
+/// Why an address cannot be listened on.
+#[derive(Debug)]
+pub struct BindError {
+    addr: ListenAddr,
+    cause: io::Error,
 }
 
 /// A listening socket, not yet registered with a runtime.
@@ -34,8 +61,8 @@ pub enum BoundSocket {
 /// Binds `addr` for `workers` workers.
 ///
 /// # Errors
-/// One sentence that says what failed, where, and how to mend it.
-pub fn bind(addr: &ListenAddr, workers: usize) -> Result<Bound, String> {
+/// What [`BindError::tell`] makes one sentence of.
+pub fn bind(addr: &ListenAddr, workers: usize) -> Result<Bound, BindError> {
     let bound = match addr {
         ListenAddr::Unix(path) => bind_unix(path, workers),
         ListenAddr::Tcp(at) => bind_tcp(*at, workers, addr),
@@ -51,7 +78,7 @@ pub fn bind(addr: &ListenAddr, workers: usize) -> Result<Bound, String> {
             })
         }
     };
-    bound.map_err(|error| explain(addr, &error))
+    bound.map_err(|cause| BindError { addr: addr.clone(), cause })
 }
 
 fn bind_tcp(at: SocketAddr, workers: usize, asked: &ListenAddr) -> io::Result<Bound> {
@@ -73,7 +100,7 @@ fn bind_tcp(at: SocketAddr, workers: usize, asked: &ListenAddr) -> io::Result<Bo
         ListenAddr::Any(_) => ListenAddr::Any(at.port()),
         _ => ListenAddr::Tcp(at),
     };
-    Ok(Bound { addr, sockets })
+    Ok(Bound { addr, sockets, file: None })
 }
 
 fn tcp_socket(at: SocketAddr, share: bool) -> io::Result<Socket> {
@@ -94,23 +121,41 @@ fn local_port(socket: &Socket) -> io::Result<u16> {
 }
 
 fn bind_unix(path: &Path, workers: usize) -> io::Result<Bound> {
-    if std::os::unix::net::UnixStream::connect(path).is_ok() {
-        return Err(io::ErrorKind::AddrInUse.into());
-    }
-    // Nobody answers there: a file left by a process that was killed. Only ever a socket is
-    // removed, never a file someone keeps at that path.
-    if std::fs::symlink_metadata(path).is_ok_and(|meta| is_socket(&meta)) {
-        std::fs::remove_file(path)?;
-    }
+    make_way(path)?;
     let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
     socket.set_nonblocking(true)?;
     socket.bind(&SockAddr::unix(path)?)?;
+    let file = Some(SocketFile { path: path.into(), made: Made::of(path)? });
     socket.listen(BACKLOG)?;
     let listener = UnixListener::from(socket);
     let sockets = (0..workers)
         .map(|_| listener.try_clone().map(BoundSocket::Unix))
         .collect::<io::Result<Vec<_>>>()?;
-    Ok(Bound { addr: ListenAddr::Unix(path.into()), sockets })
+    Ok(Bound { addr: ListenAddr::Unix(path.into()), sockets, file })
+}
+
+/// Takes away the file of a process that was killed. Only ever a socket that refuses is removed,
+/// never one that somebody listens on, nor a file someone keeps at that path.
+fn make_way(path: &Path) -> io::Result<()> {
+    match std::fs::symlink_metadata(path) {
+        Ok(meta) if !is_socket(&meta) => return Err(io::ErrorKind::AlreadyExists.into()),
+        Ok(_) => {}
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(error),
+    }
+    let probe = Socket::new(Domain::UNIX, Type::STREAM, None)?;
+    // A full queue would let a blocking connect wait.
+    probe.set_nonblocking(true)?;
+    match probe.connect(&SockAddr::unix(path)?) {
+        Ok(()) => Err(io::ErrorKind::AddrInUse.into()),
+        Err(error) => match error.kind() {
+            io::ErrorKind::WouldBlock => Err(io::ErrorKind::AddrInUse.into()),
+            io::ErrorKind::ConnectionRefused => std::fs::remove_file(path),
+            // Its owner was quicker.
+            io::ErrorKind::NotFound => Ok(()),
+            _ => Err(error),
+        },
+    }
 }
 
 fn is_socket(meta: &std::fs::Metadata) -> bool {
@@ -118,25 +163,70 @@ fn is_socket(meta: &std::fs::Metadata) -> bool {
     meta.file_type().is_socket()
 }
 
-fn explain(addr: &ListenAddr, error: &io::Error) -> String {
-    let hint = match error.kind() {
-        io::ErrorKind::AddrInUse => {
-            "another process listens there; stop it or choose another address with --listen"
+impl Made {
+    fn of(path: &Path) -> io::Result<Self> {
+        let meta = std::fs::symlink_metadata(path)?;
+        let modified = (meta.mtime(), meta.mtime_nsec());
+        Ok(Self { device: meta.dev(), inode: meta.ino(), modified })
+    }
+}
+
+impl Drop for SocketFile {
+    fn drop(&mut self) {
+        if Made::of(&self.path).is_ok_and(|there| there == self.made) {
+            // A directory that does not let us is no reason to fail at the end: the next start
+            // takes the file over.
+            let _ = std::fs::remove_file(&self.path);
         }
-        io::ErrorKind::PermissionDenied => match addr {
-            ListenAddr::Unix(_) => "this user may not create a socket there; choose another path",
-            _ => {
-                "this user may not use ports below 1024; choose a port from 1024 up, or give the \
-                 binary the right with `setcap cap_net_bind_service=+ep`"
+    }
+}
+
+impl BindError {
+    /// One sentence that says what failed, where, and how to mend it. `setting` is what the
+    /// address was written in, as `` `--listen` ``.
+    pub fn tell(&self, setting: &str) -> String {
+        let Self { addr, cause } = self;
+        let hint = match cause.kind() {
+            io::ErrorKind::AddrInUse => format!(
+                "another process listens there; stop it, or choose another address with {setting}"
+            ),
+            io::ErrorKind::AlreadyExists => {
+                format!("a file that is no socket is there; choose another path with {setting}")
             }
-        },
-        io::ErrorKind::AddrNotAvailable => {
-            "no network interface of this machine has that address; use one that it has, or `:PORT` for all"
-        }
-        io::ErrorKind::NotFound => "the directory does not exist; create it first",
-        _ => return format!("cannot listen on {addr}: {error}"),
-    };
-    format!("cannot listen on {addr}: {hint}")
+            io::ErrorKind::PermissionDenied => match addr {
+                ListenAddr::Unix(_) => {
+                    format!(
+                        "this user may not use a socket there; choose another path with {setting}"
+                    )
+                }
+                _ => format!(
+                    "this user may not use ports below 1024; choose a port from 1024 up with \
+                     {setting}, or give the binary the right to them: \
+                     sudo setcap cap_net_bind_service=+ep {}",
+                    binary()
+                ),
+            },
+            io::ErrorKind::AddrNotAvailable => format!(
+                "no network interface of this machine has that address; choose one that it has, \
+                 or `:PORT` for all, with {setting}"
+            ),
+            io::ErrorKind::NotFound => "the directory does not exist; create it first".to_owned(),
+            _ => cause.to_string(),
+        };
+        format!("cannot listen on {addr}: {hint}")
+    }
+}
+
+/// The path of this program, as a shell takes it.
+fn binary() -> String {
+    let path =
+        std::env::current_exe().ok().and_then(|path| path.into_os_string().into_string().ok());
+    let path = path.unwrap_or_else(|| "\"$(command -v gwproxy)\"".into());
+    let plain = |c: char| c.is_ascii_alphanumeric() || "/._-+$()\" ".contains(c);
+    if path.contains(' ') && !path.starts_with('"') || !path.chars().all(plain) {
+        return format!("'{}'", path.replace('\'', "'\\''"));
+    }
+    path
 }
 
 #[cfg(test)]
@@ -155,14 +245,46 @@ mod tests {
     #[test]
     fn a_port_in_use_is_said_in_one_sentence() {
         let first = bind(&"127.0.0.1:0".parse().unwrap(), 2).unwrap();
-        let sentence = bind(&first.addr, 2).unwrap_err();
+        let sentence = bind(&first.addr, 2).unwrap_err().tell("`--listen`");
         assert!(sentence.contains("another process listens there"), "{sentence}");
+        assert!(sentence.contains("another address with `--listen`"), "{sentence}");
         assert!(sentence.contains(&first.addr.to_string()), "{sentence}");
     }
 
     #[test]
     fn an_address_of_another_machine_is_said() {
-        let sentence = bind(&"192.0.2.1:0".parse().unwrap(), 1).unwrap_err();
+        let sentence = bind(&"192.0.2.1:0".parse().unwrap(), 1).unwrap_err().tell("`bind`");
         assert!(sentence.contains("no network interface"), "{sentence}");
+    }
+
+    /// The file goes with the socket, a stale one is taken over, and nobody else's is touched.
+    #[test]
+    fn a_unix_socket_leaves_nothing_behind() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a.sock");
+        let addr = ListenAddr::Unix(path.clone());
+        let first = bind(&addr, 2).unwrap();
+        let sentence = bind(&addr, 1).unwrap_err().tell("`--admin`");
+        assert!(sentence.contains("another process listens there"), "{sentence}");
+        assert!(sentence.contains("with `--admin`"), "{sentence}");
+        drop(first);
+        assert!(!path.exists());
+
+        // Killed: the file stays, and nobody listens.
+        drop(UnixListener::bind(&path).unwrap());
+        assert!(path.exists());
+        let ours = bind(&addr, 1).unwrap();
+        // Another took the place meanwhile.
+        std::fs::remove_file(&path).unwrap();
+        let theirs = UnixListener::bind(&path).unwrap();
+        drop(ours);
+        assert!(path.exists());
+        drop(theirs);
+
+        std::fs::remove_file(&path).unwrap();
+        std::fs::write(&path, "mine").unwrap();
+        let sentence = bind(&addr, 1).unwrap_err().tell("`--listen`");
+        assert!(sentence.contains("a file that is no socket"), "{sentence}");
+        assert_eq!(std::fs::read(&path).unwrap(), b"mine");
     }
 }

@@ -59,6 +59,7 @@ fn escape(char: char) -> [u8; 6] {
 mod tests {
     use super::*;
 
+    /// T59.
     #[test]
     fn one_string_is_one_line_whatever_is_in_it() {
         let text = |bytes: &[u8]| {

@@ -122,8 +122,7 @@ fn trusting(
     path: &Path,
     provider: Arc<CryptoProvider>,
 ) -> Result<Arc<dyn ServerCertVerifier>, String> {
-    let bytes = files::read(path, Role::NodeCa)?;
-    let roots = files::authorities(path, Role::NodeCa, &bytes)?;
+    let roots = files::read_authorities(path, Role::NodeCa)?;
     WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider)
         .build()
         .map(|verifier| verifier as _)

@@ -11,6 +11,8 @@ use rustls_pki_types::pem::{self, PemObject};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
 use x509_parser::prelude::{FromDer, X509Certificate};
 
+use super::CertificatePair;
+
 /// More than any chain, bundle of authorities or key needs; a path to the wrong thing must not
 /// fill the memory.
 const MAX_BYTES: u64 = 4 * 1024 * 1024;
@@ -31,6 +33,38 @@ impl Role {
             Self::Key => "key",
             Self::ClientCa => "client CA",
             Self::NodeCa => "upstream CA",
+        }
+    }
+}
+
+/// Which file of a pair is at fault.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PairFile {
+    /// The certificate chain.
+    Cert,
+    /// The private key.
+    Key,
+}
+
+/// Everything that is wrong with a pair, told of the file that is at fault.
+pub(super) fn faults(pair: &CertificatePair) -> Vec<(PairFile, String)> {
+    let chain = read(&pair.cert, Role::Certificate).and_then(|bytes| {
+        certificates(&pair.cert, Role::Certificate, &bytes)?;
+        Ok(bytes)
+    });
+    let key = read(&pair.key, Role::Key).and_then(|bytes| {
+        private_key(&pair.key, &bytes)?;
+        Ok(bytes)
+    });
+    match (chain, key) {
+        (Ok(chain), Ok(key)) => {
+            let both = self::pair((&pair.cert, &chain), (&pair.key, &key), UnixTime::now());
+            both.err().map(|sentence| (PairFile::Key, sentence)).into_iter().collect()
+        }
+        (chain, key) => {
+            let of = |file| move |sentence| (file, sentence);
+            let chain = chain.err().map(of(PairFile::Cert));
+            chain.into_iter().chain(key.err().map(of(PairFile::Key))).collect()
         }
     }
 }
@@ -62,7 +96,9 @@ pub(super) fn read(path: &Path, role: Role) -> Result<Vec<u8>, String> {
 fn reason(error: &io::Error, role: Role) -> String {
     match error.kind() {
         io::ErrorKind::NotFound if matches!(role, Role::Certificate | Role::Key) => {
-            "it does not exist; check the path, or let `gwproxy cert dev` make one".into()
+            "it does not exist; check the path, or use the development certificate: `--tls-dev` \
+             (`dev: true` in a file)"
+                .into()
         }
         io::ErrorKind::NotFound => "it does not exist; check the path".into(),
         io::ErrorKind::PermissionDenied => {
@@ -148,6 +184,11 @@ pub(super) fn pair(
     }
     warn_of_dates(cert_path, &pair, now);
     Ok(pair)
+}
+
+/// [`authorities`] of a file that is still to be read.
+pub(super) fn read_authorities(path: &Path, role: Role) -> Result<RootCertStore, String> {
+    authorities(path, role, &read(path, role)?)
 }
 
 /// A store of the authorities in a PEM file; every certificate in it must be usable.

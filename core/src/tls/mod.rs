@@ -16,6 +16,7 @@ mod tests;
 
 pub use accept::ServerTls;
 pub use connect::ClientTls;
+pub use files::PairFile;
 pub use info::{ClientIdentity, TlsInfo, fingerprint};
 pub use reload::Reload;
 pub use sentence::HandshakeError;

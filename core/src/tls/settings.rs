@@ -1,12 +1,14 @@
 //! What a user may say about TLS on either leg.
 
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use rustls::SupportedProtocolVersion;
 use rustls_pki_types::ServerName;
 use serde::{Deserialize, Deserializer, Serialize, de};
+
+use super::files::{self, PairFile, Role};
 
 /// TLS of a listener.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -86,7 +88,24 @@ pub enum MinVersion {
 #[serde(try_from = "String", into = "String")]
 pub struct TlsName(pub(super) ServerName<'static>);
 
+impl CertificatePair {
+    /// Reads both files as a start does, and tells everything that is wrong with them: one
+    /// sentence each, with the file that is at fault (the key, if the two do not fit). Empty: they
+    /// can be served.
+    pub fn faults(&self) -> Vec<(PairFile, String)> {
+        files::faults(self)
+    }
+}
+
 impl ServerSettings {
+    /// Reads the file of the authorities that sign client certificates as a start does.
+    ///
+    /// # Errors
+    /// One sentence: what is wrong with the file, how to mend it.
+    pub fn check_client_ca(path: &Path) -> Result<(), String> {
+        files::read_authorities(path, Role::ClientCa).map(drop)
+    }
+
     /// Refuses combinations that would serve less security than their words promise.
     ///
     /// # Errors
@@ -110,6 +129,14 @@ impl ServerSettings {
 }
 
 impl ClientSettings {
+    /// Reads the file of the authorities that sign the certificates of nodes as a start does.
+    ///
+    /// # Errors
+    /// One sentence: what is wrong with the file, how to mend it.
+    pub fn check_ca(path: &Path) -> Result<(), String> {
+        files::read_authorities(path, Role::NodeCa).map(drop)
+    }
+
     /// Refuses combinations that contradict themselves.
     ///
     /// # Errors

@@ -174,6 +174,7 @@ fn unresolved(at: &HostPort, error: Option<io::Error>) -> Error {
 mod tests {
     use super::*;
 
+    /// T30.
     #[test]
     fn want_of_descriptors_is_not_the_nodes_fault() {
         let addr: NodeAddr = "127.0.0.1:1".parse().unwrap();

@@ -15,7 +15,7 @@ use crate::serve::Client;
 use crate::tunnel::{Tunnel, Upgrade};
 use crate::upstream::{Terms, Upstream};
 use crate::wire::forwarded::{self, Trusted};
-use crate::wire::hop;
+use crate::wire::hop::{self, Seen};
 use crate::{Request, Response, max_forwards};
 
 /// The name in `Via` and `Proxy-Status`.
@@ -159,9 +159,12 @@ pub(crate) fn prepare(
             "CONNECT is for a forward proxy; this listener is a reverse proxy",
         ));
     }
-    check_loop(request.headers())?;
-    hop::strip(request.headers_mut());
-    if request.body().is_empty() {
+    let seen = Seen::of(request.headers());
+    if seen.has(Seen::VIA) {
+        check_loop(request.headers())?;
+    }
+    hop::strip_seen(request.headers_mut(), seen);
+    if seen.has(Seen::EXPECT) && request.body().is_empty() {
         // RFC 9110 §10.1.1: without content there is nothing to wait for.
         request.headers_mut().remove(EXPECT);
     }

@@ -71,8 +71,9 @@ pub(in crate::config) struct Damage {
     unknown: bool,
     /// Keys at the top of which something was taken out whole.
     sections: HashSet<String>,
-    /// Where listeners, routes and services begin of which a part was taken out.
-    elements: HashSet<Place>,
+    /// Keys of listeners, routes and services that were taken out, whole or in part, with where
+    /// the element begins. An empty one could have been meant for any key there is.
+    keys: HashSet<(Place, String)>,
     /// The ids of services that were taken out whole; none if one had no id to be read.
     services: Option<HashSet<String>>,
 }
@@ -80,7 +81,13 @@ pub(in crate::config) struct Damage {
 impl Damage {
     /// Whether the listener, route or service that begins here stands as it was typed.
     pub(in crate::config) fn spares(&self, element: Place) -> bool {
-        !self.elements.contains(&element)
+        self.keys.iter().all(|(at, _)| *at != element)
+    }
+
+    /// Whether these keys of an element stand as they were typed, be it not at all.
+    pub(in crate::config) fn spares_keys(&self, element: Place, keys: &[&str]) -> bool {
+        let lost = |key: &str| self.keys.contains(&(element, key.to_owned()));
+        !lost("") && !keys.iter().any(|key| lost(key))
     }
 
     /// Whether nothing of the list at the top of the file was taken out whole.
@@ -121,9 +128,25 @@ impl Damage {
                 }
                 self.sections.insert(entry.key.clone());
             }
-            (_, element) => self.elements.extend(element.map(|element| element.place)),
+            (depth, Some(element)) => {
+                let key = match (&element.value, path.get(depth - 3)) {
+                    (Value::Map(map), Some(&at)) => map.entries.get(at).map(|entry| &*entry.key),
+                    _ => None,
+                };
+                let key = match (key, depth) {
+                    (_, 3) if unknown => meant,
+                    (key, _) => key,
+                };
+                self.keys.insert((element.place, canonical(key.unwrap_or_default()).to_owned()));
+            }
+            (_, None) => {}
         }
     }
+}
+
+/// The name of a key that has others.
+fn canonical(key: &str) -> &str {
+    ALIASES.iter().find(|(alias, _)| *alias == key).map_or(key, |(_, name)| name)
 }
 
 fn id(element: &Node) -> Option<&str> {

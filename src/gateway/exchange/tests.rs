@@ -44,7 +44,8 @@ fn field(bytes: &[u8]) -> Option<HeaderValue> {
 }
 
 proptest! {
-    /// Whatever a client sent, its request is one valid line of bounded length, in both formats.
+    /// T59: whatever a client sent, its request is one valid line of bounded length, in both
+    /// formats.
     #[test]
     fn any_bytes_are_one_valid_line(
         method in "[!#$%&*+.^_`|~0-9A-Za-z-]{1,200}",

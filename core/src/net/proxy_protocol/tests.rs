@@ -50,6 +50,7 @@ fn version_1_is_read() {
     assert_eq!(header(longest.as_bytes()).1, 107);
 }
 
+/// P65.
 #[test]
 fn t38_version_1_is_strict() {
     for line in [
@@ -116,6 +117,7 @@ fn t38_local_is_local_whatever_it_says() {
     }
 }
 
+/// P65.
 #[test]
 fn t38_version_2_is_strict() {
     let v4 = [0; 12];
@@ -299,7 +301,7 @@ proptest! {
         }
     }
 
-    /// What is neither absent nor wrong is decided within the bound.
+    /// P65: what is neither absent nor wrong is decided within the bound.
     #[test]
     fn t38_nothing_is_partial_for_ever(bytes in almost(), fill in any::<u8>()) {
         let mut bytes = bytes;
@@ -307,7 +309,7 @@ proptest! {
         prop_assert_ne!(parse(&bytes), Ok(Parsed::Partial));
     }
 
-    /// What is a header here is one for another implementation, and says the same there.
+    /// P65: what is a header here is one for another implementation, and says the same there.
     #[test]
     fn another_implementation_agrees(bytes in almost()) {
         if let Ok(Parsed::Header { header, bytes: length }) = parse(&bytes) {

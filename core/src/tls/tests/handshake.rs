@@ -215,6 +215,7 @@ async fn without_verification_the_key_is_still_proven() {
     }
 }
 
+/// P52.
 #[tokio::test]
 async fn old_versions_are_not_spoken() {
     let ca = Ca::new();

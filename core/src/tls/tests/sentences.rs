@@ -32,7 +32,7 @@ fn every_fault_has_a_sentence_that_names_file_and_remedy() {
     let reversed = format!("{}{pem}", ca.pem);
     let big = vec![b'x'; 4 * 1024 * 1024 + 1];
     let table = [
-        (start(&missing, key), "certificate file `", "let `gwproxy cert dev` make one"),
+        (start(&missing, key), "certificate file `", "`--tls-dev`"),
         (start(cert, &missing), "key file `", "it does not exist; check the path"),
         (start(ca.dir.path(), key), "certificate file `", "not a regular file"),
         (start(&file("e.pem", b""), key), "e.pem`", "is empty"),

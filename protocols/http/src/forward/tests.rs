@@ -28,8 +28,8 @@ async fn p03_interim_responses_are_signed_as_well() {
     served.await.unwrap();
 }
 
-/// P24, RFC 9112 §3.2.2: the target names the host, whatever `Host` says. RFC 9110 §7.6.1: what
-/// is between client and proxy stays there. §7.7: the path is not touched.
+/// P03, P06, P24, RFC 9112 §3.2.2: the target names the host, whatever `Host` says. RFC 9110
+/// §7.6.1: what is between client and proxy stays there. §7.7: the path is not touched.
 #[tokio::test]
 async fn p24_absolute_form_becomes_a_request_of_the_origins_own() {
     let origin = Origin::bind().await;
@@ -191,8 +191,8 @@ async fn the_pac_file_names_the_proxy_as_the_client_reached_it() {
     }
 }
 
-/// RFC 9110 §11.7: 407 with a challenge, credentials consumed; RFC 9931: a refused CONNECT closes,
-/// another request does not.
+/// P15, P36, RFC 9110 §11.7: 407 with a challenge, credentials consumed; RFC 9931: a refused
+/// CONNECT closes, another request does not.
 #[tokio::test]
 async fn only_users_may_pass_when_there_are_users() {
     let origin = Origin::bind().await;

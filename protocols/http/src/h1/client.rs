@@ -183,7 +183,8 @@ pub(crate) async fn exchange(
         None => Framing::Chunked,
     };
     queue_head(&mut conn.writer.gathered, request, framing, is_upgrade);
-    let mut upload = Upload::new(body, framing, expects_continue(request));
+    let waits = framing != Framing::None && expects_continue(request);
+    let mut upload = Upload::new(body, framing, waits);
     conn.served += 1;
     conn.deadline.arm(match upload.state {
         UploadState::WaitsForContinue => CONTINUE_WAIT,

@@ -7,11 +7,16 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, Version}
 use httparse::Status;
 
 use super::spelling::Spelling;
+use crate::Request;
+use crate::body::Body;
 use crate::wire::hop;
 
 /// The most fields a head may have, whatever the configured limit: the parser's array is on the
 /// stack.
 pub const MAX_FIELDS: usize = 128;
+
+/// Fields that the proxy adds to a request; room for them saves a rehash.
+const FIELDS_ADDED: usize = 6;
 
 /// Bytes of a method; the longest registered one has 17.
 const METHOD_BYTES_MAX: usize = 32;
@@ -51,8 +56,9 @@ pub enum Framing {
 /// A request head that passed every check.
 #[derive(Debug)]
 pub struct RequestHead {
-    /// Method, target, fields. `Transfer-Encoding` and `Content-Length` are still in them.
-    pub parts: http::request::Parts,
+    /// Method, target, fields; the body is still to be put in. `Transfer-Encoding` and
+    /// `Content-Length` are among the fields. Boxed from birth: it is handed on and on.
+    pub request: Box<Request>,
     /// How its body ends.
     pub framing: Framing,
     /// Whether the client wants the connection kept after the response.
@@ -186,7 +192,7 @@ pub fn parse_request(
     if target.len() > limits.target_bytes {
         return Err(Reject::new(StatusCode::URI_TOO_LONG, "the request target is too long"));
     }
-    let (mut headers, seen) = header_map(&head, parsed.headers, limits)?;
+    let (mut headers, seen) = header_map(&head, parsed.headers, limits, FIELDS_ADDED)?;
     let version = if minor == 0 { Version::HTTP_10 } else { Version::HTTP_11 };
     let method = parse_method(method)?;
     let uri = parse_target(&head, &method, target)?;
@@ -204,16 +210,16 @@ pub fn parse_request(
         return Err(Reject::bad("a request with Upgrade must not have a body"));
     }
     let keep_alive = keeps_alive(&headers, seen, version);
-    let (mut parts, ()) = http::Request::new(()).into_parts();
-    parts.method = method;
-    parts.uri = uri;
-    parts.version = version;
-    parts.headers = headers;
+    let mut request = Box::new(Request::new(Body::empty()));
+    *request.method_mut() = method;
+    *request.uri_mut() = uri;
+    *request.version_mut() = version;
+    *request.headers_mut() = headers;
     if limits.preserve_case {
-        parts.extensions.insert(Spelling::of_head(&head));
+        request.extensions_mut().insert(Spelling::of_head(&head));
     }
     let expects_continue = expects_continue && !matches!(framing, Framing::None);
-    Ok(Some(RequestHead { parts, framing, keep_alive, expects_continue }))
+    Ok(Some(RequestHead { request, framing, keep_alive, expects_continue }))
 }
 
 /// Takes one response head off the front of `buf`; `None` when it is not all there yet. `asked` is
@@ -245,7 +251,7 @@ pub fn parse_response(
         return Err(Reject::bad("the status line is not complete"));
     };
     let status = StatusCode::from_u16(code).map_err(|_| Reject::bad("the status is no number"))?;
-    let (headers, seen) = header_map(&head, parsed.headers, limits)?;
+    let (headers, seen) = header_map(&head, parsed.headers, limits, 0)?;
     let version = if minor == 0 { Version::HTTP_10 } else { Version::HTTP_11 };
     let framing = response_framing(&headers, seen, version, status, asked)?;
     let keep_alive = keeps_alive(&headers, seen, version) && framing != Framing::UntilClose;
@@ -265,7 +271,7 @@ pub(super) fn parse_trailers(section: &Bytes, fields_max: usize) -> Result<Heade
     match httparse::parse_headers(section, &mut fields) {
         Ok(Status::Complete((_, parsed))) => {
             let limits = Limits { fields: fields_max, ..Limits::default() };
-            header_map(section, parsed, &limits).map(|(trailers, _)| trailers)
+            header_map(section, parsed, &limits, 0).map(|(trailers, _)| trailers)
         }
         Ok(Status::Partial) => Err(Reject::bad("the trailer section is not complete")),
         Err(error) => Err(explain(error)),
@@ -305,12 +311,12 @@ fn header_map(
     head: &Bytes,
     fields: &[httparse::Header<'_>],
     limits: &Limits,
+    more: usize,
 ) -> Result<(HeaderMap, Seen), Reject> {
     if fields.len() > limits.fields {
         return Err(too_large("the head has too many fields"));
     }
-    // Room for the fields the proxy adds itself saves a rehash.
-    let mut headers = HeaderMap::with_capacity(fields.len() + 8);
+    let mut headers = HeaderMap::with_capacity(fields.len() + more);
     let mut seen = Seen::default();
     for field in fields {
         if field.name.len() + field.value.len() > limits.field_bytes {
@@ -404,7 +410,7 @@ fn check_host(headers: &HeaderMap, version: Version) -> Result<(), Reject> {
 /// Whether `host` is `host[:port]` without userinfo; the empty value is legal for a target without
 /// an authority.
 pub(crate) fn is_authority(host: &[u8]) -> bool {
-    if host.is_empty() {
+    if host.is_empty() || is_plain(host) {
         return true;
     }
     if host.contains(&b'@') {
@@ -419,6 +425,18 @@ pub(crate) fn is_authority(host: &[u8]) -> bool {
             None => true,
         }
     })
+}
+
+/// A name or an IPv4 address, perhaps with a port of up to four digits: nearly every host there is,
+/// and no question for a parser.
+fn is_plain(host: &[u8]) -> bool {
+    let colon = host.iter().rposition(|&byte| byte == b':');
+    let (name, port) = host.split_at(colon.unwrap_or(host.len()));
+    let is_name = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-');
+    !name.is_empty()
+        && name.iter().all(is_name)
+        && port.len() <= 5
+        && port.iter().skip(1).all(u8::is_ascii_digit)
 }
 
 fn request_framing(headers: &HeaderMap, seen: Seen, version: Version) -> Result<Framing, Reject> {

@@ -31,7 +31,7 @@ use crate::debt::Debt;
 use crate::interim::Interim;
 use crate::serve::{Client, HalfClose, Handle, Settings};
 use crate::tunnel::{Tunnel, Upgraded, UpgradedIo};
-use crate::{Request, Response, date};
+use crate::{Response, date};
 use body::EndTurn;
 pub(crate) use body::RequestBody;
 
@@ -89,7 +89,7 @@ struct Io {
 
 /// What the next read of a head brought.
 enum Next {
-    Head(Box<RequestHead>),
+    Head(RequestHead),
     Reject(Reject),
     Close,
 }
@@ -145,7 +145,7 @@ pub(crate) async fn serve<H: Handle>(
                 conn.answer_and_close(response).await;
                 return;
             }
-            Next::Head(head) => match conn.exchange(*head, &client, &handler, &worker).await {
+            Next::Head(head) => match conn.exchange(head, &client, &handler, &worker).await {
                 After::Again => {}
                 After::Close => return conn.linger().await,
                 After::Tunnel(tunnel, guard) => {
@@ -180,7 +180,7 @@ impl Conn {
                 if !io.reader.buf.is_empty() {
                     let limits = &self.settings.limits;
                     match head::parse_request(&mut io.reader.buf, &mut io.scan, limits) {
-                        Ok(Some(head)) => return Poll::Ready(Next::Head(Box::new(head))),
+                        Ok(Some(head)) => return Poll::Ready(Next::Head(head)),
                         Ok(None) if in_head => {}
                         Ok(None) => {
                             in_head = true;
@@ -223,24 +223,24 @@ impl Conn {
         handler: &Rc<H>,
         worker: &Rc<Worker>,
     ) -> After {
-        let RequestHead { parts, framing, keep_alive, expects_continue } = head;
-        let asked = Asked { method: parts.method.clone(), version: parts.version, keep_alive };
-        let body = {
+        let RequestHead { mut request, framing, keep_alive, expects_continue } = head;
+        let (method, version) = (request.method().clone(), request.version());
+        let asked = Asked { method, version, keep_alive };
+        {
             let mut io = self.io.borrow_mut();
-            io.decoder = Decoder::of_message(framing, &parts.headers);
+            io.decoder = Decoder::of_message(framing, request.headers());
             io.expects_continue = expects_continue;
             io.answers_half_closed = self.settings.half_close == HalfClose::Allow || !keep_alive;
             io.waits_for_body = false;
             io.sending_debt.forgive();
             io.is_responding = false;
             // RFC 9110 §15.2: never to a client of HTTP/1.0.
-            io.takes_interim = parts.version == Version::HTTP_11;
-            match framing {
-                Framing::None => Body::empty(),
-                _ => Body::h1_request(RequestBody { conn: Rc::clone(self), turn: self.turn.get() }),
-            }
-        };
-        let request = Box::new(Request::from_parts(parts, body));
+            io.takes_interim = version == Version::HTTP_11;
+        }
+        if framing != Framing::None {
+            let body = RequestBody { conn: Rc::clone(self), turn: self.turn.get() };
+            *request.body_mut() = Body::h1_request(body);
+        }
         // Boxed so that an idle connection does not carry the handler's future.
         let handling: Pin<Box<dyn Future<Output = Response>>> =
             Box::pin(Rc::clone(handler).handle(request, Rc::clone(client)));

@@ -439,6 +439,7 @@ mod tests {
         assert_eq!(h["forwarded"], "for=\"[2001:db8::1]\";proto=https;host=a");
     }
 
+    /// T35.
     #[test]
     fn the_client_is_the_last_address_that_is_no_proxy_of_ours() {
         let trusted = tens();

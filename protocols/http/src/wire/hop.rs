@@ -2,39 +2,70 @@
 //! `Connection` lines, and before the proxy adds fields of its own.
 
 use http::header::{
-    CONNECTION, HOST, PROXY_AUTHORIZATION, TE, TRAILER, TRANSFER_ENCODING, UPGRADE,
+    CONNECTION, HOST, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE, TRAILER, TRANSFER_ENCODING,
+    UPGRADE,
 };
 use http::{HeaderMap, HeaderName, HeaderValue};
 
-/// Fields that never cross the proxy, listed or not. `TE` is handled apart: `trailers` may pass.
-static HOP_BY_HOP: [HeaderName; 7] = [
+/// Fields that never cross the proxy, listed or not (RFC 9110 §7.6.1). `TE` may come back for the
+/// one thing that it may say.
+static HOP_BY_HOP: [HeaderName; 8] = [
     CONNECTION,
+    HeaderName::from_static("http2-settings"),
     HeaderName::from_static("keep-alive"),
+    PROXY_AUTHORIZATION,
     HeaderName::from_static("proxy-connection"),
+    TE,
     TRANSFER_ENCODING,
     UPGRADE,
-    PROXY_AUTHORIZATION,
-    HeaderName::from_static("http2-settings"),
 ];
 
 /// Fields by which a proxy and its client get to know each other (RFC 9110 §11.7): in a response
 /// they are for the client of the proxy that asked, and that is this one.
-const PROXY_AUTHENTICATION: [&str; 2] = ["proxy-authenticate", "proxy-authentication-info"];
+static PROXY_AUTHENTICATION: [HeaderName; 2] =
+    [PROXY_AUTHENTICATE, HeaderName::from_static("proxy-authentication-info")];
 
-/// Whether there is anything to strip for a name. A match on text compiles to a look at its length
-/// first, which settles it for most.
-fn is_hop_by_hop(name: &HeaderName) -> bool {
-    matches!(
-        name.as_str(),
-        "connection"
-            | "http2-settings"
-            | "keep-alive"
-            | "proxy-authorization"
-            | "proxy-connection"
-            | "te"
-            | "transfer-encoding"
-            | "upgrade"
-    )
+/// Which of the fields that a proxy has to do with a message has: one look at each name, where
+/// most messages have none of them.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Seen(u16);
+
+impl Seen {
+    const CONNECTION: Self = Self(1);
+    const TE: Self = Self(1 << 5);
+    const HOP_BY_HOP: Self = Self(0xff);
+    const PROXY_AUTHENTICATION: Self = Self(0x300);
+    pub(crate) const EXPECT: Self = Self(1 << 10);
+    pub(crate) const VIA: Self = Self(1 << 11);
+
+    pub(crate) fn of(headers: &HeaderMap) -> Self {
+        Self(headers.keys().fold(0, |seen, name| seen | Self::bit(name)))
+    }
+
+    pub(crate) fn has(self, any: Self) -> bool {
+        self.0 & any.0 != 0
+    }
+
+    /// A match on text compiles to a look at its length first, which settles it for most. The
+    /// numbers are places in [`HOP_BY_HOP`], then in [`PROXY_AUTHENTICATION`].
+    fn bit(name: &HeaderName) -> u16 {
+        let place = match name.as_str() {
+            "connection" => 0,
+            "http2-settings" => 1,
+            "keep-alive" => 2,
+            "proxy-authorization" => 3,
+            "proxy-connection" => 4,
+            "te" => 5,
+            "transfer-encoding" => 6,
+            "upgrade" => 7,
+            "proxy-authenticate" => 8,
+            "proxy-authentication-info" => 9,
+            "expect" => 10,
+            "via" => 11,
+            _ => return 0,
+        };
+        1 << place
+    }
 }
 
 /// Fields that a `Connection` line must not name: a client could make the proxy drop what a
@@ -62,7 +93,8 @@ pub fn tokens<'a>(headers: &'a HeaderMap, name: &HeaderName) -> impl Iterator<It
 
 /// Whether a field's list has `token`, case-insensitively.
 pub fn has_token(headers: &HeaderMap, name: &HeaderName, token: &str) -> bool {
-    tokens(headers, name).any(|each| each.eq_ignore_ascii_case(token))
+    // Nearly no message has the field, and an iterator over nothing costs more than this look.
+    headers.contains_key(name) && tokens(headers, name).any(|each| each.eq_ignore_ascii_case(token))
 }
 
 /// Refuses `Connection` lines that name fields of the message itself.
@@ -87,12 +119,15 @@ pub fn has_underscore(headers: &HeaderMap) -> bool {
     headers.keys().any(|name| name.as_str().as_bytes().contains(&b'_'))
 }
 
-/// The fields that the `Connection` lines name, for the head and for the trailer section.
+/// The fields that the `Connection` lines name, for the head and for the trailer section; without
+/// those that are hop-by-hop whether named or not.
 pub fn nominated(headers: &HeaderMap) -> Vec<HeaderName> {
-    if !headers.contains_key(CONNECTION) {
-        return Vec::new();
-    }
+    let is_known = |token: &&str| {
+        let is = |name: &str| token.eq_ignore_ascii_case(name);
+        is("close") || HOP_BY_HOP.iter().any(|name| is(name.as_str()))
+    };
     tokens(headers, &CONNECTION)
+        .filter(|token| !is_known(token))
         .filter_map(|token| HeaderName::from_bytes(token.as_bytes()).ok())
         .filter(|name| *name != HOST)
         .collect()
@@ -101,24 +136,21 @@ pub fn nominated(headers: &HeaderMap) -> Vec<HeaderName> {
 /// Removes every hop-by-hop field. `TE: trailers` is kept as the one thing it may say, because the
 /// proxy carries trailers on every leg.
 pub fn strip(headers: &mut HeaderMap) {
-    // Most messages have none of them.
-    if headers.keys().any(is_hop_by_hop) {
-        strip_some(headers);
-    }
+    strip_seen(headers, Seen::of(headers));
 }
 
-fn strip_some(headers: &mut HeaderMap) {
-    let wants_trailers = headers.contains_key(TE) && has_token(headers, &TE, "trailers");
-    for name in nominated(headers) {
-        headers.remove(name);
+/// [`strip`] for a head that was looked at.
+pub(crate) fn strip_seen(headers: &mut HeaderMap, seen: Seen) {
+    if !seen.has(Seen::HOP_BY_HOP) {
+        return;
     }
-    for name in &HOP_BY_HOP {
-        headers.remove(name);
+    let wants_trailers = seen.has(Seen::TE) && has_token(headers, &TE, "trailers");
+    if seen.has(Seen::CONNECTION) {
+        for name in nominated(headers) {
+            headers.remove(name);
+        }
     }
-    // A `Connection` line may have named TE: what it wanted was read before.
-    if wants_trailers || headers.contains_key(TE) {
-        headers.remove(TE);
-    }
+    remove_seen(headers, seen, &HOP_BY_HOP, 0);
     if wants_trailers {
         headers.insert(TE, HeaderValue::from_static("trailers"));
     }
@@ -126,14 +158,21 @@ fn strip_some(headers: &mut HeaderMap) {
 
 /// [`strip`] for a response, which has no `TE` and no proxy's authentication.
 pub fn strip_response(headers: &mut HeaderMap) {
-    let is_proxys = |name: &HeaderName| PROXY_AUTHENTICATION.contains(&name.as_str());
-    if !headers.keys().any(|name| is_hop_by_hop(name) || is_proxys(name)) {
-        return;
+    let seen = Seen::of(headers);
+    strip_seen(headers, seen);
+    if seen.has(Seen::TE) {
+        headers.remove(TE);
     }
-    strip_some(headers);
-    headers.remove(TE);
-    for name in PROXY_AUTHENTICATION {
-        headers.remove(name);
+    if seen.has(Seen::PROXY_AUTHENTICATION) {
+        remove_seen(headers, seen, &PROXY_AUTHENTICATION, HOP_BY_HOP.len());
+    }
+}
+
+fn remove_seen(headers: &mut HeaderMap, seen: Seen, names: &[HeaderName], first: usize) {
+    for (place, name) in (first..).zip(names) {
+        if seen.has(Seen(1 << place)) {
+            headers.remove(name);
+        }
     }
 }
 
@@ -164,6 +203,20 @@ mod tests {
         headers
     }
 
+    /// P02: the places of the names and their bits are the same.
+    #[test]
+    fn p02_every_hop_by_hop_field_is_found_by_its_place() {
+        for (place, name) in HOP_BY_HOP.iter().chain(&PROXY_AUTHENTICATION).enumerate() {
+            assert_eq!(Seen::bit(name), 1 << place, "{name}");
+            let mut headers = map(&[(name.as_str(), "x"), ("x-kept", "1")]);
+            strip_response(&mut headers);
+            assert_eq!(headers.keys().map(HeaderName::as_str).collect::<Vec<_>>(), ["x-kept"]);
+        }
+        assert!(Seen::of(&map(&[("via", "1.1 a")])).has(Seen::VIA));
+        assert!(Seen::of(&map(&[("expect", "x")])).has(Seen::EXPECT));
+        assert_eq!(Seen::of(&map(&[("host", "a"), ("x-via", "b")])), Seen::default());
+    }
+
     /// P01, RFC 9110 §7.6.1.
     #[test]
     fn names_in_every_connection_line_are_stripped() {
@@ -182,6 +235,7 @@ mod tests {
         assert_eq!(headers["x-three"], "3");
     }
 
+    /// P02.
     #[test]
     fn te_keeps_trailers_alone() {
         let mut headers = map(&[("te", "gzip;q=0.5, trailers"), ("connection", "te")]);

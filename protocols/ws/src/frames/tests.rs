@@ -157,6 +157,7 @@ fn p62_t57_every_violation_by_name() {
     }
 }
 
+/// T56.
 #[test]
 fn legal_at_the_edge() {
     let cases: &[&[u8]] = &[

@@ -65,7 +65,7 @@ fn v2() -> Vec<u8> {
     Header::new(Version::V2, origin).encode()
 }
 
-/// Whole, byte by byte and cut anywhere: the client is known and nothing that follows is lost.
+/// P65: whole, byte by byte and cut anywhere: the client is known and nothing that follows is lost.
 #[tokio::test]
 async fn t38_a_header_is_taken_however_it_comes() {
     for header in [LINE.to_vec(), v2()] {
@@ -83,7 +83,7 @@ async fn t38_a_header_is_taken_however_it_comes() {
     }
 }
 
-/// A health check of the proxy in front, or a client without an address of IP.
+/// P65: a health check of the proxy in front, or a client without an address of IP.
 #[tokio::test]
 async fn t38_local_and_unknown_keep_the_real_peer() {
     let header = |version, origin| Header::new(version, origin).encode();
@@ -130,7 +130,7 @@ async fn t38_what_is_malformed_or_cut_off_is_refused_either_way() {
     }
 }
 
-/// D01. Silence is no header where none is needed: the server may be the one to speak first.
+/// T38, D01. Silence is no header where none is needed: the server may be the one to speak first.
 #[tokio::test(start_paused = true)]
 async fn d01_a_header_has_five_seconds() {
     for (want, sent) in

@@ -48,7 +48,7 @@ async fn p70_other_versions_are_505() {
     assert_eq!(&answer, b"HTTP/1.1 505");
 }
 
-// grpc-go CVE-2026-33186: a path that is read in two ways passes the rules for one of them.
+// P46, grpc-go CVE-2026-33186: a path that is read in two ways passes the rules for one of them.
 #[tokio::test]
 async fn t48_paths_that_are_no_methods_are_unimplemented() {
     let proxy = untouchable().await;

@@ -101,7 +101,7 @@ async fn t33_an_allowed_name_does_not_open_a_private_address() {
     assert!(served.await.unwrap().contains(&format!("host: localhost:{port}\r\n")));
 }
 
-/// T34: what leads back to the proxy ends there.
+/// T34, P05: what leads back to the proxy ends there.
 #[tokio::test]
 async fn t34_a_loop_is_detected() {
     let proxy = Proxy::start(Config::loopback());

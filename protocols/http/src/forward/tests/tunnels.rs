@@ -7,8 +7,8 @@ use tokio::net::TcpStream;
 
 use super::support::*;
 
-/// P10, RFC 9110 §9.3.6: a 2xx has neither Content-Length nor Transfer-Encoding, and the end of
-/// one direction does not end the other.
+/// P10, P28, RFC 9110 §9.3.6: a 2xx has neither Content-Length nor Transfer-Encoding, and the end
+/// of one direction does not end the other.
 #[tokio::test]
 async fn p10_a_tunnel_keeps_what_comes_after_a_half_close() {
     let origin = Origin::bind().await;

@@ -46,6 +46,7 @@ fn chunked(bytes: &str) -> Result<Decoded, Malformed> {
     whole
 }
 
+/// P31.
 #[test]
 fn chunks_extensions_and_trailers() {
     let (content, trailers, rest) =
@@ -58,7 +59,7 @@ fn chunks_extensions_and_trailers() {
     assert_eq!(rest, b"next");
 }
 
-/// T04.
+/// T04, P31.
 #[test]
 fn t04_bad_chunk_sizes() {
     for size in ["7fffffffffffffff", "11111111111111111", "0x5", "5_0", "-1", "", " 5", "5 ", "g"] {
@@ -66,7 +67,7 @@ fn t04_bad_chunk_sizes() {
     }
 }
 
-/// T05.
+/// T05, P31.
 #[test]
 fn t05_bad_lines_and_extensions() {
     let bad = [

@@ -37,8 +37,8 @@ fn a_plain_request_is_taken_whole() {
         "\r\nPOST /a?b=%2F HTTP/1.1\r\nHost: x:80\r\nContent-Length: 3\r\n\r\nabcGET",
     );
     let head = parse_request(&mut buf, &mut Scan::default(), &Limits::default()).unwrap().unwrap();
-    assert_eq!(head.parts.method, Method::POST);
-    assert_eq!(head.parts.uri, "/a?b=%2F");
+    assert_eq!(*head.request.method(), Method::POST);
+    assert_eq!(*head.request.uri(), "/a?b=%2F");
     assert_eq!(head.framing, Framing::Length(3));
     assert!(head.keep_alive);
     assert_eq!(&buf[..], b"abcGET");
@@ -79,7 +79,7 @@ fn t03_content_length_is_one_number() {
     assert_eq!(accept(&with("Content-Length: 5\r\n")).framing, Framing::Length(5));
 }
 
-/// T12, P20, P26, P27.
+/// T12, P20, P22, P26, P27.
 #[test]
 fn t12_malformed_heads_are_refused() {
     let cases: [&[u8]; 13] = [
@@ -144,7 +144,7 @@ fn target_forms() {
 #[test]
 fn p25_an_empty_path_of_options_is_the_asterisk() {
     let path = |line: &str| {
-        let uri = accept(&format!("{line} HTTP/1.1\r\nHost: b\r\n\r\n")).parts.uri;
+        let uri = accept(&format!("{line} HTTP/1.1\r\nHost: b\r\n\r\n")).request.uri().clone();
         let authority = uri.authority().map(ToString::to_string).unwrap_or_default();
         format!("{authority} {}", uri.path_and_query().unwrap())
     };
@@ -155,7 +155,7 @@ fn p25_an_empty_path_of_options_is_the_asterisk() {
     assert_eq!(path("GET http://a"), "a /");
 }
 
-/// T26: at, below and above each bound.
+/// T26, P22: at, below and above each bound.
 #[test]
 fn t26_bounds_are_exact() {
     let limits = Limits::default();
@@ -195,7 +195,7 @@ fn t36_nominating_message_fields_is_refused() {
     assert_eq!(status(&with("Connection: close, Content-Length\r\n")), 400);
 }
 
-/// T13, P28: a node's ambiguous answer is not passed on.
+/// T13, P17, P26, P28: a node's ambiguous answer is not passed on.
 #[test]
 fn t13_ambiguous_responses_are_refused() {
     let get = Method::GET;
@@ -231,7 +231,7 @@ fn response_framing_follows_the_method_and_status() {
 }
 
 proptest! {
-    /// However a head is cut into reads, the verdict is the same, and nothing panics.
+    /// T12: however a head is cut into reads, the verdict is the same, and nothing panics.
     #[test]
     fn any_split_gives_the_same_verdict(
         bytes in proptest::collection::vec(
@@ -258,7 +258,7 @@ proptest! {
         match (whole, split) {
             (Ok(Some(a)), Ok(Some(b))) => {
                 prop_assert_eq!(a.framing, b.framing);
-                prop_assert_eq!(a.parts.headers, b.parts.headers);
+                prop_assert_eq!(a.request.headers(), b.request.headers());
             }
             (a, b) => prop_assert_eq!(a.is_err(), b.is_err()),
         }
@@ -287,4 +287,18 @@ fn an_unfinished_head_that_cannot_become_a_request_is_refused() {
     }
     assert!(request("M".repeat(METHOD_BYTES_MAX).as_bytes()).unwrap().is_none());
     assert_eq!(status(&"M".repeat(METHOD_BYTES_MAX + 1)), 501);
+}
+
+proptest! {
+    /// What is taken without the parser is what the parser takes.
+    #[test]
+    fn a_plain_host_is_an_authority(host in "[a-zA-Z0-9.:-]{1,24}(:[0-9]{0,6})?") {
+        if is_plain(host.as_bytes()) {
+            let parsed: Authority = host.parse().unwrap();
+            prop_assert_eq!(parsed.as_str(), &*host);
+            prop_assert!(!parsed.host().is_empty());
+            let (_, port) = host.split_once(':').unwrap_or((&*host, ""));
+            prop_assert!(port.is_empty() || parsed.port_u16().is_some());
+        }
+    }
 }

@@ -308,7 +308,7 @@ fn a_field_larger_than_the_table_empties_it() {
     assert_eq!(decoder.table(), (4096, 1));
 }
 
-/// A bomb: one entry as large as the table, then a reference to it in each byte.
+/// T20: a bomb: one entry as large as the table, then a reference to it in each byte.
 #[test]
 fn of_a_bomb_only_the_limit_goes_off() {
     let mut block = hex("400161 7fe01e");
@@ -440,7 +440,8 @@ proptest! {
         }
     }
 
-    /// Whatever comes: no panic, no more handed on than the limit, no more kept than the table.
+    /// T20: whatever comes: no panic, no more handed on than the limit, no more kept than the
+    /// table.
     #[test]
     fn arbitrary_blocks_stay_within_bounds(
         blocks in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..400), 1..8),

@@ -50,8 +50,8 @@ async fn taken(house: &House, streams: u32, each: u32) -> (Wire, usize, usize) {
     (wire, taken, sent.get())
 }
 
-/// R15: a client that asks for all it may and reads none of it makes the proxy hold less than 4 MiB,
-/// whether it never read or has read well before.
+/// T22, R15: a client that asks for all it may and reads none of it makes the proxy hold less than
+/// 4 MiB, whether it never read or has read well before.
 #[test]
 fn r15_what_a_client_does_not_read_is_bounded() {
     for each in [0, 300_000] {
@@ -74,7 +74,7 @@ fn d13_a_client_that_keeps_up_gets_a_larger_window() {
     });
 }
 
-/// D03: 500 bytes a second is the least that a client must read, and enough.
+/// T22, T24, D03: 500 bytes a second is the least that a client must read, and enough.
 #[test]
 fn d03_a_client_that_reads_too_slowly() {
     for (bytes, is_enough) in [(1, false), (700, false), (1_100, true)] {

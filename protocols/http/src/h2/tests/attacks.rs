@@ -40,6 +40,7 @@ async fn ends_calmly(
     assert_eq!(ask(&honest, Bytes::new(), None).await.unwrap().status, 200, "{what}");
 }
 
+/// T17, T18, T19.
 #[test]
 fn hostile_clients_are_calmed_and_nobody_else_notices() {
     run(async |house| {
@@ -63,7 +64,7 @@ fn hostile_clients_are_calmed_and_nobody_else_notices() {
 /// What a node sends, given the stream of the request.
 type Flood = Rc<dyn Fn(u32) -> Vec<u8>>;
 
-/// A node that floods ends its own connection; the request in flight fails, the next one is
+/// T21: a node that floods ends its own connection; the request in flight fails, the next one is
 /// served on a fresh connection.
 #[test]
 fn a_hostile_node_ends_its_connection_only() {

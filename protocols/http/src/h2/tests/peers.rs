@@ -73,7 +73,7 @@ fn a_thousand_requests_at_once() {
     }
 }
 
-/// Who downloads and does not read holds up nobody else on the node's connection.
+/// T22: who downloads and does not read holds up nobody else on the node's connection.
 #[test]
 fn slow_readers_hold_up_nobody_else() {
     run(async |house| {
@@ -205,8 +205,8 @@ fn a_nodes_reset_reaches_the_client() {
     });
 }
 
-/// RFC 9113 §6.8: what the node has begun it ends; what it has not seen goes elsewhere, POST or
-/// not, and no request is answered twice or never.
+/// P49, RFC 9113 §6.8: what the node has begun it ends; what it has not seen goes elsewhere, POST
+/// or not, and no request is answered twice or never.
 #[test]
 fn a_nodes_go_away_loses_nothing() {
     run(async |house| {

@@ -17,7 +17,7 @@ fn is_about(seconds: u64, expected: u64) {
     assert!((expected..=expected + 1).contains(&seconds), "{seconds} s instead of {expected}");
 }
 
-/// An upload that stops: the client is told, its stream ends, its connection does not.
+/// T24: an upload that stops: the client is told, its stream ends, its connection does not.
 #[test]
 fn a_client_that_stops_within_its_body() {
     run(async |house| {
@@ -45,7 +45,7 @@ fn a_client_that_stops_within_its_body() {
     });
 }
 
-/// A download that is not read.
+/// T22, T24: a download that is not read.
 #[test]
 fn a_client_that_does_not_read() {
     run(async |house| {
@@ -62,7 +62,7 @@ fn a_client_that_does_not_read() {
     });
 }
 
-/// A client whose socket is full takes the connection with it.
+/// T24: a client whose socket is full takes the connection with it.
 #[test]
 fn a_client_whose_socket_is_full() {
     run(async |house| {
@@ -84,7 +84,7 @@ fn a_client_whose_socket_is_full() {
     });
 }
 
-/// Frames, field blocks and hellos that do not end.
+/// T23: frames, field blocks and hellos that do not end.
 #[test]
 fn a_frame_that_does_not_end() {
     let unfinished = [
@@ -119,7 +119,7 @@ fn a_frame_that_does_not_end() {
     }
 }
 
-/// On a line of a few bytes a second a DATA frame takes longer than that, and may.
+/// T24: on a line of a few bytes a second a DATA frame takes longer than that, and may.
 #[test]
 fn a_slow_upload_is_not_silent() {
     run(async |house| {

@@ -76,7 +76,7 @@ async fn t57_violations_close_both_sides() {
     }
 }
 
-// What comes behind a violation cannot be told apart any more, however it looks.
+// T57: what comes behind a violation cannot be told apart any more, however it looks.
 #[tokio::test(start_paused = true)]
 async fn nothing_behind_a_violation_goes_on() {
     let early = Bytes::from_static(&[0x83, 0x80]);

@@ -38,13 +38,13 @@ fn is_calmed(what: &str, end: impl Fn(u32) -> Vec<u8>) {
     assert_eq!(fault.reason, Reason::ENHANCE_YOUR_CALM, "{what}");
 }
 
-/// CVE-2023-44487.
+/// T17, CVE-2023-44487.
 #[test]
 fn rapid_reset() {
     is_calmed("RST_STREAM", reset);
 }
 
-/// CVE-2025-8671: the server is made to reset.
+/// T18, CVE-2025-8671: the server is made to reset.
 #[test]
 fn made_you_reset() {
     is_calmed("a window update of 0", |id| window(id, 0));
@@ -56,6 +56,7 @@ fn made_you_reset() {
     is_calmed("trailers without the end", |id| headers(id, &[], false));
 }
 
+/// T18, P44.
 #[test]
 fn malformed_requests_without_end() {
     let mut server = Side::server();
@@ -67,7 +68,7 @@ fn malformed_requests_without_end() {
     assert_eq!(server.ends_at(&next), Reason::ENHANCE_YOUR_CALM);
 }
 
-/// A front proxy with thousands of users on one connection, one in a hundred of whom leaves.
+/// T17: a front proxy with thousands of users on one connection, one in a hundred of whom leaves.
 #[test]
 fn a_busy_peer_is_no_attacker() {
     let mut server = Side::server();
@@ -106,7 +107,7 @@ fn streams_at_and_above_the_limit() {
     assert_eq!(server.ends_at(&headers(id, POST, false)), Reason::ENHANCE_YOUR_CALM);
 }
 
-/// Whoever cancels faster than the work is put away gets nothing more started.
+/// T17: whoever cancels faster than the work is put away gets nothing more started.
 #[test]
 fn cancelled_work_still_counts_while_it_is_held() {
     let mut server = Side::server();
@@ -124,7 +125,7 @@ fn cancelled_work_still_counts_while_it_is_held() {
     assert_eq!(server.keys.len(), HELD_MAX + 1);
 }
 
-/// CVE-2019-9512, 9515 and their kin, both from clients and from nodes.
+/// T21, CVE-2019-9512, 9515 and their kin, both from clients and from nodes.
 #[test]
 fn floods_of_frames_without_content() {
     let frames = [
@@ -155,7 +156,7 @@ fn floods_of_frames_without_content() {
     }
 }
 
-/// Late frames are let pass, but not without end.
+/// T21: late frames are let pass, but not without end.
 #[test]
 fn floods_on_closed_streams() {
     for frame in [reset(1), data(1, 0, false), headers(1, &[], true)] {
@@ -180,7 +181,7 @@ fn what_was_in_flight_is_no_flood() {
     }
 }
 
-/// CVE-2019-9511: each byte of window costs its sender a frame, and us one.
+/// T21, CVE-2019-9511: each byte of window costs its sender a frame, and us one.
 #[test]
 fn a_window_opened_byte_by_byte() {
     let mut server = Side::server();
@@ -211,7 +212,7 @@ fn a_window_opened_byte_by_byte() {
     }
 }
 
-/// CVE-2024-27316.
+/// T19, CVE-2024-27316.
 #[test]
 fn continuations_without_end() {
     let start = frame_of(Kind::Headers, 0, 1, GET);
@@ -234,7 +235,7 @@ fn continuations_without_end() {
     assert_eq!(server.ends_at(&large), Reason::ENHANCE_YOUR_CALM);
 }
 
-/// A section above the limit is not a fault of the connection: the request is refused, and the
+/// T20: a section above the limit is not a fault of the connection: the request is refused, and the
 /// next one is served.
 #[test]
 fn a_head_at_and_above_its_limit() {
@@ -270,7 +271,7 @@ fn a_head_at_and_above_its_limit() {
     }
 }
 
-/// A large table entry and thousands of references to it: 16 KiB of them are looked at.
+/// T20: a large table entry and thousands of references to it: 16 KiB of them are looked at.
 #[test]
 fn a_compression_bomb() {
     let mut block = GET.to_vec();
@@ -289,8 +290,8 @@ fn a_compression_bomb() {
     assert!(request.headers().len() <= 5, "{}", request.headers().len());
 }
 
-/// Tiny frames that nobody reads take no more than a multiple of their bytes, however they lie in
-/// the buffers they were read into.
+/// T21: tiny frames that nobody reads take no more than a multiple of their bytes, however they lie
+/// in the buffers they were read into.
 #[test]
 fn tiny_data_is_gathered() {
     for size in [1, 100, 1_025, 8_192] {

@@ -13,6 +13,7 @@ fn a_request_is_taken_and_answered() {
     assert_eq!(said.len(), 1, "and nothing else: {said:?}");
 }
 
+/// P50.
 #[test]
 fn what_breaks_the_connection() {
     let ping = |len| frame_of(Kind::Ping, 0, 0, &vec![0; len]);
@@ -59,7 +60,7 @@ fn what_breaks_the_connection() {
     assert_eq!(Side::client().ends_at(&headers(1, OK, true)), Reason::PROTOCOL_ERROR);
 }
 
-/// RFC 9113 §5.4.2: the stream ends, the connection goes on.
+/// P46, P50, RFC 9113 §5.4.2: the stream ends, the connection goes on.
 #[test]
 fn what_breaks_a_stream_only() {
     for (bytes, reason, what) in [
@@ -88,7 +89,7 @@ fn what_breaks_a_stream_only() {
     }
 }
 
-/// RFC 9113 §5.1.1.
+/// P50, RFC 9113 §5.1.1.
 #[test]
 fn stream_ids_only_grow() {
     let mut server = Side::server();
@@ -101,7 +102,7 @@ fn stream_ids_only_grow() {
     assert_eq!(server.ends_at(&headers(1, GET, true)), Reason::STREAM_CLOSED, "used before");
 }
 
-/// RFC 9113 §5.1: after its own last word a peer has nothing more to say.
+/// P50, RFC 9113 §5.1: after its own last word a peer has nothing more to say.
 #[test]
 fn nothing_follows_a_reset_or_an_end() {
     for more in [data(1, 1, true), headers(1, &[], true)] {
@@ -137,7 +138,7 @@ fn what_crosses_our_reset_is_let_pass() {
     assert!(returned >= 512 * 1024, "{returned} of 655360");
 }
 
-/// RFC 9113 §6.8: a POST that crosses our last GOAWAY is dropped, with all of its frames, and
+/// P49, RFC 9113 §6.8: a POST that crosses our last GOAWAY is dropped, with all of its frames, and
 /// what was opened before is served.
 #[test]
 fn requests_that_cross_the_farewell_break_nothing() {
@@ -163,7 +164,7 @@ fn requests_that_cross_the_farewell_break_nothing() {
     assert!(server.with(|state| state.is_done()));
 }
 
-/// RFC 9113 §6.9.2: windows shift by what SETTINGS change, below zero if need be.
+/// P50, RFC 9113 §6.9.2: windows shift by what SETTINGS change, below zero if need be.
 #[test]
 fn windows_shift_with_the_settings() {
     let mut server = Side::server();
@@ -197,7 +198,7 @@ fn windows_shift_with_the_settings() {
     assert_eq!(fault.reason, Reason::FLOW_CONTROL_ERROR);
 }
 
-/// Both windows bound what a peer may send before anyone reads.
+/// P50: both windows bound what a peer may send before anyone reads.
 #[test]
 fn data_beyond_a_window() {
     let mut server = Side::server();
@@ -219,7 +220,7 @@ fn data_beyond_a_window() {
     assert_eq!(server.ends_at(&data(9, 1, false)), Reason::FLOW_CONTROL_ERROR, "1 MiB is");
 }
 
-/// RFC 9113 §8.1.1.
+/// T16, RFC 9113 §8.1.1.
 #[test]
 fn content_must_match_its_length() {
     let with_length = [POST, &[0x0f, 13, 1, b'5']].concat();
@@ -246,6 +247,7 @@ fn content_must_match_its_length() {
     assert_eq!(server.malformed, 1);
 }
 
+/// P49.
 #[test]
 fn go_away_tells_which_requests_may_go_elsewhere() {
     let mut client = Side::client();
@@ -278,6 +280,7 @@ fn a_request_that_was_not_written_is_unprocessed() {
     assert_eq!(client.event(unwritten).as_deref(), Some("Unprocessed"));
 }
 
+/// T13.
 #[test]
 fn a_response_is_held_to_its_form() {
     for (bytes, what) in [
@@ -302,7 +305,8 @@ fn a_response_is_held_to_its_form() {
     assert_eq!(client.reset_of(1), Some(Reason::PROTOCOL_ERROR), "the eleventh");
 }
 
-/// A field section that exceeds one frame goes on in CONTINUATION frames, and is read as it was.
+/// P50: a field section that exceeds one frame goes on in CONTINUATION frames, and is read as it
+/// was.
 #[test]
 fn large_heads_go_in_pieces() {
     let (name, value) = field("x-large", "v");
