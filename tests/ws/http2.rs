@@ -97,7 +97,7 @@ fn p54_a_node_without_it_costs_its_client_a_502_and_no_health() {
     assert_eq!(line["error"], "upstream_unsupported", "{line}");
 }
 
-/// A listener for WebSocket takes extended CONNECT and answers what is not with 426.
+/// P54: a listener for WebSocket takes extended CONNECT and answers what is not with 426.
 #[test]
 fn over_http2_the_answer_is_426_without_connection_fields() {
     let echo = echo("ws", &[]);

@@ -69,6 +69,7 @@ async fn upload_h1(proxy: SocketAddr, size: usize, framing: &str) -> (u64, bool)
     (after, ended.is_some())
 }
 
+/// T24.
 #[test]
 fn d03_an_upload_over_http1_that_is_too_slow() {
     let known = "Content-Length: 1048576";
@@ -84,6 +85,7 @@ fn d03_an_upload_over_http1_that_is_too_slow() {
     }
 }
 
+/// T24.
 #[test]
 fn d03_an_upload_over_http2_that_is_too_slow() {
     for (size, head, is_given_up) in [(1, POST, true), (10_240, POST, false), (1, STREAM, false)] {
