@@ -190,7 +190,8 @@ impl Gateway {
         let reverse = &self.reverse;
         if is_grpc {
             let grpc = Grpc::new(reverse).obeying(service.grpc).since(now);
-            grpc.forward(request, client, &service.cluster, &terms).await
+            // Boxed: it is larger than all the rest, and most requests are no calls.
+            Box::pin(grpc.forward(request, client, &service.cluster, &terms)).await
         } else {
             reverse.forward(request, client, &service.cluster, &terms).await
         }

@@ -10,6 +10,7 @@ mod framing;
 mod gateway;
 mod half_close;
 mod interim;
+mod large;
 mod load;
 mod paths;
 mod peers;

@@ -13,6 +13,7 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use gwproxy_core::error::Blame;
 use gwproxy_core::net::Stream;
+use gwproxy_core::net::splice::Pipe;
 use gwproxy_core::timer::Deadline;
 use gwproxy_core::worker::Worker;
 use gwproxy_core::{Code, Error};
@@ -375,15 +376,9 @@ impl Conn {
                         return Poll::Ready(Ok(()));
                     }
                 }
-                match Pin::new(&mut *body).poll_frame(cx) {
-                    Poll::Ready(Some(Ok(frame))) => ended = self.queue_frame(frame, chunked),
-                    Poll::Ready(Some(Err(error))) => return Poll::Ready(Err(error)),
-                    Poll::Ready(None) => {
-                        if chunked {
-                            encode::last_chunk(&mut self.io.borrow_mut().writer.gathered, None);
-                        }
-                        ended = true;
-                    }
+                match self.poll_queue(cx, body, chunked) {
+                    Poll::Ready(Ok(is_last)) => ended = is_last,
+                    Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
                     Poll::Pending => {
                         let _ = self.poll_flush(cx)?;
                         // A silent node gives no reason to write, and only a write would tell.
@@ -394,6 +389,32 @@ impl Conn {
             }
         })
         .await
+    }
+
+    /// Queues the next piece of a body, for which there must be room; whether it was the last.
+    fn poll_queue(
+        &self,
+        cx: &mut Context<'_>,
+        body: &mut Body,
+        chunked: bool,
+    ) -> Poll<Result<bool, Error>> {
+        if !chunked
+            && body.can_splice()
+            && self.io.borrow().stream.as_ref().is_some_and(|stream| stream.bare_tcp().is_some())
+            && let Some(mut pipe) = Pipe::take()
+        {
+            if ready!(body.poll_splice(cx, &mut pipe))? > 0 {
+                self.io.borrow_mut().writer.push_pipe(pipe);
+            }
+            return Poll::Ready(Ok(false));
+        }
+        if let Some(frame) = ready!(Pin::new(body).poll_frame(cx)).transpose()? {
+            return Poll::Ready(Ok(self.queue_frame(frame, chunked)));
+        }
+        if chunked {
+            encode::last_chunk(&mut self.io.borrow_mut().writer.gathered, None);
+        }
+        Poll::Ready(Ok(true))
     }
 
     /// Queues one frame; true when it ends the body.
@@ -473,7 +494,8 @@ impl Conn {
                 return;
             }
             let mut left = DRAIN_BYTES_MAX as usize * 16;
-            let mut sink = [0u8; 2048];
+            // Not an array, which every connection's future would have room for.
+            let mut sink = vec![0u8; 2048];
             while let Ok(read) = read_some(&mut stream, &mut sink).await
                 && read > 0
                 && left > read

@@ -1,6 +1,7 @@
 //! One connection's state: what both roles share, bytes in and bytes out.
 
 mod ending;
+pub(super) mod engine;
 mod receive;
 #[cfg(test)]
 mod tests;

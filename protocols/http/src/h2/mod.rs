@@ -12,7 +12,7 @@ mod drive;
 mod frame;
 mod handle;
 mod head;
-mod hpack;
+pub mod hpack;
 mod out;
 mod pump;
 mod rate;
@@ -28,6 +28,7 @@ use gwproxy_core::{Code, Error};
 
 pub(crate) use ahead::{Ahead, Loan};
 pub(crate) use conn::Conn;
+pub use conn::engine::{Engine, Load};
 pub(crate) use frame::PREFACE;
 pub(crate) use handle::{Recv, StreamIo};
 

@@ -142,8 +142,8 @@ impl<H: Handle> Exchange<H> {
 
     /// The handler's answer; none if the client left before.
     async fn handled(&self, request: Box<Request>) -> Option<Response> {
-        let handling = Rc::clone(&self.handler).handle(request, Rc::clone(&self.client));
-        let mut handling = pin!(handling);
+        // Pinned as it is made: a future that is moved first has room for two of it.
+        let mut handling = pin!(Rc::clone(&self.handler).handle(request, Rc::clone(&self.client)));
         poll_fn(|cx| {
             if self.send.poll_broken(cx).is_ready() {
                 return Poll::Ready(None);

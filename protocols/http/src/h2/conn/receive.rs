@@ -486,14 +486,12 @@ impl State {
         let last = u32::from_be_bytes(last) & 0x7fff_ffff;
         self.is_peer_leaving = true;
         if self.role == Role::Client {
-            let mut given_up = Vec::new();
-            for stream in self.streams.iter_mut().filter(|s| s.id > last && !s.is_closed()) {
-                stream.broken = Some(Broken::Unprocessed);
-                stream.wake();
-                given_up.push(stream.id);
-            }
-            for id in given_up {
-                self.streams.close(id);
+            let given_up = |stream: &&mut Stream| stream.id > last && !stream.is_closed();
+            let ids: Vec<u32> = self.streams.iter_mut().filter(given_up).map(|s| s.id).collect();
+            for id in ids {
+                if let Some(key) = self.streams.find(id) {
+                    self.end_early(key, Broken::Unprocessed);
+                }
             }
         }
         Ok(())
