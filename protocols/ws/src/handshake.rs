@@ -11,7 +11,7 @@ use base64::Engine as _;
 use base64::alphabet;
 use base64::engine::{GeneralPurpose, GeneralPurposeConfig};
 use gwproxy_core::{Code, Error};
-use gwproxy_http::wire::websocket::accept;
+pub use gwproxy_http::wire::websocket::accept;
 use http::header::{self, AsHeaderName, HeaderName};
 use http::{HeaderMap, Method, StatusCode, Uri, Version, request, response};
 

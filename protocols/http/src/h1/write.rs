@@ -81,7 +81,7 @@ impl Writer {
         if let Some((pipe, tcp)) = self.pipe.as_mut().zip(stream.bare_tcp()) {
             let before = pipe.len();
             let drained = pipe.poll_drain(cx, tcp);
-            self.written += (before - pipe.len()) as u64;
+            self.written += before.saturating_sub(pipe.len()) as u64;
             ready!(drained)?;
             self.pipe = None;
         }
@@ -92,7 +92,7 @@ impl Writer {
     }
 
     /// Bytes waiting.
-    pub(super) fn len(&self) -> usize {
+    fn len(&self) -> usize {
         self.bytes() + self.pipe.as_ref().map_or(0, Pipe::len)
     }
 

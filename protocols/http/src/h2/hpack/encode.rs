@@ -121,8 +121,8 @@ impl Encoder {
         }
     }
 
-    /// RFC 8441 §4; in no table.
-    pub(in crate::h2) fn protocol(out: &mut BytesMut, protocol: &str) {
+    /// `:protocol` (RFC 8441 §4), in no table.
+    pub fn protocol(out: &mut BytesMut, protocol: &str) {
         integer(out, 0x00, 4, 0);
         string(out, b":protocol");
         string(out, protocol.as_bytes());
