@@ -2,7 +2,7 @@
 
 mod announce;
 
-use std::io::Write as _;
+use std::io::{IsTerminal as _, Write as _};
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -69,8 +69,9 @@ async fn drain(
     name: &str,
     signals: &mut Signals,
 ) -> Result<(), String> {
-    running.drain();
+    // Counted before: those that wait for nothing end at once.
     let open = running.workers.connections();
+    running.drain();
     if open > 0 {
         tracing::info!(
             "{name}: up to {grace:?} for {} to finish; a second signal stops at once",
@@ -90,7 +91,8 @@ async fn drain(
     let told = counted(cut, "connection");
     match again {
         _ if cut == 0 => Ok(()),
-        Some(name) => Err(format!("{name} again: {told} cut off")),
+        Some(name) => Err(format!("a second signal ({name}): {told} cut off")),
+        None if grace.is_zero() => Err(format!("no grace period: {told} cut off")),
         None => Err(format!("the grace period is over: {told} cut off after {grace:?}")),
     }
 }
@@ -105,6 +107,7 @@ pub(crate) fn fail(sentence: &str) -> ExitCode {
 pub(crate) struct Signals {
     interrupt: Signal,
     terminate: Signal,
+    hang_up: Signal,
     last: Last,
 }
 
@@ -117,6 +120,7 @@ impl Signals {
         Ok(Self {
             interrupt: signal(SignalKind::interrupt())?,
             terminate: signal(SignalKind::terminate())?,
+            hang_up: signal(SignalKind::hangup())?,
             last: Last::default(),
         })
     }
@@ -127,6 +131,18 @@ impl Signals {
             let name = tokio::select! {
                 _ = self.interrupt.recv() => "SIGINT",
                 _ = self.terminate.recv() => "SIGTERM",
+                // The end of the terminal it was started in; a service's is an order to reload.
+                _ = self.hang_up.recv() => {
+                    if std::io::stderr().is_terminal() {
+                        "SIGHUP"
+                    } else {
+                        tracing::warn!(
+                            "SIGHUP changes nothing: this version does not reload; certificate \
+                             files are watched, all else needs a restart"
+                        );
+                        continue;
+                    }
+                }
             };
             if self.last.counts(name, Instant::now()) {
                 return name;

@@ -14,7 +14,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Where sources lie, from the root of the repository.
-const SOURCE_DIRS: [&str; 4] = ["src", "core", "protocols", "tests"];
+const SOURCE_DIRS: [&str; 5] = ["src", "core", "fuzz", "protocols", "tests"];
 
 /// A text file of the repository.
 #[derive(Debug)]

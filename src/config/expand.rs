@@ -81,11 +81,12 @@ fn lookup(inside: &str, env: &dyn Fn(&str) -> Option<String>) -> Result<String, 
 /// Where the nth `${` of a value stands.
 fn spot(raw: &str, nth: usize, place: Place) -> Place {
     let Some((at, _)) = raw.match_indices("${").nth(nth) else { return place };
-    let before = &raw[..at];
-    match before.rsplit_once('\n') {
+    // A carriage return alone ends a line too (YAML 1.2.2 §5.4).
+    let before = raw[..at].replace("\r\n", "\n");
+    match before.rsplit_once(['\n', '\r']) {
         None => Place { column: place.column + before.chars().count() as u32, ..place },
         Some((lines, last)) => Place {
-            line: place.line + 1 + lines.matches('\n').count() as u32,
+            line: place.line + 1 + lines.matches(['\n', '\r']).count() as u32,
             column: 1 + last.chars().count() as u32,
             ..place
         },

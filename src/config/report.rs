@@ -168,6 +168,9 @@ const SHOWN_MAX: usize = 160;
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // To YAML a carriage return alone ends a line too (YAML 1.2.2 §5.4).
+        let text = self.text.replace("\r\n", "\n");
+        let lines: Vec<&str> = text.split(['\n', '\r']).collect();
         for one in &self.diagnostics {
             let Place { line, column, width } = one.place;
             if line == 0 {
@@ -175,7 +178,7 @@ impl fmt::Display for Report {
                 continue;
             }
             writeln!(f, "{}:{line}:{column}: {}", self.file, one.message)?;
-            let text = self.text.lines().nth(line as usize - 1).unwrap_or_default();
+            let text = lines.get(line as usize - 1).copied().unwrap_or_default();
             if one.secret || text.chars().count() > SHOWN_MAX || text.trim().is_empty() {
                 continue;
             }

@@ -190,7 +190,8 @@ impl Gateway {
         let reverse = &self.reverse;
         if is_grpc {
             let grpc = Grpc::new(reverse).obeying(service.grpc).since(now);
-            grpc.forward(request, client, &service.cluster, &terms).await
+            // Boxed: it is larger than all the rest, and most requests are no calls.
+            Box::pin(grpc.forward(request, client, &service.cluster, &terms)).await
         } else {
             reverse.forward(request, client, &service.cluster, &terms).await
         }
@@ -226,7 +227,7 @@ impl Handle for Gateway {
 
     fn reject(&self, reject: &Reject, client: &Client) -> Response {
         let mut response = rejected(reject);
-        let error = Error::new(Code::ClientMalformed, reject.reason);
+        let error = reject.error();
         Exchange::of_rejected(client, Arc::clone(&self.frontend.listener), &self.shared)
             .finish_on(&mut response, Some(&error));
         response

@@ -12,6 +12,7 @@ use super::{File, assert_complains, assert_none, root, sources};
 
 /// A package of the workspace, and the packages of the workspace it may depend on.
 const CRATES: &[(&str, &[&str])] = &[
+    ("fuzz", &["gwproxy", "gwproxy-core", "gwproxy-grpc", "gwproxy-http", "gwproxy-ws"]),
     ("gwproxy", &["gwproxy-core", "gwproxy-grpc", "gwproxy-http", "gwproxy-tcp", "gwproxy-ws"]),
     ("gwproxy-core", &[]),
     ("gwproxy-grpc", &["gwproxy-core", "gwproxy-http"]),
@@ -181,6 +182,7 @@ fn a_forbidden_dependency_is_seen() {
     assert_complains(&with("gwproxy-http", "gwproxy-ws"), "gwproxy-http must not depend on");
     assert_complains(&with("gwproxy-ws", "gwproxy-grpc"), "gwproxy-ws must not depend on");
     assert_complains(&with("gwproxy-tcp", "http"), "gwproxy-tcp must not depend on http");
+    assert_complains(&with("gwproxy", "fuzz"), "gwproxy must not depend on fuzz");
     assert_complains(&with("gwproxy-new", "bytes"), "say in CRATES");
     assert_none(&with("gwproxy-grpc", "gwproxy-http"));
 }

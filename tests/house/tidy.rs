@@ -185,9 +185,9 @@ fn a_clock_in_a_kernel_is_seen() {
 #[test]
 fn every_member_takes_the_workspace_lints() {
     let mut manifests: Vec<File> =
-        ["core", "protocols"].iter().flat_map(|dir| files(dir, "Cargo.toml")).collect();
+        ["core", "fuzz", "protocols"].iter().flat_map(|dir| files(dir, "Cargo.toml")).collect();
     manifests.push(File { path: "Cargo.toml".into(), text: read("Cargo.toml") });
-    assert!(manifests.len() >= 6, "only {} manifests", manifests.len());
+    assert!(manifests.len() >= 7, "only {} manifests", manifests.len());
     for manifest in manifests {
         let path = &manifest.path;
         assert!(takes_workspace_lints(&manifest.text), "{path}: add `[lints] workspace = true`");

@@ -12,6 +12,7 @@ mod gateway;
 mod half_close;
 mod identity;
 mod interim;
+mod large;
 mod load;
 mod paths;
 mod peers;

@@ -172,7 +172,7 @@ fn a_second_signal_stops_at_once() {
         proxy.wait_stderr("a second signal stops at once");
         // One of the same kind counts only when it is another one, so it is sent until it is.
         let name = if second == Signal::TERM { "SIGTERM" } else { "SIGINT" };
-        let said = format!("gwproxy: {name} again: 1 connection cut off");
+        let said = format!("gwproxy: a second signal ({name}): 1 connection cut off");
         eventually("it ends", || {
             proxy.try_signal(second);
             proxy.stderr().contains(&said).then_some(())
@@ -182,6 +182,22 @@ fn a_second_signal_stops_at_once() {
         // What was cut off is in the log as well.
         assert_eq!(proxy.stdout().lines().count(), 1, "{}", proxy.stdout());
     }
+}
+
+/// Every operator's word for "read the file again": until that is there, it ends nothing.
+#[test]
+fn a_hang_up_ends_nothing() {
+    let (origin, go) = held();
+    let mut proxy = Proxy::http(&origin.url(), &["--access-log", "off"]);
+    let mut busy = Conn::open(proxy.addr(0));
+    busy.send(slow("/busy"));
+    origin.wait_for("/busy");
+    proxy.signal(Signal::HUP);
+    proxy.wait_stderr("SIGHUP changes nothing");
+    drop(go);
+    assert_eq!(busy.response().status(), 200);
+    proxy.signal(Signal::TERM);
+    assert_eq!(proxy.wait(), Some(0));
 }
 
 #[test]

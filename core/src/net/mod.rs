@@ -5,6 +5,7 @@ pub mod addr;
 pub mod listen;
 pub mod proxy_protocol;
 pub mod relay;
+pub mod splice;
 pub mod stream;
 
 pub use addr::{HostPort, ListenAddr, Peer, PeerAddr, Proxied};

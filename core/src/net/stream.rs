@@ -101,6 +101,15 @@ impl Stream {
         }
     }
 
+    /// The TCP socket, if nothing lies between it and who reads and writes this: no TLS, no bytes
+    /// read before.
+    pub fn bare_tcp(&self) -> Option<&TcpStream> {
+        match self {
+            Self::Plain(Socket::Tcp(tcp)) => Some(tcp),
+            _ => None,
+        }
+    }
+
     /// Asks a peer that was silent for `after` whether it is still there (`SO_KEEPALIVE`), and
     /// fails the connection when it does not answer. Best effort; a Unix peer cannot vanish.
     pub fn keep_alive(&self, after: std::time::Duration) {

@@ -3,10 +3,11 @@
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Instant;
 
 use bytes::Bytes;
+use gwproxy_core::net::splice::Pipe;
 use gwproxy_core::upstream::{Lease, Outcome};
 use gwproxy_core::worker::is_stopping;
 use gwproxy_core::{Code, Error};
@@ -161,8 +162,10 @@ impl Body {
 
     /// `client` reads it, whose connection may have many to read.
     pub(crate) fn read_by(&mut self, client: &Rc<Client>) {
-        if let Kind::H2(recv) = &mut self.kind {
-            recv.read_by(client);
+        match &mut self.kind {
+            Kind::H2(recv) => recv.read_by(client),
+            Kind::H1Response(body) => body.read_by(client),
+            _ => {}
         }
     }
 
@@ -246,6 +249,38 @@ impl Body {
         self.size_hint().exact()
     }
 
+    /// Whether its next bytes can go from socket to socket ([`Self::poll_splice`]).
+    pub(crate) fn can_splice(&self) -> bool {
+        let is_filtered = || self.attached.as_ref().is_some_and(|a| a.filter.is_some());
+        matches!(&self.kind, Kind::H1Response(body) if body.can_splice()) && !is_filtered()
+    }
+
+    /// Takes content into an empty `pipe` in place of a frame; how many bytes.
+    pub(crate) fn poll_splice(
+        &mut self,
+        cx: &mut Context<'_>,
+        pipe: &mut Pipe,
+    ) -> Poll<Result<usize, Error>> {
+        let Kind::H1Response(body) = &mut self.kind else { return Poll::Ready(Ok(0)) };
+        let taken = ready!(body.poll_splice(cx, pipe));
+        let (bytes, error) = match &taken {
+            Ok(bytes) => (*bytes, None),
+            Err(error) => (0, Some(error.code())),
+        };
+        self.note(bytes, error.is_some() || self.is_end_stream(), error);
+        Poll::Ready(taken)
+    }
+
+    /// Counts `bytes` that were handed on; reports the end when they were the last.
+    fn note(&mut self, bytes: usize, ended: bool, error: Option<Code>) {
+        if let Some(attached) = self.attached.as_deref_mut() {
+            attached.bytes += bytes as u64;
+        }
+        if let Some(mut attached) = self.attached.take_if(|_| ended) {
+            attached.finish(error, None);
+        }
+    }
+
     fn poll_kind(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
         match &mut self.kind {
             Kind::Empty | Kind::None(_) | Kind::Tunnel(_) | Kind::Upgraded(_) => Poll::Ready(None),
@@ -285,7 +320,8 @@ impl Drop for Guard {
     fn drop(&mut self) {
         if let Some(mut attached) = self.attached.take() {
             attached.bytes += self.traffic.carried.upstream_to_client.get();
-            let error = (!self.is_done).then(left);
+            let ended = || self.traffic.ending.get().and_then(|(_, error)| error);
+            let error = if self.is_done { ended() } else { Some(left()) };
             attached.finish(error, Some(&self.traffic));
         }
     }
@@ -360,12 +396,8 @@ impl http_body::Body for Body {
                 Some(Err(error)) => (true, Some(error.code())),
                 None => (true, None),
             };
-            if let (Some(attached), Some(Ok(frame))) = (self.attached.as_deref_mut(), &frame) {
-                attached.bytes += frame.data_ref().map_or(0, |data| data.len() as u64);
-            }
-            if let Some(mut attached) = self.attached.take_if(|_| ended) {
-                attached.finish(error, None);
-            }
+            let data = frame.as_ref().and_then(|frame| frame.as_ref().ok()?.data_ref());
+            self.note(data.map_or(0, Bytes::len), ended, error);
         }
         Poll::Ready(frame)
     }

@@ -13,6 +13,7 @@ use http::{HeaderMap, HeaderName, Version};
 
 use crate::Request;
 use crate::pool::Home;
+use crate::wire::hop;
 
 /// Nodes a client can be known to at a time; the one it was known to first is forgotten, which
 /// costs another handshake.
@@ -82,16 +83,9 @@ impl Return<'_> {
 /// Whether a line of the field, credentials or a list of challenges, has one of [`SCHEMES`]. A
 /// parameter of another scheme that looks like one counts as well: it costs a connection.
 pub(crate) fn authenticates_connection(headers: &HeaderMap, name: &HeaderName) -> bool {
-    headers.get_all(name).iter().any(|line| {
-        line.as_bytes().split(|&byte| byte == b',').any(|challenge| {
-            let mut words =
-                challenge.split(u8::is_ascii_whitespace).filter(|word| !word.is_empty());
-            let is_scheme = |word: &[u8]| {
-                SCHEMES.iter().any(|scheme| word.eq_ignore_ascii_case(scheme.as_bytes()))
-            };
-            words.next().is_some_and(is_scheme)
-        })
-    })
+    hop::tokens(headers, name)
+        .filter_map(|challenge| challenge.split_ascii_whitespace().next())
+        .any(|word| SCHEMES.iter().any(|scheme| word.eq_ignore_ascii_case(scheme)))
 }
 
 #[cfg(test)]

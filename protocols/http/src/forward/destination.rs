@@ -145,9 +145,10 @@ impl FromStr for Destination {
         let at = HostPort::parse(rest, Some(1)).map_err(|_| bad())?;
         let port = has_port.then_some(at.port);
         let host = without_final_dot(&at.host);
-        match (wildcard, at.ip()) {
+        match (wildcard, host.parse::<IpAddr>().ok()) {
             (true, Some(_)) => Err(bad()),
-            _ if host.is_empty() => Err(bad()),
+            // One dot more than a name may end with: no name would ever match.
+            _ if host.is_empty() || host.ends_with('.') => Err(bad()),
             (true, None) => Ok(Self::Suffix { suffix: format!(".{host}").into(), port }),
             (false, Some(ip)) => Ok(Self::Net { net: ip.to_canonical().into(), port }),
             (false, None) => Ok(Self::Host { host: host.into(), port }),
@@ -223,9 +224,21 @@ mod tests {
         assert_eq!(prints("[::1]"), "::1");
         assert_eq!(prints("::ffff:10.0.0.0/104"), "10.0.0.0/8");
         assert_eq!(prints("Example.COM."), "example.com");
-        for bad in
-            ["", "*", "*.", ".", "*.1.2.3.4", "a b", "host:0", "host:99999", "10.0.0.0/33", "a/b"]
-        {
+        assert_eq!(prints("10.0.0.1."), "10.0.0.1");
+        for bad in [
+            "",
+            "*",
+            "*.",
+            ".",
+            "a..",
+            "*.1.2.3.4",
+            "*.1.2.3.4.",
+            "a b",
+            "host:0",
+            "host:99999",
+            "10.0.0.0/33",
+            "a/b",
+        ] {
             assert!(bad.parse::<Destination>().is_err(), "{bad}");
         }
     }

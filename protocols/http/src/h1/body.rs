@@ -86,6 +86,24 @@ impl Decoder {
         }
     }
 
+    /// Bytes of content that come next on the wire with nothing between them: those of a body with
+    /// a length.
+    pub fn contiguous(&self) -> u64 {
+        match self.state {
+            State::Length(left) => left,
+            _ => 0,
+        }
+    }
+
+    /// `count` bytes, at most [`Self::contiguous`], were taken past this decoder.
+    pub fn skip(&mut self, count: u64) {
+        debug_assert!(count <= self.contiguous());
+        self.state = match self.contiguous().saturating_sub(count) {
+            0 => State::Done,
+            left => State::Length(left),
+        };
+    }
+
     /// The connection was closed by the peer; whether that ends the body in order.
     ///
     /// # Errors

@@ -1,8 +1,9 @@
 //! The client's side of HTTP/1.1: one exchange at a time on a connection to a node.
 
+mod body;
+
 use std::future::poll_fn;
 use std::pin::Pin;
-use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -15,19 +16,20 @@ use http::uri::PathAndQuery;
 use http::{Method, StatusCode, Version};
 use http_body::{Body as _, Frame};
 
-use super::body::{Decoder, Part};
+use super::body::Decoder;
 use super::encode;
 use super::head::{self, Framing, Limits, ResponseHead, Scan};
-use super::read::Reader;
+use super::read::{LARGE_BYTES, Reader};
 use super::spelling::{Spelling, put_name};
 use super::write::Writer;
 use crate::body::Body;
+use crate::h2;
 use crate::interim::{INTERIM_MAX, Way};
-use crate::pool::Home;
 use crate::private::Return;
 use crate::tunnel::{Upgraded, UpgradedIo};
 use crate::wire::hop;
 use crate::{Request, Response};
+pub use body::ResponseBody;
 
 /// How long an upload waits for `100 Continue` before it starts anyway (RFC 9110 §10.1.1).
 const CONTINUE_WAIT: Duration = Duration::from_secs(1);
@@ -59,17 +61,6 @@ pub(crate) struct Limit {
     pub(crate) first_byte: Duration,
     /// Silence within a body, either way.
     pub(crate) body: Duration,
-}
-
-/// The body of a response on its way from a node.
-#[derive(Debug)]
-pub struct ResponseBody {
-    conn: Option<Box<Connection>>,
-    decoder: Decoder,
-    upload: Upload,
-    home: Option<Rc<Home>>,
-    limit: Duration,
-    is_waiting: bool,
 }
 
 /// A request body on its way to a node.
@@ -171,6 +162,9 @@ pub(crate) async fn exchange(
     way_back: Return<'_>,
 ) -> Result<Response, SendError> {
     let is_upgrade = request.headers().contains_key(UPGRADE);
+    // A client of HTTP/2 may have asked for a hundred, and read none of them.
+    let is_one_of_many = request.version() == Version::HTTP_2;
+    conn.reader.read_at_most(if is_one_of_many { h2::BODY_BYTES } else { LARGE_BYTES });
     let framing = match body.length() {
         _ if body.is_empty() => Framing::None,
         Some(length) => Framing::Length(length),
@@ -323,97 +317,13 @@ fn finish_head(
         home: if keep_alive { way_back.after(request, authenticates_connection) } else { None },
         limit: limit.body,
         is_waiting: false,
+        loan: None,
     };
     if body.decoder.is_done() {
         body.finish();
         return Ok(Response::from_parts(parts, Body::empty()));
     }
     Ok(Response::from_parts(parts, Body::h1_response(body)))
-}
-
-impl ResponseBody {
-    pub(crate) fn is_done(&self) -> bool {
-        self.decoder.is_done()
-    }
-
-    pub(crate) fn remaining(&self) -> Option<u64> {
-        self.decoder.remaining()
-    }
-
-    pub(crate) fn poll_frame(
-        &mut self,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
-        let Some(conn) = self.conn.as_mut() else { return Poll::Ready(None) };
-        ready_error(self.upload.poll(cx, conn))?;
-        loop {
-            match self.decoder.decode(&mut conn.reader.buf) {
-                Ok(Some(Part::Data(data))) => {
-                    if self.is_waiting {
-                        self.is_waiting = false;
-                        conn.deadline.disarm();
-                    }
-                    if self.decoder.is_done() {
-                        self.finish();
-                    }
-                    return Poll::Ready(Some(Ok(Frame::data(data))));
-                }
-                Ok(Some(Part::Trailers(trailers))) => {
-                    self.finish();
-                    return Poll::Ready(Some(Ok(Frame::trailers(trailers))));
-                }
-                Ok(Some(Part::End)) => {
-                    self.finish();
-                    return Poll::Ready(None);
-                }
-                Ok(None) => {}
-                Err(malformed) => {
-                    self.conn = None;
-                    let sentence = format!("the node's response body: {}", malformed.0);
-                    let error = Error::new(Code::UpstreamMalformed, sentence);
-                    return Poll::Ready(Some(Err(error)));
-                }
-            }
-            let expected = self.decoder.remaining().or(Some(u64::MAX));
-            let read = match conn.reader.poll_fill(cx, &mut conn.stream, expected) {
-                Poll::Ready(read) => read,
-                Poll::Pending => {
-                    if !self.is_waiting {
-                        self.is_waiting = true;
-                        conn.deadline.arm(self.limit);
-                    }
-                    ready!(conn.deadline.poll_expired(cx));
-                    let sentence = format!("the node sent nothing for {:?}", self.limit);
-                    self.conn = None;
-                    let error = Error::new(Code::UpstreamTimeout, sentence);
-                    return Poll::Ready(Some(Err(error)));
-                }
-            };
-            let end = match read {
-                Ok(0) => self.decoder.close().err().map(|malformed| {
-                    Error::new(Code::UpstreamReset, format!("the node: {}", malformed.0))
-                }),
-                Ok(_) => continue,
-                Err(error) => {
-                    let sentence = "the node's connection broke within the response body";
-                    Some(Error::new(Code::UpstreamReset, sentence).because(error))
-                }
-            };
-            self.conn = None;
-            return Poll::Ready(end.map(Err));
-        }
-    }
-
-    /// The response is complete: the connection goes home if nothing is left on it.
-    fn finish(&mut self) {
-        let Some(mut conn) = self.conn.take() else { return };
-        let clean = self.upload.state == UploadState::Done && conn.reader.buf.is_empty();
-        if let Some(home) = self.home.take().filter(|_| clean) {
-            conn.reader.release();
-            conn.writer.release();
-            home.put_h1(conn);
-        }
-    }
 }
 
 impl Upload {

@@ -1,6 +1,7 @@
 //! Message heads: finding the end, parsing, and the framing verdict (RFC 9112 §2–§6).
 
 use bytes::{Buf, Bytes, BytesMut};
+use gwproxy_core::{Code, Error};
 use http::header::{
     CONNECTION, CONTENT_LENGTH, EXPECT, HOST, PROXY_AUTHENTICATE, TRANSFER_ENCODING,
     WWW_AUTHENTICATE,
@@ -13,14 +14,14 @@ use super::spelling::Spelling;
 use crate::Request;
 use crate::body::Body;
 use crate::private::authenticates_connection;
-use crate::wire::hop;
+use crate::wire::hop::{self, Seen};
 
 /// The most fields a head may have, whatever the configured limit: the parser's array is on the
 /// stack.
 pub const MAX_FIELDS: usize = 128;
 
 /// Fields that the proxy adds to a request; room for them saves a rehash.
-const FIELDS_ADDED: usize = 6;
+const FIELDS_ADDED: usize = 5;
 
 /// Bytes of a method; the longest registered one has 17.
 const METHOD_BYTES_MAX: usize = 32;
@@ -122,6 +123,15 @@ impl Reject {
         Self { status, reason }
     }
 
+    /// What the access log and metrics call it.
+    pub fn error(&self) -> Error {
+        let code = match self.status {
+            StatusCode::REQUEST_TIMEOUT => Code::ClientTimeout,
+            _ => Code::ClientMalformed,
+        };
+        Error::new(code, self.reason)
+    }
+
     const fn bad(reason: &'static str) -> Self {
         Self::new(StatusCode::BAD_REQUEST, reason)
     }
@@ -149,6 +159,10 @@ impl Scan {
             if is_empty {
                 self.check_size(newline + 1, limits)?;
                 return Ok(Some(newline + 1));
+            }
+            if self.lines == 0 {
+                // As it would be if its end had come later: one verdict however the head is cut.
+                self.check_size(newline, limits)?;
             }
             self.lines += 1;
             self.scanned = newline + 1;
@@ -204,15 +218,18 @@ pub fn parse_request(
     let uri = parse_target(&head, &method, target)?;
     check_host(&headers, version)?;
     let framing = request_framing(&headers, seen, version)?;
-    let expects_continue = seen.has(Seen::EXPECT) && check_expect(&headers, version)?;
+    let has_content = !matches!(framing, Framing::None | Framing::Length(0));
+    let expects_continue =
+        seen.has(Seen::EXPECT) && check_expect(&headers, version)? && has_content;
     if seen.has(Seen::EXPECT) && !expects_continue {
-        // RFC 9110 §10.1.1: one of HTTP/1.0 is ignored, by those behind us as well.
+        // RFC 9110 §10.1.1: one of HTTP/1.0 is ignored, by those behind us as well, and without
+        // content there is nothing to wait for.
         headers.remove(EXPECT);
     }
     if seen.has(Seen::CONNECTION) {
         hop::check_connection(&headers).map_err(Reject::bad)?;
     }
-    if seen.has(Seen::UPGRADE) && !matches!(framing, Framing::None | Framing::Length(0)) {
+    if seen.has(Seen::UPGRADE) && has_content {
         return Err(Reject::bad("a request with Upgrade must not have a body"));
     }
     let keep_alive = keeps_alive(&headers, seen, version);
@@ -224,7 +241,6 @@ pub fn parse_request(
     if limits.preserve_case {
         request.extensions_mut().insert(Spelling::of_head(&head));
     }
-    let expects_continue = expects_continue && !matches!(framing, Framing::None);
     Ok(Some(RequestHead { request, framing, keep_alive, expects_continue }))
 }
 
@@ -287,37 +303,6 @@ pub(super) fn parse_trailers(section: &Bytes, fields_max: usize) -> Result<Heade
     }
 }
 
-/// Which fields of those that decide about the connection a head has: most have hardly any, and
-/// looking for each in the map would cost more than all that follows from it.
-#[derive(Debug, Clone, Copy, Default)]
-struct Seen(u8);
-
-impl Seen {
-    const CONNECTION: Self = Self(1);
-    const CONTENT_LENGTH: Self = Self(1 << 1);
-    const EXPECT: Self = Self(1 << 2);
-    const TRANSFER_ENCODING: Self = Self(1 << 3);
-    const UPGRADE: Self = Self(1 << 4);
-    const CHALLENGE: Self = Self(1 << 5);
-
-    fn has(self, which: Self) -> bool {
-        self.0 & which.0 != 0
-    }
-
-    fn note(&mut self, name: &HeaderName) {
-        let which = match name.as_str() {
-            "connection" => Self::CONNECTION,
-            "content-length" => Self::CONTENT_LENGTH,
-            "expect" => Self::EXPECT,
-            "transfer-encoding" => Self::TRANSFER_ENCODING,
-            "upgrade" => Self::UPGRADE,
-            "www-authenticate" | "proxy-authenticate" => Self::CHALLENGE,
-            _ => return,
-        };
-        self.0 |= which.0;
-    }
-}
-
 fn header_map(
     head: &Bytes,
     fields: &[httparse::Header<'_>],
@@ -350,7 +335,9 @@ fn check_method(head: &[u8]) -> Result<(), Reject> {
     const HANDSHAKE: u8 = 22;
     let begin = head.get(..METHOD_BYTES_MAX + 1).unwrap_or(head);
     match begin.iter().find(|byte| !is_tchar(**byte)) {
-        Some(b' ' | b'\r' | b'\n') => Ok(()),
+        Some(b' ') => Ok(()),
+        // Half of an empty line before the request.
+        Some(b'\r') if head == b"\r" => Ok(()),
         Some(&HANDSHAKE) => {
             Err(Reject::bad("TLS came to a listener without TLS (https:// for http://?)"))
         }
@@ -432,7 +419,11 @@ pub(crate) fn is_authority(host: &[u8]) -> bool {
         let text = authority.as_str();
         let after = text.rsplit_once(']').map_or(text, |(_, rest)| rest);
         match after.rsplit_once(':') {
-            Some((_, port)) => port.is_empty() || authority.port_u16().is_some(),
+            // `u16` takes a leading plus sign; a port has none.
+            Some((_, port)) => {
+                port.is_empty()
+                    || (port.bytes().all(|b| b.is_ascii_digit()) && authority.port_u16().is_some())
+            }
             None => true,
         }
     })

@@ -13,6 +13,7 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use gwproxy_core::error::Blame;
 use gwproxy_core::net::Stream;
+use gwproxy_core::net::splice::Pipe;
 use gwproxy_core::timer::Deadline;
 use gwproxy_core::worker::Worker;
 use gwproxy_core::{Code, Error};
@@ -27,6 +28,7 @@ use super::head::{self, Framing, Reject, RequestHead, Scan};
 use super::read::Reader;
 use super::write::Writer;
 use crate::body::{Body, Guard};
+use crate::debt::Debt;
 use crate::interim::Interim;
 use crate::serve::{Client, HalfClose, Handle, Settings};
 use crate::tunnel::{Tunnel, Upgraded, UpgradedIo};
@@ -70,9 +72,13 @@ struct Io {
     answers_half_closed: bool,
     /// The client ended its direction while a request was under way.
     is_half_closed: bool,
-    /// Bytes that were waiting when the write deadline was armed.
-    stalled: Option<usize>,
-    /// The body deadline is armed.
+    /// What a client owes that reads too slowly.
+    reading_debt: Debt,
+    /// The same of one that sends too slowly.
+    sending_debt: Debt,
+    /// Bytes of bodies received.
+    received: u64,
+    /// The next bytes of the body are waited for.
     waits_for_body: bool,
     /// The final response has begun: only its own task writes now.
     is_responding: bool,
@@ -116,7 +122,9 @@ pub(crate) async fn serve<H: Handle>(
             is_broken: false,
             answers_half_closed: false,
             is_half_closed: false,
-            stalled: None,
+            reading_debt: Debt::default(),
+            sending_debt: Debt::default(),
+            received: 0,
             waits_for_body: false,
             is_responding: false,
             takes_interim: false,
@@ -225,6 +233,7 @@ impl Conn {
             io.expects_continue = expects_continue;
             io.answers_half_closed = self.settings.half_close == HalfClose::Allow || !keep_alive;
             io.waits_for_body = false;
+            io.sending_debt.forgive();
             io.is_responding = false;
             // RFC 9110 §15.2: never to a client of HTTP/1.0.
             io.takes_interim = version == Version::HTTP_11;
@@ -367,15 +376,9 @@ impl Conn {
                         return Poll::Ready(Ok(()));
                     }
                 }
-                match Pin::new(&mut *body).poll_frame(cx) {
-                    Poll::Ready(Some(Ok(frame))) => ended = self.queue_frame(frame, chunked),
-                    Poll::Ready(Some(Err(error))) => return Poll::Ready(Err(error)),
-                    Poll::Ready(None) => {
-                        if chunked {
-                            encode::last_chunk(&mut self.io.borrow_mut().writer.gathered, None);
-                        }
-                        ended = true;
-                    }
+                match self.poll_queue(cx, body, chunked) {
+                    Poll::Ready(Ok(is_last)) => ended = is_last,
+                    Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
                     Poll::Pending => {
                         let _ = self.poll_flush(cx)?;
                         // A silent node gives no reason to write, and only a write would tell.
@@ -386,6 +389,32 @@ impl Conn {
             }
         })
         .await
+    }
+
+    /// Queues the next piece of a body, for which there must be room; whether it was the last.
+    fn poll_queue(
+        &self,
+        cx: &mut Context<'_>,
+        body: &mut Body,
+        chunked: bool,
+    ) -> Poll<Result<bool, Error>> {
+        if !chunked
+            && body.can_splice()
+            && self.io.borrow().stream.as_ref().is_some_and(|stream| stream.bare_tcp().is_some())
+            && let Some(mut pipe) = Pipe::take()
+        {
+            if ready!(body.poll_splice(cx, &mut pipe))? > 0 {
+                self.io.borrow_mut().writer.push_pipe(pipe);
+            }
+            return Poll::Ready(Ok(false));
+        }
+        if let Some(frame) = ready!(Pin::new(body).poll_frame(cx)).transpose()? {
+            return Poll::Ready(Ok(self.queue_frame(frame, chunked)));
+        }
+        if chunked {
+            encode::last_chunk(&mut self.io.borrow_mut().writer.gathered, None);
+        }
+        Poll::Ready(Ok(true))
     }
 
     /// Queues one frame; true when it ends the body.
@@ -418,24 +447,20 @@ impl Conn {
             return Poll::Ready(Ok(()));
         }
         let Some(stream) = io.stream.as_mut() else { return Poll::Ready(Err(gone())) };
-        let before = io.writer.len();
         match io.writer.poll_flush(cx, stream) {
             Poll::Ready(Ok(())) => {
-                io.stalled = None;
-                self.writing.disarm();
+                if io.reading_debt.forgive() {
+                    self.writing.disarm();
+                }
                 Poll::Ready(Ok(()))
             }
             Poll::Ready(Err(error)) => Poll::Ready(Err(gone().because(error))),
             Poll::Pending => {
-                // Progress postpones the deadline; a slow reader is not a stalled one.
-                if io.stalled != Some(io.writer.len()) || io.writer.len() != before {
-                    io.stalled = Some(io.writer.len());
-                    self.writing.arm(self.settings.timeouts.body);
-                }
-                ready!(self.writing.poll_expired(cx));
+                let (silence, now) = (self.settings.timeouts.body, (io.writer.written, None));
+                ready!(io.reading_debt.poll_too_much(cx, &self.writing, silence, now));
                 Poll::Ready(Err(Error::new(
                     Code::ClientTimeout,
-                    "the client stopped reading the response",
+                    "the client stopped reading the response, or reads it too slowly",
                 )))
             }
         }
@@ -469,7 +494,8 @@ impl Conn {
                 return;
             }
             let mut left = DRAIN_BYTES_MAX as usize * 16;
-            let mut sink = [0u8; 2048];
+            // Not an array, which every connection's future would have room for.
+            let mut sink = vec![0u8; 2048];
             while let Ok(read) = read_some(&mut stream, &mut sink).await
                 && read > 0
                 && left > read

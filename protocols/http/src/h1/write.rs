@@ -6,6 +6,7 @@ use std::task::{Context, Poll, ready};
 
 use bytes::{Buf, Bytes, BytesMut};
 use gwproxy_core::net::Stream;
+use gwproxy_core::net::splice::Pipe;
 use tokio::io::AsyncWrite;
 
 /// Data up to this size is copied behind the head, to leave in one segment with it.
@@ -13,22 +14,34 @@ const COPY_BYTES_MAX: usize = 4 * 1024;
 /// Gathered bytes from which on they must leave before more is taken.
 const GATHER_BYTES_MAX: usize = 16 * 1024;
 
-/// Bytes on their way out: `gathered`, then `data`, then `tail`.
+/// Bytes on their way out: `gathered`, then `data`, then `tail`, then what is in the pipe.
 #[derive(Debug, Default)]
 pub(super) struct Writer {
     pub(super) gathered: BytesMut,
     data: Bytes,
     tail: &'static [u8],
+    pipe: Option<Pipe>,
+    /// Bytes that left.
+    pub(super) written: u64,
 }
 
 impl Writer {
     pub(super) fn is_empty(&self) -> bool {
-        self.gathered.is_empty() && self.data.is_empty() && self.tail.is_empty()
+        self.len() == 0
     }
 
     /// Whether another piece may be queued before a flush.
     pub(super) fn has_room(&self) -> bool {
-        self.data.is_empty() && self.tail.is_empty() && self.gathered.len() < GATHER_BYTES_MAX
+        self.data.is_empty()
+            && self.tail.is_empty()
+            && self.pipe.is_none()
+            && self.gathered.len() < GATHER_BYTES_MAX
+    }
+
+    /// Queues what is in `pipe`, for a stream that is [`Stream::bare_tcp`]; there must be room.
+    pub(super) fn push_pipe(&mut self, pipe: Pipe) {
+        debug_assert!(self.has_room());
+        self.pipe = Some(pipe);
     }
 
     /// Queues data and what follows it; there must be room.
@@ -51,7 +64,7 @@ impl Writer {
         stream: &mut Stream,
     ) -> Poll<io::Result<()>> {
         let mut wrote = false;
-        while !self.is_empty() {
+        while self.bytes() > 0 {
             let slices =
                 [IoSlice::new(&self.gathered), IoSlice::new(&self.data), IoSlice::new(self.tail)];
             let written = if self.data.is_empty() && self.tail.is_empty() {
@@ -65,6 +78,13 @@ impl Writer {
             self.consume(written);
             wrote = true;
         }
+        if let Some((pipe, tcp)) = self.pipe.as_mut().zip(stream.bare_tcp()) {
+            let before = pipe.len();
+            let drained = pipe.poll_drain(cx, tcp);
+            self.written += before.saturating_sub(pipe.len()) as u64;
+            ready!(drained)?;
+            self.pipe = None;
+        }
         if wrote || matches!(stream, Stream::TlsServer(_) | Stream::TlsClient(_)) {
             ready!(Pin::new(stream).poll_flush(cx))?;
         }
@@ -72,7 +92,12 @@ impl Writer {
     }
 
     /// Bytes waiting.
-    pub(super) fn len(&self) -> usize {
+    fn len(&self) -> usize {
+        self.bytes() + self.pipe.as_ref().map_or(0, Pipe::len)
+    }
+
+    /// Bytes waiting in memory.
+    fn bytes(&self) -> usize {
         self.gathered.len() + self.data.len() + self.tail.len()
     }
 
@@ -84,6 +109,7 @@ impl Writer {
     }
 
     fn consume(&mut self, mut written: usize) {
+        self.written += written as u64;
         let head = written.min(self.gathered.len());
         if head == self.gathered.len() {
             self.gathered.clear();

@@ -63,7 +63,6 @@ impl Out {
     }
 
     /// All of it, as if it had been written.
-    #[cfg(test)]
     pub(super) fn take(&mut self) -> Vec<u8> {
         let all: Vec<u8> = self
             .queue

@@ -14,6 +14,8 @@ use http::uri::Scheme;
 use http::{HeaderMap, HeaderValue};
 use ipnet::IpNet;
 
+use crate::h1::head::is_authority;
+
 /// The client's address, and the proxies' it came through.
 pub const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 /// The host the client asked for.
@@ -102,7 +104,7 @@ pub fn set(
     said: &Said,
 ) {
     if trusted.trusts(remote) {
-        return extend(headers, remote, scheme, said);
+        return extend(headers, remote, scheme, trusted, said);
     }
     if headers.keys().any(|name| CLAIMS.contains(name)) {
         for name in &CLAIMS {
@@ -122,24 +124,29 @@ pub fn set(
 
 /// Adds this hop to what a trusted proxy says, in both notations. Nodes read one or the other, so
 /// both must tell the same (RFC 7239 §7.4): many a proxy writes `X-Forwarded-For` and lets a
-/// client's `Forwarded` through as it came, which is why the former decides.
-fn extend(headers: &mut HeaderMap, remote: PeerAddr, scheme: &Scheme, said: &Said) {
+/// client's `Forwarded` through as it came. So the former decides, and the latter is written anew.
+fn extend(
+    headers: &mut HeaderMap,
+    remote: PeerAddr,
+    scheme: &Scheme,
+    trusted: &Trusted,
+    said: &Said,
+) {
     let host = headers.get(HOST).cloned();
     let (list, elements) = (joined(headers, &X_FORWARDED_FOR), joined(headers, &FORWARDED));
-    let hops_listed = list.as_deref().map(hops_of_list);
-    let hops_told = elements.as_deref().map(hops_of_elements);
-    let (list, elements) = match (hops_listed, hops_told) {
-        (Some(listed), Some(told)) if listed == told => (list, elements),
-        (Some(listed), _) => (list, Some(as_elements(&listed, headers))),
-        (None, Some(told)) => {
-            let first = elements.as_deref().and_then(|all| text_of(all).split(',').next());
-            for (name, key) in [(X_FORWARDED_PROTO, "proto"), (X_FORWARDED_HOST, "host")] {
-                let value = first.and_then(|element| value_of(element, key));
-                if let Some(value) = value.and_then(|value| HeaderValue::from_str(value).ok()) {
-                    headers.entry(name).or_insert(value);
-                }
-            }
-            (Some(as_list(&told)), elements)
+    // What is added behind a quote that never ends would be a part of it.
+    let is_open = headers.get_all(FORWARDED).iter().any(|line| is_open(line.as_bytes()));
+    let (list, elements) = match (list, elements) {
+        (Some(list), _) => {
+            let hops = hops_of(headers, &X_FORWARDED_FOR);
+            let elements = as_elements(&hops, trusted, headers);
+            (Some(list), Some(elements))
+        }
+        (None, Some(elements)) => {
+            let hops = hops_of(headers, &FORWARDED);
+            take_words(headers, &elements, client_at(&hops, trusted));
+            let elements = if is_open { as_elements(&hops, trusted, headers) } else { elements };
+            (Some(as_list(&hops)), Some(elements))
         }
         (None, None) => (None, None),
     };
@@ -152,18 +159,50 @@ fn extend(headers: &mut HeaderMap, remote: PeerAddr, scheme: &Scheme, said: &Sai
     headers.insert(FORWARDED, appended(elements, element));
 }
 
+/// Takes scheme and host for `X-Forwarded-*` from the element of the client. Those before it are
+/// the client's own words.
+fn take_words(headers: &mut HeaderMap, elements: &[u8], client: Option<usize>) {
+    let elements = split_unquoted(elements, b',');
+    let Some(element) = client.and_then(|at| elements.get(at)) else { return };
+    let is_scheme = |value: &&[u8]| {
+        let is_part = |byte: &u8| byte.is_ascii_alphanumeric() || b"+-.".contains(byte);
+        value.first().is_some_and(u8::is_ascii_alphabetic) && value.iter().all(is_part)
+    };
+    let proto = value_of(element, "proto").filter(is_scheme);
+    // A comma may be in a name, but where it goes it would part two.
+    let is_host = |value: &&[u8]| is_authority(value) && !value.contains(&b',');
+    let host = value_of(element, "host").filter(is_host);
+    for (name, value) in [(X_FORWARDED_PROTO, proto), (X_FORWARDED_HOST, host)] {
+        if let Some(value) = value.and_then(|value| HeaderValue::from_bytes(value).ok()) {
+            headers.entry(name).or_insert(value);
+        }
+    }
+}
+
+/// Which of the hops the client is, as far as can be told: where [`client_ip`] stops.
+fn client_at(hops: &[Option<IpAddr>], trusted: &Trusted) -> Option<usize> {
+    let (_, passed) = last_stranger(None, hops.iter().rev().copied(), trusted);
+    hops.len().checked_sub(passed).filter(|_| passed > 0)
+}
+
 fn proto_of(scheme: &Scheme) -> HeaderValue {
     HeaderValue::from_static(if *scheme == Scheme::HTTPS { "https" } else { "http" })
 }
 
-/// The hops of `X-Forwarded-For`, the client first.
-fn hops_of_list(list: &[u8]) -> Vec<Option<IpAddr>> {
-    text_of(list).split(',').map(node_ip).collect()
+/// The hops of `X-Forwarded-For` or `Forwarded`, the client first.
+fn hops_of(headers: &HeaderMap, name: &HeaderName) -> Vec<Option<IpAddr>> {
+    headers.get_all(name).iter().flat_map(|line| hops_of_line(name, line)).collect()
 }
 
-/// The hops of `Forwarded`, the client first.
-fn hops_of_elements(all: &[u8]) -> Vec<Option<IpAddr>> {
-    elements(text_of(all)).into_iter().map(|each| for_of(each).and_then(node_ip)).collect()
+/// The hops of one line, by the notation that `name` is written in.
+fn hops_of_line(name: &HeaderName, line: &HeaderValue) -> Vec<Option<IpAddr>> {
+    let line = line.as_bytes();
+    if *name == FORWARDED {
+        let elements = split_unquoted(line, b',');
+        elements.into_iter().map(|each| value_of(each, "for").and_then(node_ip)).collect()
+    } else {
+        line.split(|byte| *byte == b',').map(node_ip).collect()
+    }
 }
 
 fn as_list(hops: &[Option<IpAddr>]) -> BytesMut {
@@ -173,24 +212,21 @@ fn as_list(hops: &[Option<IpAddr>]) -> BytesMut {
 }
 
 /// `Forwarded` for what the `X-Forwarded-*` fields say: scheme and host are the client's.
-fn as_elements(hops: &[Option<IpAddr>], headers: &HeaderMap) -> BytesMut {
+fn as_elements(hops: &[Option<IpAddr>], trusted: &Trusted, headers: &HeaderMap) -> BytesMut {
+    let client = client_at(hops, trusted);
     let mut text = String::new();
     for (index, hop) in hops.iter().enumerate() {
         if index > 0 {
             text.push_str(", ");
         }
         push_for(&mut text, *hop, "unknown");
-        if index == 0 {
+        if Some(index) == client {
             let said = |name| headers.get(name).and_then(|value: &HeaderValue| value.to_str().ok());
             push_pair(&mut text, "proto", said(X_FORWARDED_PROTO));
             push_pair(&mut text, "host", said(X_FORWARDED_HOST));
         }
     }
     BytesMut::from(text.as_bytes())
-}
-
-fn text_of(line: &[u8]) -> &str {
-    std::str::from_utf8(line).unwrap_or_default()
 }
 
 /// The address that limits and lists should count for: the peer, or, behind trusted proxies, the
@@ -200,85 +236,85 @@ pub fn client_ip(headers: &HeaderMap, remote: PeerAddr, trusted: &Trusted) -> Op
     if !trusted.trusts(remote) {
         return peer;
     }
-    if headers.contains_key(X_FORWARDED_FOR) {
-        let lines = headers.get_all(X_FORWARDED_FOR).iter().rev();
-        let hops = lines.flat_map(|line| line.to_str().unwrap_or_default().rsplit(','));
-        last_stranger(peer, hops.map(node_ip), trusted)
-    } else {
-        let lines = headers.get_all(FORWARDED).iter().rev();
-        let hops =
-            lines.flat_map(|line| elements(line.to_str().unwrap_or_default()).into_iter().rev());
-        last_stranger(peer, hops.map(|element| for_of(element).and_then(node_ip)), trusted)
-    }
+    let name = if headers.contains_key(X_FORWARDED_FOR) { &X_FORWARDED_FOR } else { &FORWARDED };
+    let lines = headers.get_all(name).iter().rev();
+    let hops = lines.flat_map(|line| hops_of_line(name, line).into_iter().rev());
+    last_stranger(peer, hops, trusted).0
 }
 
-/// The first of `hops`, nearest first, that is no trusted proxy. What cannot be read ends the
-/// chain: nothing before it can be believed.
+/// The first of `hops`, nearest first, that is no trusted proxy, and how many were looked at. What
+/// cannot be read ends the chain: whoever wrote it is trusted, and nothing before it.
 fn last_stranger(
     peer: Option<IpAddr>,
     hops: impl Iterator<Item = Option<IpAddr>>,
     trusted: &Trusted,
-) -> Option<IpAddr> {
-    let mut client = peer;
+) -> (Option<IpAddr>, usize) {
+    let (mut client, mut passed) = (peer, 0);
     // The peer was the first hop.
     for (number, ip) in (1..).zip(hops) {
+        passed = number;
         let Some(ip) = ip else { break };
         client = Some(ip);
         if number >= usize::from(trusted.hops) && !trusted.knows(ip) {
             break;
         }
     }
-    client
+    (client, passed)
 }
 
 /// The address of a node (RFC 7239 §6), with or without port and brackets; none for `unknown` and
 /// for names that hide one.
-fn node_ip(node: &str) -> Option<IpAddr> {
-    let node = node.trim();
+fn node_ip(node: &[u8]) -> Option<IpAddr> {
+    let node = std::str::from_utf8(node).ok()?.trim();
     let bare = node.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(node);
     let with_port = || node.parse::<SocketAddr>().map(|addr| addr.ip());
     bare.parse().or_else(|_| with_port()).ok().map(|ip: IpAddr| ip.to_canonical())
 }
 
-/// The elements of a `Forwarded` line (RFC 7239 §4): a comma within quotes ends none.
-fn elements(line: &str) -> Vec<&str> {
-    split_unquoted(line, b',')
-}
-
-/// The value of `for` in an element.
-fn for_of(element: &str) -> Option<&str> {
-    value_of(element, "for")
-}
-
 /// The value of a parameter of an element, without its quotes.
-fn value_of<'a>(element: &'a str, key: &str) -> Option<&'a str> {
+fn value_of<'a>(element: &'a [u8], key: &str) -> Option<&'a [u8]> {
     split_unquoted(element, b';').into_iter().find_map(|pair| {
-        let (name, value) = pair.split_once('=')?;
-        let value = value.trim();
-        let quoted = value.strip_prefix('"').and_then(|rest| rest.strip_suffix('"'));
-        name.trim().eq_ignore_ascii_case(key).then(|| quoted.unwrap_or(value))
+        let equals = memchr::memchr(b'=', pair)?;
+        let (name, value) = (pair.get(..equals)?, pair.get(equals + 1..)?.trim_ascii());
+        let quoted = value.strip_prefix(b"\"").and_then(|rest| rest.strip_suffix(b"\""));
+        name.trim_ascii().eq_ignore_ascii_case(key.as_bytes()).then(|| quoted.unwrap_or(value))
     })
 }
 
-/// Splits at `at` outside of quoted strings (RFC 9110 §5.6.4). A quote that never ends takes all
-/// that follows.
-fn split_unquoted(text: &str, at: u8) -> Vec<&str> {
-    let (mut parts, mut from) = (Vec::new(), 0);
-    let (mut quoted, mut escaped) = (false, false);
-    for (index, byte) in text.bytes().enumerate() {
+/// Follows the quoted strings of a line (RFC 9110 §5.6.4).
+#[derive(Debug, Default)]
+struct Quotes {
+    is_open: bool,
+    is_escaped: bool,
+}
+
+impl Quotes {
+    /// Whether `byte`, the next one, is within quotes or one of them.
+    fn hold(&mut self, byte: u8) -> bool {
+        let was_open = self.is_open;
         match byte {
-            _ if std::mem::take(&mut escaped) => {}
-            b'\\' => escaped = quoted,
-            b'"' => quoted = !quoted,
-            byte if byte == at && !quoted => {
-                parts.extend(text.get(from..index));
-                from = index + 1;
-            }
+            _ if std::mem::take(&mut self.is_escaped) => {}
+            b'\\' => self.is_escaped = self.is_open,
+            b'"' => self.is_open = !self.is_open,
             _ => {}
         }
+        was_open
     }
-    parts.extend(text.get(from..));
-    parts
+}
+
+/// Whether a quote of the line never ends.
+fn is_open(line: &[u8]) -> bool {
+    let mut quotes = Quotes::default();
+    for byte in line {
+        quotes.hold(*byte);
+    }
+    quotes.is_open
+}
+
+/// Splits at `at` outside of quoted strings. A quote that never ends takes all that follows.
+fn split_unquoted(text: &[u8], at: u8) -> Vec<&[u8]> {
+    let mut quotes = Quotes::default();
+    text.split(|byte| !quotes.hold(*byte) && *byte == at).collect()
 }
 
 fn joined(headers: &HeaderMap, name: &HeaderName) -> Option<BytesMut> {
@@ -380,7 +416,7 @@ mod tests {
         assert_eq!(h["x-forwarded-proto"], "https");
         assert_eq!(
             h["forwarded"],
-            "for=198.51.100.7, for=10.1.1.1, for=10.0.0.9;proto=http;host=a"
+            "for=198.51.100.7;proto=https, for=10.1.1.1, for=10.0.0.9;proto=http;host=a"
         );
     }
 
@@ -398,32 +434,49 @@ mod tests {
         assert_eq!(
             told(&[
                 ("host", "a"),
-                ("x-forwarded-for", "2001:db8::1, hidden"),
+                ("x-forwarded-for", "hidden, 2001:db8::1, 10.2.2.2"),
                 ("x-forwarded-proto", "https"),
                 ("x-forwarded-host", "b:8443"),
             ]),
             [
-                "2001:db8::1, hidden, 10.0.0.9",
+                "hidden, 2001:db8::1, 10.2.2.2, 10.0.0.9",
                 "https",
                 "b:8443",
-                &format!("for=\"[2001:db8::1]\";proto=https;host=\"b:8443\", for=unknown, {own}"),
+                &format!(
+                    "for=unknown, for=\"[2001:db8::1]\";proto=https;host=\"b:8443\", for=10.2.2.2, {own}"
+                ),
             ]
         );
         // A client's own `Forwarded`, which the proxy in front let through.
-        let forged =
-            [("host", "a"), ("x-forwarded-for", "198.51.100.7"), ("forwarded", "for=6.6.6.6")];
-        assert_eq!(told(&forged)[3], format!("for=198.51.100.7, {own}"));
-        let only =
-            [("host", "a"), ("forwarded", "for=\"198.51.100.7:80\";proto=https;host=b, for=_x")];
+        for forged in ["for=6.6.6.6", "for=198.51.100.7;proto=https;host=evil;by=x", "for=\"x"] {
+            let listed = ("x-forwarded-for", "198.51.100.7");
+            let told = told(&[("host", "a"), listed, ("forwarded", forged)]);
+            assert_eq!(told[3], format!("for=198.51.100.7, {own}"), "{forged}");
+            assert_eq!(told[1..3], ["http", "a"], "{forged}");
+        }
+        // And one to which the proxies in front have added: what comes before is the client's.
+        let line = "for=6.6.6.6;proto=ftp;host=evil, \
+                    for=\"198.51.100.7:80\";proto=https;host=\"b:1\", for=10.2.2.2;proto=x;host=c";
         assert_eq!(
-            told(&only),
+            told(&[("host", "a"), ("forwarded", line)]),
             [
-                "198.51.100.7, unknown, 10.0.0.9",
+                "6.6.6.6, 198.51.100.7, 10.2.2.2, 10.0.0.9",
                 "https",
-                "b",
-                &format!("for=\"198.51.100.7:80\";proto=https;host=b, for=_x, {own}"),
+                "b:1",
+                &format!("{line}, {own}")
             ]
         );
+        // Who hides its address still says how it came; nonsense is not passed on.
+        for (element, proto, host) in [
+            ("for=_x;proto=https;host=b", "https", "b"),
+            ("for=_x;host=\"a,b\";proto=https", "https", "a"),
+            ("for=_x;proto=\"java script\";host=\"b\\\"c\"", "http", "a"),
+        ] {
+            let line = format!("for=6.6.6.6;proto=ftp;host=evil, {element}");
+            let told = told(&[("host", "a"), ("forwarded", &line)]);
+            assert_eq!(told[0], "6.6.6.6, unknown, 10.0.0.9");
+            assert_eq!(told[1..3], [proto, host], "{element}");
+        }
         let none = ["10.0.0.9".to_owned(), "http".to_owned(), "a".to_owned(), own.to_owned()];
         assert_eq!(told(&[("host", "a")]), none);
         let quotes = [("host", "a"), ("x-forwarded-for", "1.1.1.1"), ("x-forwarded-host", "\"x")];
@@ -504,7 +557,7 @@ mod tests {
                 let trusted = Trusted { hops, ..tens() };
                 let ip = client_ip(&h, peer("10.0.0.9:5"), &trusted).unwrap();
                 let parts = line.split(|c: char| ",;=[]\" ".contains(c));
-                let says = |ip: IpAddr| parts.filter_map(node_ip).any(|one| one == ip);
+                let says = |ip: IpAddr| parts.filter_map(|part| node_ip(part.as_bytes())).any(|one| one == ip);
                 proptest::prop_assert!(ip.to_string() == "10.0.0.9" || says(ip), "{} {}", line, ip);
             }
         }

@@ -25,21 +25,30 @@ static HOP_BY_HOP: [HeaderName; 8] = [
 static PROXY_AUTHENTICATION: [HeaderName; 2] =
     [PROXY_AUTHENTICATE, HeaderName::from_static("proxy-authentication-info")];
 
-/// Which of the fields that a proxy has to do with a message has: one look at each name, where
-/// most messages have none of them.
+/// Which of the fields a message has that decide about it and its connection: one look at each
+/// name, where most messages have hardly any of them and a look into the map costs more.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Seen(u16);
 
 impl Seen {
-    const CONNECTION: Self = Self(1);
+    pub(crate) const CONNECTION: Self = Self(1);
     const TE: Self = Self(1 << 5);
+    pub(crate) const TRANSFER_ENCODING: Self = Self(1 << 6);
+    pub(crate) const UPGRADE: Self = Self(1 << 7);
     const HOP_BY_HOP: Self = Self(0xff);
     const PROXY_AUTHENTICATION: Self = Self(0x300);
     pub(crate) const EXPECT: Self = Self(1 << 10);
     pub(crate) const VIA: Self = Self(1 << 11);
+    pub(crate) const CONTENT_LENGTH: Self = Self(1 << 12);
+    /// `WWW-Authenticate` or `Proxy-Authenticate`.
+    pub(crate) const CHALLENGE: Self = Self(1 << 8 | 1 << 13);
 
     pub(crate) fn of(headers: &HeaderMap) -> Self {
         Self(headers.keys().fold(0, |seen, name| seen | Self::bit(name)))
+    }
+
+    pub(crate) fn note(&mut self, name: &HeaderName) {
+        self.0 |= Self::bit(name);
     }
 
     pub(crate) fn has(self, any: Self) -> bool {
@@ -62,6 +71,8 @@ impl Seen {
             "proxy-authentication-info" => 9,
             "expect" => 10,
             "via" => 11,
+            "content-length" => 12,
+            "www-authenticate" => 13,
             _ => return 0,
         };
         1 << place
@@ -80,14 +91,15 @@ const NEVER_NOMINATED: [&str; 7] = [
     "expect",
 ];
 
-/// The comma-separated tokens of all lines of a field, trimmed, without empty ones.
+/// The comma-separated tokens of all lines of a field, trimmed, without empty ones. What is not
+/// text is no token, and hides none that stands beside it.
 pub fn tokens<'a>(headers: &'a HeaderMap, name: &HeaderName) -> impl Iterator<Item = &'a str> {
     headers
         .get_all(name)
         .iter()
-        .filter_map(|line| line.to_str().ok())
-        .flat_map(|line| line.split(','))
-        .map(str::trim)
+        .flat_map(|line| line.as_bytes().split(|byte| *byte == b','))
+        .filter_map(|token| std::str::from_utf8(token).ok())
+        .map(|token| token.trim_matches([' ', '\t']))
         .filter(|token| !token.is_empty())
 }
 
@@ -122,12 +134,17 @@ pub fn has_underscore(headers: &HeaderMap) -> bool {
 /// The fields that the `Connection` lines name, for the head and for the trailer section; without
 /// those that are hop-by-hop whether named or not.
 pub fn nominated(headers: &HeaderMap) -> Vec<HeaderName> {
-    let is_known = |token: &&str| {
-        let is = |name: &str| token.eq_ignore_ascii_case(name);
-        is("close") || HOP_BY_HOP.iter().any(|name| is(name.as_str()))
+    let is_known = |token: &[u8]| {
+        let is = |name: &str| token.eq_ignore_ascii_case(name.as_bytes());
+        is("keep-alive") || is("close") || HOP_BY_HOP.iter().any(|name| is(name.as_str()))
     };
+    let mut lines = headers.get_all(CONNECTION).iter();
+    if lines.all(|line| is_known(line.as_bytes())) {
+        // As in nearly every message: one line, one word.
+        return Vec::new();
+    }
     tokens(headers, &CONNECTION)
-        .filter(|token| !is_known(token))
+        .filter(|token| !is_known(token.as_bytes()))
         .filter_map(|token| HeaderName::from_bytes(token.as_bytes()).ok())
         .filter(|name| *name != HOST)
         .collect()
@@ -214,6 +231,15 @@ mod tests {
         }
         assert!(Seen::of(&map(&[("via", "1.1 a")])).has(Seen::VIA));
         assert!(Seen::of(&map(&[("expect", "x")])).has(Seen::EXPECT));
+        for (name, seen) in [
+            ("connection", Seen::CONNECTION),
+            ("content-length", Seen::CONTENT_LENGTH),
+            ("te", Seen::TE),
+            ("transfer-encoding", Seen::TRANSFER_ENCODING),
+            ("upgrade", Seen::UPGRADE),
+        ] {
+            assert_eq!(Seen::of(&map(&[(name, "x")])), seen, "{name}");
+        }
         assert_eq!(Seen::of(&map(&[("host", "a"), ("x-via", "b")])), Seen::default());
     }
 

@@ -278,7 +278,14 @@ proptest! {
 fn an_unfinished_head_that_cannot_become_a_request_is_refused() {
     let hello = request(b"\x16\x03\x01\x02\x00\x01").unwrap_err();
     assert!(hello.reason.starts_with("TLS came"), "{hello:?}");
-    for other in [&b"\x04\x01\x00\x50"[..], b"{\"a\": 1}", b"GE\0T", "GÉT".as_bytes()] {
+    for other in [
+        &b"\x04\x01\x00\x50"[..],
+        b"SSH-2.0-x\r\n",
+        b"*1\r\n$4\r\n",
+        b"{\"a\": 1}",
+        b"GE\0T",
+        "GÉT".as_bytes(),
+    ] {
         assert_eq!(request(other).unwrap_err().status, StatusCode::BAD_REQUEST, "{other:?}");
     }
     for begin in ["", "\r", "\r\n", "\r\n\r", "G", "GET", "GET ", "GET /\u{1}", "BASELINE-CONTROL"]
@@ -301,4 +308,15 @@ proptest! {
             prop_assert!(port.is_empty() || parsed.port_u16().is_some());
         }
     }
+}
+
+/// P11, RFC 9110 §10.1.1: who sends no content waits for nothing, and nobody behind us does.
+#[test]
+fn p11_without_content_there_is_no_expectation() {
+    for fields in ["", "Content-Length: 0\r\n"] {
+        let head = accept(&with(&format!("{fields}Expect: 100-continue\r\n")));
+        assert!(!head.expects_continue && !head.request.headers().contains_key(EXPECT), "{fields}");
+    }
+    let head = accept(&with("Content-Length: 1\r\nExpect: 100-continue\r\n"));
+    assert!(head.expects_continue && head.request.headers().contains_key(EXPECT));
 }

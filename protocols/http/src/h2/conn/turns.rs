@@ -21,8 +21,8 @@ impl State {
             return Poll::Ready(Err(broken));
         }
         let capacity = stream.send_window.min(signed(self.frame_bytes));
+        let place = (key, stream.id);
         if capacity > 0 {
-            let place = (key, stream.id);
             let is_its_turn = self.turns.front().is_none_or(|first| *first == place);
             if has_room && is_its_turn {
                 if std::mem::take(&mut stream.is_queued) {
@@ -35,6 +35,11 @@ impl State {
             }
         }
         remember(&mut stream.send_waker, cx);
+        if capacity <= 0 && std::mem::take(&mut stream.is_queued) {
+            // The peer took its window back (RFC 9113 §6.9.2) while it waited for its turn.
+            self.turns.retain(|other| *other != place);
+            self.next_turn();
+        }
         Poll::Pending
     }
 

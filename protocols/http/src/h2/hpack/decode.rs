@@ -21,16 +21,22 @@ static CONNECTION_SPECIFIC: [HeaderName; 5] = [
 
 /// A field, parsed. What is wrong with one concerns its message only, so it is a field as well.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(in crate::h2) enum Field {
+pub enum Field {
+    /// `:method`.
     Method(Method),
+    /// `:scheme`.
     Scheme(Bytes),
-    /// With the value of the `Host` field that says the same.
+    /// `:authority`, with the value of the `Host` field that says the same.
     Authority(Authority, HeaderValue),
     /// `:authority` with an empty value.
     NoAuthority,
+    /// `:path`, never empty.
     Path(PathAndQuery),
+    /// `:protocol` (RFC 8441 §4).
     Protocol(Bytes),
+    /// `:status`.
     Status(StatusCode),
+    /// Any other.
     Header(HeaderName, HeaderValue),
     /// Why the message that has it is malformed (RFC 9113 §8.1.1).
     Malformed(&'static str),
@@ -51,7 +57,7 @@ enum Name {
 
 /// How a section went.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in crate::h2) enum Section {
+pub enum Section {
     /// All its fields were handed on.
     Whole,
     /// It is larger than the limit; what came after that was decoded and dropped.
@@ -60,7 +66,7 @@ pub(in crate::h2) enum Section {
 
 /// The receiving end of one direction's compression.
 #[derive(Debug, Default)]
-pub(in crate::h2) struct Decoder {
+pub struct Decoder {
     table: Table<Entry>,
 }
 
@@ -77,7 +83,7 @@ impl Decoder {
     ///
     /// # Errors
     /// When the block breaks the compression.
-    pub(in crate::h2) fn decode(
+    pub fn decode(
         &mut self,
         mut block: &[u8],
         limit: usize,
@@ -142,8 +148,7 @@ impl Decoder {
     }
 
     /// Bytes of the table, and how many entries share them.
-    #[cfg(test)]
-    pub(super) fn table(&self) -> (usize, usize) {
+    pub fn table(&self) -> (usize, usize) {
         self.table.measure()
     }
 

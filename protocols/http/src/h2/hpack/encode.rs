@@ -15,7 +15,7 @@ const VALUE_BYTES_MAX: usize = 512;
 
 /// The sending end of one direction's compression.
 #[derive(Debug)]
-pub(in crate::h2) struct Encoder {
+pub struct Encoder {
     table: Table<Entry>,
     /// Entries ever inserted; the newest has this number.
     inserted: u32,
@@ -79,7 +79,7 @@ impl Default for Encoder {
 
 impl Encoder {
     /// The peer's `SETTINGS_HEADER_TABLE_SIZE`. What exceeds ours is not used.
-    pub(in crate::h2) fn resize(&mut self, size: usize) {
+    pub fn resize(&mut self, size: usize) {
         let size = size.min(TABLE_BYTES);
         let smallest = self.resized.map_or(size, |(smallest, _)| smallest.min(size));
         if size != self.table.size_max() || self.resized.is_some() {
@@ -89,7 +89,7 @@ impl Encoder {
     }
 
     /// Begins a field block.
-    pub(in crate::h2) fn begin(&mut self, out: &mut BytesMut) {
+    pub fn begin(&mut self, out: &mut BytesMut) {
         if let Some((smallest, size)) = self.resized.take() {
             if smallest < size {
                 integer(out, 0x20, 5, smallest);
@@ -98,7 +98,8 @@ impl Encoder {
         }
     }
 
-    pub(in crate::h2) fn method(out: &mut BytesMut, method: &Method) {
+    /// `:method`, in no table.
+    pub fn method(out: &mut BytesMut, method: &Method) {
         match *method {
             Method::GET => out.extend_from_slice(&[0x82]),
             Method::POST => out.extend_from_slice(&[0x83]),
@@ -106,11 +107,13 @@ impl Encoder {
         }
     }
 
-    pub(in crate::h2) fn scheme(out: &mut BytesMut, is_https: bool) {
+    /// `:scheme`: `http` or `https`.
+    pub fn scheme(out: &mut BytesMut, is_https: bool) {
         out.extend_from_slice(&[if is_https { 0x87 } else { 0x86 }]);
     }
 
-    pub(in crate::h2) fn path(out: &mut BytesMut, path: &str) {
+    /// `:path`, in no table.
+    pub fn path(out: &mut BytesMut, path: &str) {
         if path == "/" {
             out.extend_from_slice(&[0x84]);
         } else {
@@ -118,7 +121,15 @@ impl Encoder {
         }
     }
 
-    pub(in crate::h2) fn status(out: &mut BytesMut, status: StatusCode) {
+    /// `:protocol` (RFC 8441 §4), in no table.
+    pub fn protocol(out: &mut BytesMut, protocol: &str) {
+        integer(out, 0x00, 4, 0);
+        string(out, b":protocol");
+        string(out, protocol.as_bytes());
+    }
+
+    /// `:status`, in no table.
+    pub fn status(out: &mut BytesMut, status: StatusCode) {
         let index = match status.as_u16() {
             200 => 8,
             204 => 9,
@@ -132,7 +143,8 @@ impl Encoder {
         out.extend_from_slice(&[0x80 | index]);
     }
 
-    pub(in crate::h2) fn authority(&mut self, out: &mut BytesMut, value: &[u8]) {
+    /// `:authority`.
+    pub fn authority(&mut self, out: &mut BytesMut, value: &[u8]) {
         let hash = hash_of(":authority", value);
         match self.find(hash, value, |entry| entry.name == EntryName::Authority) {
             Some(index) => integer(out, 0x80, 7, index),
@@ -140,12 +152,8 @@ impl Encoder {
         }
     }
 
-    pub(in crate::h2) fn header(
-        &mut self,
-        out: &mut BytesMut,
-        name: &HeaderName,
-        value: &HeaderValue,
-    ) {
+    /// Any other field.
+    pub fn header(&mut self, out: &mut BytesMut, name: &HeaderName, value: &HeaderValue) {
         let (text, bytes) = (name.as_str(), value.as_bytes());
         let hash = hash_of(text, bytes);
         // What must not be in the table is not found there; what its sender forbids may be.
@@ -199,8 +207,7 @@ impl Encoder {
     }
 
     /// Bytes of the table, and how many entries share them.
-    #[cfg(test)]
-    pub(super) fn table(&self) -> (usize, usize) {
+    pub fn table(&self) -> (usize, usize) {
         self.table.measure()
     }
 

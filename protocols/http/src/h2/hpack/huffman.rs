@@ -109,7 +109,7 @@ impl Tables {
 ///
 /// # Errors
 /// When it holds EOS, or its padding is longer than 7 bits or not all ones.
-pub(super) fn decode(coded: &[u8], out: &mut BytesMut) -> Result<(), Malformed> {
+pub fn decode(coded: &[u8], out: &mut BytesMut) -> Result<(), Malformed> {
     // The next bits stand at the top of `window`.
     let (mut window, mut held) = (0u64, 0u32);
     let mut rest = coded.iter();
@@ -147,13 +147,13 @@ pub(super) fn decode(coded: &[u8], out: &mut BytesMut) -> Result<(), Malformed> 
 }
 
 /// Bytes that `text` takes when coded.
-pub(super) fn coded_len(text: &[u8]) -> usize {
+pub fn coded_len(text: &[u8]) -> usize {
     let bits: u64 = text.iter().map(|&byte| u64::from(length_of(byte))).sum();
     bits.div_ceil(8) as usize
 }
 
 /// Appends the code of `text` to `out`.
-pub(super) fn encode(text: &[u8], out: &mut BytesMut) {
+pub fn encode(text: &[u8], out: &mut BytesMut) {
     let (mut window, mut held) = (0u64, 0u32);
     for &byte in text {
         let length = u32::from(length_of(byte));

@@ -78,7 +78,6 @@ impl<E> Table<E> {
     }
 
     /// Bytes, and how many entries share them.
-    #[cfg(test)]
     pub(super) fn measure(&self) -> (usize, usize) {
         (self.size, self.entries.len())
     }

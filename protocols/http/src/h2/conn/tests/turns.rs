@@ -37,3 +37,26 @@ fn streams_take_turns_of_one_frame() {
     server.hear(&reset(3)).unwrap();
     assert!(send_all(&server, keys[2]) > 1, "alone again");
 }
+
+/// RFC 9113 §6.9.2: a peer may take windows back. Whoever waits for its turn then has nothing to do
+/// with it, and must not hold up those who have.
+#[test]
+fn a_stream_without_a_window_gives_up_its_turn() {
+    let mut server = Side::server();
+    server.hear(&settings(&[(4, 1 << 20)])).unwrap();
+    server.hear(&window(0, 1 << 20)).unwrap();
+    for id in [1, 3] {
+        server.hear(&headers(id, GET, true)).unwrap();
+    }
+    let (first, second) = (server.keys[0], server.keys[1]);
+    assert!(send_all(&server, first) > 1, "until the connection has no room");
+    assert_eq!(send_all(&server, second), 0);
+    server.said();
+    server.hear(&settings(&[(4, 0)])).unwrap();
+    server.hear(&window(3, 16_384)).unwrap();
+    assert_eq!(send_all(&server, first), 0);
+    assert_eq!(send_all(&server, second), 1, "it has both room and a window");
+    // And it comes back as any other.
+    server.hear(&window(1, 1 << 21)).unwrap();
+    assert!(send_all(&server, first) > 1);
+}
