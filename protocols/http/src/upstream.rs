@@ -80,7 +80,10 @@ impl Failed {
     /// it idled, and the request crossed that on its way. That is no second try.
     fn on_a_fresh_connection(self) -> Result<Box<Request>, Self> {
         match self.request {
-            Some(again) if self.is_stale && (self.error.is_unsent() || is_replayable(&again)) => {
+            Some(again)
+                if self.is_stale
+                    && (self.error.is_unsent() || is_replayable(&again, is_upgrade(&again))) =>
+            {
                 Ok(again)
             }
             request => Err(Self { request, ..self }),
@@ -139,7 +142,8 @@ impl Upstream {
         peer: &Peer,
         terms: &Terms,
     ) -> Result<Response, Error> {
-        let replayable = is_replayable(&request);
+        let is_upgrade = is_upgrade(&request);
+        let replayable = is_replayable(&request, is_upgrade);
         let mut next = request;
         let mut tried = Tried::new();
         let mut last: Option<Error> = None;
@@ -153,7 +157,7 @@ impl Upstream {
             let endpoint = Arc::clone(lease.endpoint());
             let connect_limit = cluster.settings().connect_timeout;
             let Failed { error, request, .. } =
-                match self.attempt(&endpoint, next, peer, terms, connect_limit).await {
+                match self.attempt(&endpoint, next, is_upgrade, peer, terms, connect_limit).await {
                     Ok(mut response) => {
                         let outcome = outcome_of_status(response.status());
                         if response.status() == StatusCode::SWITCHING_PROTOCOLS {
@@ -186,6 +190,7 @@ impl Upstream {
         &self,
         endpoint: &Endpoint,
         mut request: Box<Request>,
+        is_upgrade: bool,
         peer: &Peer,
         terms: &Terms,
         connect_limit: Duration,
@@ -202,7 +207,6 @@ impl Upstream {
             // One request, one connection: it says whose it is.
             Some(_) => Home::apart(),
         };
-        let is_upgrade = request.headers().contains_key(UPGRADE);
         let speaks = match &*endpoint.scheme {
             "h2c" | "grpc" | "grpcs" => Speaks::H2,
             "http" if terms.prior_knowledge => Speaks::H2,
@@ -212,7 +216,7 @@ impl Upstream {
         if speaks != Speaks::H1
             && let Some(slot) = home.take_h2()
         {
-            match self.on_stream(slot, &home, endpoint, request, terms).await {
+            match self.on_stream(slot, &home, endpoint, request, is_upgrade, terms).await {
                 Err(failed) => request = failed.on_a_fresh_connection()?,
                 done => return done,
             }
@@ -229,7 +233,9 @@ impl Upstream {
         // Boxed: a fresh connection is rare, and its future is larger than all the rest.
         match Box::pin(self.open(endpoint, peer, &home, speaks, connect_limit)).await {
             Ok(Opened::H1(conn)) => on_connection(conn, request, terms, &home).await,
-            Ok(Opened::H2(slot)) => self.on_stream(slot, &home, endpoint, request, terms).await,
+            Ok(Opened::H2(slot)) => {
+                self.on_stream(slot, &home, endpoint, request, is_upgrade, terms).await
+            }
             Err(error) => Err(Failed { error, request: Some(request), is_stale: false }),
         }
     }
@@ -292,13 +298,15 @@ impl Upstream {
         home: &Rc<Home>,
         endpoint: &Endpoint,
         request: Box<Request>,
+        is_upgrade: bool,
         terms: &Terms,
     ) -> Result<Response, Failed> {
         let scheme = if endpoint.tls.is_some() { Scheme::HTTPS } else { Scheme::HTTP };
         let limit = Limit { first_byte: terms.first_byte, body: terms.body };
         let (was_used, conn) = (slot.is_used(), Rc::clone(slot.conn()));
         let (timer, interim) = (self.worker.timer(), terms.interim.as_ref());
-        let done = h2::client::exchange(slot, request, &scheme, limit, interim, timer).await;
+        let done =
+            h2::client::exchange(slot, request, is_upgrade, &scheme, limit, interim, timer).await;
         done.map_err(|h2::client::Refused { error, request, is_over }| {
             let is_refused = was_used
                 && error.is_unsent()
@@ -384,12 +392,16 @@ fn may_try_again(error: &Error, replayable: bool) -> bool {
     error.is_unsent() || (replayable && error.code() == Code::UpstreamReset)
 }
 
-fn is_replayable(request: &Request) -> bool {
+fn is_upgrade(request: &Request) -> bool {
+    request.headers().contains_key(UPGRADE)
+}
+
+fn is_replayable(request: &Request, is_upgrade: bool) -> bool {
     let idempotent = matches!(
         *request.method(),
         Method::GET | Method::HEAD | Method::OPTIONS | Method::TRACE | Method::PUT | Method::DELETE
     );
-    idempotent && request.body().is_empty() && !request.headers().contains_key(UPGRADE)
+    idempotent && request.body().is_empty() && !is_upgrade
 }
 
 fn set_host(request: &mut Request, endpoint: &Endpoint) {
