@@ -127,7 +127,8 @@ pub async fn start(plan: &Plan, source: &Source) -> Result<Running, String> {
     };
     let mut names: Vec<Arc<str>> = services.iter().map(|service| Arc::clone(&service.id)).collect();
     names.push("-".into());
-    let metrics = Arc::new(Metrics::new(plan.workers, names));
+    let metrics = Metrics::new(plan.workers, names);
+    let metrics = Arc::new(metrics.with_log(log.as_ref().map(AccessLog::dropped)));
     services::watch_health(plan, &services);
     for part in &parts {
         if let Some(tls) = &part.listener.tls {

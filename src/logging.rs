@@ -11,6 +11,7 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
+use gwproxy_core::telemetry::panics;
 use tracing::field::{Field, Visit};
 use tracing::{Event, Level, Subscriber};
 use tracing_subscriber::filter::EnvFilter;
@@ -45,6 +46,7 @@ pub fn start(level: LogLevel) {
     let log = tracing_subscriber::registry().with(EnvFilter::new(filter)).with(bound).with(lines);
     // Only a second start in one process fails, and then the first one serves.
     drop(log.try_init());
+    panics::watch();
 }
 
 /// Tells what was left out since the last call. Until the first call nothing is left out.
@@ -88,7 +90,8 @@ struct Key {
 
 impl<S: Subscriber> Layer<S> for Bound {
     fn event_enabled(&self, event: &Event<'_>, _: Context<'_, S>) -> bool {
-        if self.all || *event.metadata().level() != Level::WARN {
+        // Below a warning there is nothing that clients can make at will.
+        if self.all || *event.metadata().level() > Level::WARN {
             return true;
         }
         self.kinds.is_first(event)

@@ -103,8 +103,8 @@ impl Worker {
         let _ = phases.wait_for(|&phase| phase >= Phase::Draining).await;
     }
 
-    /// Runs `task` on this worker. A panic in it ends that task alone and is logged by the panic
-    /// hook.
+    /// Runs `task` on this worker. A panic in it ends that task alone and is counted and told
+    /// ([`panics`](crate::telemetry::panics)).
     pub fn spawn(&self, task: impl Future<Output = ()> + 'static) {
         tokio::task::spawn_local(task);
     }

@@ -52,6 +52,7 @@ async fn build_one(
     }
     check_names(service, source, &endpoints).await?;
     let settings = ClusterSettings {
+        keep_alive: service.timeouts.keep_alive,
         balance: service.load_balancer,
         breaker: service.breaker.clone(),
         connect_timeout: service.timeouts.connect,

@@ -1,5 +1,7 @@
 //! `--to URL[=WEIGHT]`: the nodes of a one-liner.
 
+use std::borrow::Cow;
+
 use std::collections::BTreeMap;
 
 use gwproxy_core::units::Weight;
@@ -11,8 +13,10 @@ use crate::plan::{Node, Protocol, Target};
 pub(super) fn nodes(given: &[String], protocol: Protocol) -> Result<Vec<Node>, Wrong> {
     let mut nodes: Vec<Node> = Vec::with_capacity(given.len());
     for text in given {
-        let node = node(text, protocol)
-            .map_err(|why| Wrong(format!("invalid value '{text}' for '--to': {why}")))?;
+        let node = node(text, protocol).map_err(|why| {
+            let shown = without_user(text);
+            Wrong(format!("invalid value '{shown}' for '--to': {why}"))
+        })?;
         if nodes.iter().any(|there| there.target == node.target) {
             return Err(Wrong(format!(
                 "--to {} stands there twice; to send it more, write --to {}=2",
@@ -22,6 +26,14 @@ pub(super) fn nodes(given: &[String], protocol: Protocol) -> Result<Vec<Node>, W
         nodes.push(node);
     }
     Ok(nodes)
+}
+
+/// What was typed, but for a user and a password that stand in it: those are not repeated.
+fn without_user(text: &str) -> Cow<'_, str> {
+    let Some((user, host)) = text.rsplit_once('@') else { return text.into() };
+    let scheme = user.split_once("://").map_or("", |(scheme, _)| scheme);
+    let slashes = if scheme.is_empty() { "" } else { "://" };
+    format!("{scheme}{slashes}…@{host}").into()
 }
 
 fn node(text: &str, protocol: Protocol) -> Result<Node, String> {

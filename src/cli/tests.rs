@@ -511,6 +511,11 @@ fn a_password_is_never_repeated() {
     let told = refused("http --forward --user ann:correct-horse");
     // clap names the value; what it names must not be the password.
     assert!(!told.contains("correct-horse"), "{told}");
+    for node in ["http://ann:correct-horse@a:1", "ann:correct-horse@a:1", "http://correct@horse@a"]
+    {
+        let told = refused(&format!("http --to {node}"));
+        assert!(!told.contains("correct") && told.contains("…@a"), "{told}");
+    }
 }
 
 #[test]

@@ -256,7 +256,7 @@ impl Record {
 
     /// The error log: what a human needs to mend it.
     fn say(&self, error: &Error) {
-        let cause = std::error::Error::source(error).map(ToString::to_string);
+        let cause = cause_of(error);
         let (code, sentence) = (error.code().as_str(), error.sentence());
         let (route, service) = (self.route.as_deref(), self.service_id.as_deref());
         let (listener, client) = (&*self.listener, self.remote);
@@ -352,6 +352,14 @@ impl Record {
         out.push(b'}');
         debug_assert!(out.len() - from <= 2 * LINE_BYTES_MAX);
     }
+}
+
+/// The nearest cause that says what the sentence does not.
+fn cause_of(error: &Error) -> Option<String> {
+    let first = std::error::Error::source(error);
+    std::iter::successors(first, |cause| cause.source())
+        .map(ToString::to_string)
+        .find(|cause| !error.sentence().contains(cause.as_str()))
 }
 
 /// What only a tunnel has: what the client sent through it, and WebSocket's Close codes.

@@ -341,3 +341,63 @@ services: [{{id: own, nodes: ['{own}']}}]
     let answer = ask(&Proxy::run_file(&yaml), GET);
     assert_eq!((answer.status(), &answer.json()["code"]), (508, &"loop_detected".into()));
 }
+
+/// D04: a connection to a node that nothing uses is closed when the service says so, and with zero
+/// none is kept.
+#[test]
+fn d04_unused_connections_to_nodes_are_closed() {
+    for (keep_alive, shared) in [("1s", true), ("0s", false)] {
+        let origin = Origin::answering("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n");
+        let proxy = Proxy::run_file(&format!(
+            "workers: 1\nlisteners:\n  - {{ name: front, bind: 127.0.0.1:0, service: s }}\n\
+             services:\n  - id: s\n    nodes: [{}]\n    timeouts: {{ keep_alive: {keep_alive} }}\n",
+            origin.url()
+        ));
+        let mut conn = Conn::open(proxy.addr(0));
+        for _ in 0..3 {
+            assert_eq!(conn.ask("GET / HTTP/1.1\r\nHost: a\r\n\r\n").status(), 200);
+        }
+        // The default is more than a test waits for.
+        origin.wait_ended(origin.connections());
+        assert_eq!(origin.connections() < 3, shared, "{keep_alive}");
+        assert_eq!(conn.ask("GET / HTTP/1.1\r\nHost: a\r\n\r\n").status(), 200);
+    }
+}
+
+/// T66, D34: nodes that take every request and answer none, under load. What they see in all is what
+/// clients asked, a fifth more, and ten each second, ten seconds of which may have been saved up; what
+/// has an effect they see once.
+#[test]
+fn t66_nodes_that_fail_everything_are_not_asked_more() {
+    const CLIENTS: usize = 4;
+    const REQUESTS: usize = 500;
+    let nodes = [(); 3].map(|()| Origin::start(hangs_up));
+    let more = nodes.each_ref().map(Origin::url);
+    let proxy = Proxy::http(
+        &more[0],
+        &["--to", &more[1], "--to", &more[2], "--access-log", "off", "--workers", "2"],
+    );
+    let seen = |needle: &str| -> usize {
+        nodes.iter().map(|node| node.seen().matches(needle).count()).sum()
+    };
+    let load = |request: &'static str| {
+        std::thread::scope(|scope| {
+            for _ in 0..CLIENTS {
+                scope.spawn(|| {
+                    for _ in 0..REQUESTS {
+                        assert_eq!(ask(&proxy, request).status(), 502);
+                    }
+                });
+            }
+        });
+    };
+    let began = std::time::Instant::now();
+    load(GET);
+    let seconds = began.elapsed().as_secs() as usize + 1;
+    let (asked, tries) = (CLIENTS * REQUESTS, seen("GET / "));
+    let most = asked + asked / 5 + 10 * (10 + seconds);
+    assert!(tries <= most, "{tries} tries for {asked} requests, above {most}");
+    assert!(tries > asked + asked / 10, "{tries} tries for {asked} requests: none is repeated");
+    load(POST);
+    assert_eq!(seen("POST / "), asked, "sent once each");
+}

@@ -3,5 +3,6 @@
 mod drain;
 mod end;
 mod records;
+mod secrets;
 mod start;
 mod survive;

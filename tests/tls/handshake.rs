@@ -1,7 +1,10 @@
 //! What is agreed on: version, ALPN, resumption.
 
+use std::io::Read as _;
+
 use super::{GET, front, http, s_client};
-use crate::support::{Authority, echo};
+use crate::support::tls::Tls;
+use crate::support::{Authority, Conn, Pair, Proxy, echo, eventually};
 
 /// P52.
 #[test]
@@ -75,4 +78,68 @@ fn sessions_are_resumed_by_every_worker() {
             assert!(said.contains("Reused, TLSv1"), "{version}, return {number}: {said}");
         }
     }
+}
+
+/// Who does not come to the end of a handshake in time is cut off, silent or byte by byte, and its
+/// place is free again.
+#[test]
+fn t25_a_handshake_must_end_in_time() {
+    /// A record of 16,000 bytes: a `ClientHello` that never ends.
+    const HELLO: &[u8] = b"\x16\x03\x01\x3e\x80\x01\x00\x3e\x7c\x03\x03";
+    let (echo, mint) = (echo("http", &[]), Authority::new());
+    let Pair { cert, key } = mint.leaf("server", &["gw.test"]);
+    let proxy = Proxy::run_file(&format!(
+        "listeners:\n  - name: front\n    bind: 127.0.0.1:0\n    max_connections: 2\n    \
+         timeouts: {{ handshake: 300ms }}\n    service: s\n    \
+         tls: {{ certificates: [{{ cert: {}, key: {} }}] }}\n\
+         services:\n  - id: s\n    nodes: [{}]\n",
+        cert.display(),
+        key.display(),
+        echo.url("http", "")
+    ));
+    for begin in [&b""[..], HELLO] {
+        // Both places.
+        let mut slow = [0, 1].map(|_| Conn::open(proxy.addr(0)));
+        for conn in &mut slow {
+            conn.send(begin);
+        }
+        eventually("the slow ones are cut off", || {
+            for conn in slow.iter_mut().filter(|_| !begin.is_empty()) {
+                conn.send(b"x");
+            }
+            slow.iter().all(Conn::is_ready).then_some(())
+        });
+        for conn in &mut slow {
+            conn.assert_ends();
+        }
+    }
+    let mut tls = Tls::open(proxy.addr(0), &mint.ca(), "gw.test");
+    assert_eq!(tls.ask(GET).status(), 200);
+}
+
+/// A key update makes work and says nothing: 32 may come between two records of data (the
+/// library's bound).
+#[test]
+fn t25_key_updates_without_end_end_the_connection() {
+    let (echo, mint) = (echo("http", &[]), Authority::new());
+    let proxy = http(&mint, &echo.url("http", ""), &[]);
+    let open = || Tls::open(proxy.addr(0), &mint.ca(), "gw.test");
+    let update = |tls: &mut Tls, count: usize| {
+        for _ in 0..count {
+            tls.stream.conn.refresh_traffic_keys().expect("TLS 1.3");
+            // It may be gone already.
+            let _ = tls.stream.conn.write_tls(&mut tls.stream.sock);
+        }
+    };
+    let head = "GET / HTTP/1.1\r\nHost: gw.test\r\n\r\n";
+    let (mut honest, mut hostile) = (open(), open());
+    for _ in 0..3 {
+        update(&mut honest, 30);
+        assert_eq!(honest.ask(head).status(), 200);
+    }
+    update(&mut hostile, 1000);
+    let mut rest = Vec::new();
+    let error = hostile.stream.read_to_end(&mut rest).expect_err("no orderly end");
+    assert!(rest.is_empty(), "{error}");
+    assert_eq!(honest.ask(head).status(), 200);
 }

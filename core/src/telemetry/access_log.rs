@@ -1,7 +1,7 @@
 //! The access log: workers fill a buffer, one thread writes. A slow disk costs lines, which are
-//! counted, and never a request.
+//! counted and told of, and never a request.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::fs::OpenOptions;
 use std::io::{self, Write};
 use std::path::Path;
@@ -26,22 +26,28 @@ pub const LINE_BYTES_MAX: usize = 8 * 1024;
 #[derive(Debug)]
 pub struct AccessLog {
     sender: Option<SyncSender<Vec<u8>>>,
-    dropped: Arc<AtomicU64>,
+    dropped: Dropped,
     writer: Option<JoinHandle<()>>,
 }
+
+/// Lines that were lost, seen from anywhere.
+#[derive(Debug, Clone, Default)]
+pub struct Dropped(Arc<AtomicU64>);
 
 /// A way to the log that can be sent to a worker.
 #[derive(Debug, Clone)]
 pub struct Handle {
     sender: Option<SyncSender<Vec<u8>>>,
-    dropped: Arc<AtomicU64>,
+    dropped: Dropped,
 }
 
 /// The log, seen from a worker.
 #[derive(Debug)]
 pub struct Lines {
     sender: Option<SyncSender<Vec<u8>>>,
-    dropped: Arc<AtomicU64>,
+    dropped: Dropped,
+    /// The last batch was lost.
+    is_losing: Cell<bool>,
     buffer: RefCell<Vec<u8>>,
 }
 
@@ -64,22 +70,40 @@ impl AccessLog {
                 })?)
             }
         };
+        Self::to(out)
+    }
+
+    fn to(out: Box<dyn Write + Send>) -> Result<Self, String> {
         let (sender, receiver) = sync_channel(BATCHES_MAX);
+        let dropped = Dropped::default();
+        let lost = dropped.clone();
         let writer = std::thread::Builder::new()
             .name("access-log".into())
-            .spawn(move || write_all(&receiver, out))
+            .spawn(move || write_all(&receiver, out, &lost))
             .map_err(|error| format!("cannot start the access log's thread: {error}"))?;
-        Ok(Self { sender: Some(sender), dropped: Arc::default(), writer: Some(writer) })
+        Ok(Self { sender: Some(sender), dropped, writer: Some(writer) })
     }
 
     /// What opens a worker's end, on the worker.
     pub fn handle(&self) -> Handle {
-        Handle { sender: self.sender.clone(), dropped: Arc::clone(&self.dropped) }
+        Handle { sender: self.sender.clone(), dropped: self.dropped.clone() }
     }
 
-    /// Lines lost because the writer could not keep up.
-    pub fn dropped(&self) -> u64 {
-        self.dropped.load(Ordering::Relaxed)
+    /// Lines lost because the writer could not keep up, or could not write.
+    pub fn dropped(&self) -> Dropped {
+        self.dropped.clone()
+    }
+}
+
+impl Dropped {
+    /// How many until now.
+    pub fn count(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    fn add(&self, batch: &[u8]) {
+        let lines = batch.split(|&byte| byte == b'\n').count().saturating_sub(1);
+        self.0.fetch_add(lines as u64, Ordering::Relaxed);
     }
 }
 
@@ -88,7 +112,8 @@ impl Handle {
     pub fn lines(&self) -> Rc<Lines> {
         let lines = Rc::new(Lines {
             sender: self.sender.clone(),
-            dropped: Arc::clone(&self.dropped),
+            dropped: self.dropped.clone(),
+            is_losing: Cell::new(false),
             buffer: RefCell::default(),
         });
         tokio::task::spawn_local(flush_often(Rc::downgrade(&lines)));
@@ -113,11 +138,19 @@ impl Lines {
         }
         let batch = std::mem::replace(buffer, Vec::with_capacity(BATCH_BYTES + LINE_BYTES_MAX));
         let Some(sender) = &self.sender else { return };
-        if let Err(TrySendError::Full(lost) | TrySendError::Disconnected(lost)) =
-            sender.try_send(batch)
-        {
-            let lines = lost.split(|&byte| byte == b'\n').count() - 1;
-            self.dropped.fetch_add(lines as u64, Ordering::Relaxed);
+        let sent = sender.try_send(batch);
+        let was_losing = self.is_losing.replace(sent.is_err());
+        if let Err(TrySendError::Full(lost) | TrySendError::Disconnected(lost)) = sent {
+            self.dropped.add(&lost);
+            if !was_losing {
+                // The code bounds how often this is said where it comes and goes.
+                let code = "access_log_full";
+                tracing::warn!(
+                    code,
+                    "the access log is written too slowly; lines are lost and counted \
+                     (gwproxy_access_log_dropped_total)"
+                );
+            }
         }
     }
 }
@@ -146,13 +179,14 @@ async fn flush_often(lines: Weak<Lines>) {
     }
 }
 
-fn write_all(receiver: &Receiver<Vec<u8>>, mut out: Box<dyn Write + Send>) {
+fn write_all(receiver: &Receiver<Vec<u8>>, mut out: Box<dyn Write + Send>, lost: &Dropped) {
     let mut failing = false;
     while let Ok(batch) = receiver.recv() {
         let result = out.write_all(&batch).and_then(|()| out.flush());
         match result {
             Ok(()) => failing = false,
             Err(error) => {
+                lost.add(&batch);
                 // Said once per outage: the log must not fill with complaints about itself.
                 if !failing {
                     tracing::error!(%error, "the access log cannot be written; lines are lost");
@@ -185,6 +219,61 @@ mod tests {
         drop(log);
         assert_eq!(std::fs::read_to_string(&path).unwrap(), "line 0\nline 1\nline 2\n");
         std::fs::remove_file(&path).unwrap();
+    }
+
+    /// Writes nothing until it is let, or fails.
+    struct Slow {
+        go_on: Receiver<()>,
+        written: Arc<AtomicU64>,
+        fails: bool,
+    }
+
+    impl Write for Slow {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            let _ = self.go_on.recv();
+            if self.fails {
+                return Err(io::ErrorKind::StorageFull.into());
+            }
+            let lines = bytes.split(|&byte| byte == b'\n').count() - 1;
+            self.written.fetch_add(lines as u64, Ordering::Relaxed);
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    /// A disk that is slow, or full, costs lines and not a request: no line waits for it, and each
+    /// is written or counted.
+    #[test]
+    fn lines_that_are_lost_are_counted() {
+        const LINES: u64 = 5_000;
+        for fails in [false, true] {
+            let (let_go, go_on) = std::sync::mpsc::channel();
+            let written = Arc::new(AtomicU64::new(0));
+            let out = Slow { go_on, written: Arc::clone(&written), fails };
+            let log = AccessLog::to(Box::new(out)).unwrap();
+            let dropped = log.dropped();
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build_local(tokio::runtime::LocalOptions::default())
+                .unwrap();
+            runtime.block_on(async {
+                let lines = log.handle().lines();
+                for _ in 0..LINES {
+                    lines.add(|out| out.extend([b'x'; 1023]));
+                }
+            });
+            drop(runtime);
+            // The queue and what is being written hold 65 batches of 32 lines.
+            assert!(dropped.count() >= LINES - 66 * 32, "{}", dropped.count());
+            drop(let_go);
+            drop(log);
+            let written = written.load(Ordering::Relaxed);
+            assert_eq!(written + dropped.count(), LINES);
+            assert_eq!(written == 0, fails);
+        }
     }
 
     #[test]

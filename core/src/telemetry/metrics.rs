@@ -5,6 +5,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use super::access_log::Dropped;
+use super::panics;
 use crate::Code;
 
 /// Upper bounds of the duration buckets, in seconds.
@@ -15,6 +17,7 @@ const BOUNDS: [f64; 12] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0
 pub struct Metrics {
     names: Vec<Arc<str>>,
     workers: Vec<Arc<Cells>>,
+    dropped: Option<Dropped>,
 }
 
 /// One worker's share. Only that worker writes, so no increment waits for another core.
@@ -40,7 +43,13 @@ impl Metrics {
         let cells =
             || Arc::new(Cells { services: names.iter().map(|_| Service::default()).collect() });
         let workers = (0..workers).map(|_| cells()).collect();
-        Self { names, workers }
+        Self { names, workers, dropped: None }
+    }
+
+    /// Tells of the access log's lost lines as well.
+    #[must_use]
+    pub fn with_log(self, dropped: Option<Dropped>) -> Self {
+        Self { dropped, ..self }
     }
 
     /// A worker's cells; for a worker beyond the count, cells that nobody sums.
@@ -85,6 +94,13 @@ impl Metrics {
             let _ = writeln!(out, "gwproxy_response_bytes_total{{service=\"{name}\"}} {sum}");
         }
         self.durations(&mut out);
+        if let Some(dropped) = &self.dropped {
+            const NAME: &str = "gwproxy_access_log_dropped_total";
+            Self::family(&mut out, NAME, "counter", "Lines of the access log that were lost.");
+            let _ = writeln!(out, "{NAME} {}", dropped.count());
+        }
+        Self::family(&mut out, "gwproxy_panics_total", "counter", "Bugs that ended a request.");
+        let _ = writeln!(out, "gwproxy_panics_total {}", panics::count());
         out
     }
 

@@ -3,6 +3,7 @@
 pub mod access_log;
 pub mod json;
 pub mod metrics;
+pub mod panics;
 
 pub use access_log::{AccessLog, Lines};
 pub use metrics::Metrics;

@@ -29,6 +29,10 @@ pub struct ClusterSettings {
     pub retry_budget: BudgetSettings,
     /// For one connect including TLS. Default 2 s.
     pub connect_timeout: Duration,
+    /// How long a connection to a node is kept while nothing uses it, to within a second below;
+    /// zero: not at all. Default 50 s (D04): less than what servers commonly allow, so that it is us
+    /// who close it and no request meets a closing connection.
+    pub keep_alive: Duration,
     /// Nodes tried for one request at most, the first one included. Default 3.
     pub max_attempts: u32,
 }
@@ -59,6 +63,7 @@ impl ClusterSettings {
             breaker: None,
             retry_budget: BudgetSettings::default(),
             connect_timeout: Duration::from_secs(2),
+            keep_alive: Duration::from_secs(50),
             max_attempts: 3,
         }
     }
@@ -148,6 +153,21 @@ impl Cluster {
         key: Option<u64>,
         tried: &Tried,
     ) -> Result<Lease, Error> {
+        self.acquire_known(now, key, tried, None)
+    }
+
+    /// [`Self::acquire`] for a client that some nodes know already, told by their
+    /// [`Endpoint::id`]: one of those that may be chosen at all is.
+    ///
+    /// # Errors
+    /// As [`Self::acquire`].
+    pub fn acquire_known(
+        self: &Arc<Self>,
+        now: Instant,
+        key: Option<u64>,
+        tried: &Tried,
+        is_known: Option<&dyn Fn(u64) -> bool>,
+    ) -> Result<Lease, Error> {
         if tried.is_empty() {
             self.retries.deposit(now);
         }
@@ -157,8 +177,12 @@ impl Cluster {
         };
         let balancer = self.balancer.load();
         let offered = |node: &Endpoint| node.is_healthy() && !tried.contains(node.id);
-        let node = balancer
-            .pick(key, |node| offered(node) && !node.is_avoided(now))
+        let known = is_known.and_then(|is_known| {
+            let may = |node: &&Arc<Endpoint>| is_known(node.id) && node.weight() > 0;
+            balancer.endpoints().iter().find(|node| may(node) && offered(node))
+        });
+        let node = known
+            .or_else(|| balancer.pick(key, |node| offered(node) && !node.is_avoided(now)))
             .or_else(|| balancer.pick(key, offered));
         match node {
             Some(node) => Ok(Lease::new(Arc::clone(self), Arc::clone(node), permit, now)),

@@ -120,7 +120,8 @@ impl Resolver {
             }
             Err(error) => match known {
                 Some(known) => {
-                    tracing::warn!(host = %at.host, %error, "name lookup failed; using the last addresses");
+                    let code = Code::UpstreamUnresolved.as_str();
+                    tracing::warn!(code, host = %at.host, %error, "name lookup failed; using the last addresses");
                     Ok(known.addrs)
                 }
                 None => Err(unresolved(at, Some(error))),

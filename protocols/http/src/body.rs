@@ -327,8 +327,11 @@ impl Drop for Guard {
     }
 }
 
-/// Why something ends that nobody ended: its client left, or the proxy stops.
+/// Why something ends that nobody ended: its client left, the proxy stops, or a bug ended its task.
 pub fn left() -> Code {
+    if std::thread::panicking() {
+        return Code::Internal;
+    }
     if is_stopping() { Code::Draining } else { Code::ClientClosed }
 }
 
@@ -351,7 +354,8 @@ impl Attached {
                     Code::ClientClosed
                     | Code::ClientMalformed
                     | Code::ClientTimeout
-                    | Code::Draining,
+                    | Code::Draining
+                    | Code::Internal,
                 ) => Outcome::Cancelled,
                 Some(_) => Outcome::Failure,
             };

@@ -9,6 +9,7 @@ pub mod h2;
 pub mod interim;
 mod max_forwards;
 pub mod pool;
+mod private;
 pub mod probe;
 pub mod rescue;
 pub mod reverse;

@@ -13,12 +13,9 @@ use crate::h2::Conn;
 
 /// Idle connections kept for one node on one worker.
 const IDLE_MAX: usize = 256;
-/// How often idle connections are looked over.
-const SWEEP: Duration = Duration::from_secs(5);
-/// How many looks find a connection idle before it is closed: after 45 to 50 s (D04). That is less
-/// than what servers commonly allow, so that it is us who close it and no request meets a closing
-/// connection. Looks are counted, and no clock is read for each request.
-const IDLE_SWEEPS: u8 = 10;
+/// How often idle connections are looked over. Looks that find one idle are counted, and no clock is
+/// read for each request.
+const SWEEP: Duration = Duration::from_secs(1);
 /// Requests one HTTP/1.1 connection serves before it is replaced.
 const SERVED_MAX: u32 = 10_000;
 /// Requests at a time on one HTTP/2 connection before another one is opened.
@@ -39,6 +36,8 @@ pub struct Pool {
 pub(crate) struct Home {
     idle: RefCell<VecDeque<Idle>>,
     shared: RefCell<Vec<Rc<Multiplexed>>>,
+    /// How many looks may find a connection idle; the next one closes it.
+    looks_max: u64,
     /// One HTTP/2 connect at a time: those who wait for it share it.
     pub(crate) connecting: Semaphore,
     /// When one was last replaced because it refused a stream.
@@ -51,7 +50,7 @@ pub(crate) struct Home {
 struct Idle {
     conn: Box<Connection>,
     /// Looks that found it here.
-    sweeps: u8,
+    sweeps: u64,
 }
 
 /// An HTTP/2 connection.
@@ -62,7 +61,7 @@ pub(crate) struct Multiplexed {
     /// Streams it has carried.
     served: Cell<u64>,
     /// Looks in a row that found no stream on it.
-    sweeps: Cell<u8>,
+    sweeps: Cell<u64>,
 }
 
 /// One stream of an HTTP/2 connection, counted until its response is over.
@@ -91,9 +90,10 @@ impl Pool {
         }
     }
 
-    /// The connections to the node with this id.
-    pub(crate) fn home(&self, endpoint: u64) -> Rc<Home> {
-        Rc::clone(self.homes.borrow_mut().entry(endpoint).or_insert_with(Home::apart))
+    /// The connections to the node with this id, each kept for `keep_alive` while nothing uses it.
+    pub(crate) fn home(&self, endpoint: u64, keep_alive: Duration) -> Rc<Home> {
+        let mut homes = self.homes.borrow_mut();
+        Rc::clone(homes.entry(endpoint).or_insert_with(|| Home::keeping(keep_alive)))
     }
 }
 
@@ -101,9 +101,15 @@ impl Home {
     /// A home that no pool knows: what is kept in it goes with it. For connections that are one
     /// client's.
     pub(crate) fn apart() -> Rc<Self> {
+        Self::keeping(Duration::MAX)
+    }
+
+    fn keeping(keep_alive: Duration) -> Rc<Self> {
         Rc::new(Self {
             idle: RefCell::default(),
             shared: RefCell::default(),
+            // One each second; a part of one is a whole one.
+            looks_max: keep_alive.as_secs().saturating_add((keep_alive.subsec_nanos() > 0).into()),
             connecting: Semaphore::new(1),
             replaced: Cell::new(None),
             speaks_h2: Cell::new(None),
@@ -124,7 +130,7 @@ impl Home {
     /// Keeps a connection whose exchange is over.
     pub(crate) fn put_h1(&self, conn: Box<Connection>) {
         let mut idle = self.idle.borrow_mut();
-        if conn.served < SERVED_MAX && idle.len() < IDLE_MAX {
+        if conn.served < SERVED_MAX && idle.len() < IDLE_MAX && self.looks_max > 0 {
             idle.push_back(Idle { conn, sweeps: 0 });
         }
     }
@@ -171,12 +177,12 @@ impl Home {
     fn sweep(&self) {
         self.idle.borrow_mut().retain_mut(|idle| {
             idle.sweeps += 1;
-            idle.sweeps < IDLE_SWEEPS && idle.conn.is_usable()
+            idle.sweeps < self.looks_max && idle.conn.is_usable()
         });
         self.shared.borrow_mut().retain(|at| {
             let sweeps = if at.streams.get() > 0 { 0 } else { at.sweeps.get() + 1 };
             at.sweeps.set(sweeps);
-            sweeps < IDLE_SWEEPS && at.conn.is_open()
+            sweeps < self.looks_max.max(1) && at.conn.is_open()
         });
     }
 

@@ -77,7 +77,7 @@ impl Reverse {
             Box::new(head_of(&request))
         });
         add_via(request.headers_mut(), version);
-        let response = self.upstream.send(cluster, request, &client.peer, terms).await?;
+        let response = self.upstream.send(cluster, request, client, terms).await?;
         take_back(&self.upgrade, self.upstream.worker(), asked.as_deref(), response)
     }
 }

@@ -18,6 +18,7 @@ use tokio_util::io::poll_read_buf;
 use crate::h1::head::{Limits, Reject};
 use crate::h2::PREFACE;
 use crate::interim::{Interim, Way};
+use crate::private::Private;
 use crate::wire::forwarded::Said;
 use crate::{Request, Response, h1, h2, rescue};
 
@@ -48,6 +49,8 @@ pub struct Client {
     pub(crate) said: Said,
     /// How far nodes may be ahead of it (HTTP/2).
     pub(crate) ahead: h2::Ahead,
+    /// The connections to nodes that are its own.
+    pub(crate) private: Private,
     interim: OnceCell<Weak<dyn Interim>>,
 }
 
@@ -130,8 +133,8 @@ impl Client {
     pub fn new(peer: Peer, held: Held) -> Self {
         let scheme = if peer.tls.is_some() { Scheme::HTTPS } else { Scheme::HTTP };
         let (held, said) = (RefCell::new(Rc::new(held)), Said::default());
-        let ahead = h2::Ahead::default();
-        Self { peer, scheme, held, said, ahead, interim: OnceCell::new() }
+        let (ahead, private) = (h2::Ahead::default(), Private::default());
+        Self { peer, scheme, held, said, ahead, private, interim: OnceCell::new() }
     }
 
     /// Where interim responses to this `request` of the client go; none: it is not told them.

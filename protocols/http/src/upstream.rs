@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use gwproxy_core::net::{Peer, Stream};
 use gwproxy_core::upstream::connect::{Resolver, connect};
-use gwproxy_core::upstream::{Cluster, Endpoint, NodeAddr, Outcome, Tried};
+use gwproxy_core::upstream::{Cluster, ClusterSettings, Endpoint, NodeAddr, Outcome, Tried};
 use gwproxy_core::worker::Worker;
 use gwproxy_core::{Code, Error};
 use http::header::{HOST, UPGRADE};
@@ -17,6 +17,8 @@ use http::{Method, StatusCode};
 use crate::h1::client::{Connection, Limit, SendError};
 use crate::interim::Way;
 use crate::pool::{Home, Pool, StreamSlot};
+use crate::private::Return;
+use crate::serve::Client;
 use crate::{Request, Response, h1, h2};
 
 /// The way to nodes, one per worker.
@@ -127,7 +129,7 @@ impl Upstream {
         &self.resolver
     }
 
-    /// Sends the `request` of `peer` to a node of `cluster`, to another one when that is safe and
+    /// Sends the `request` of `client` to a node of `cluster`, to another one when that is safe and
     /// the first failed, and returns the head of the response. The response's body holds the node's lease.
     ///
     /// The request is boxed because it goes through a chain of futures, each of which would
@@ -139,7 +141,7 @@ impl Upstream {
         &self,
         cluster: &Arc<Cluster>,
         request: Box<Request>,
-        peer: &Peer,
+        client: &Client,
         terms: &Terms,
     ) -> Result<Response, Error> {
         let is_upgrade = is_upgrade(&request);
@@ -148,16 +150,18 @@ impl Upstream {
         let mut tried = Tried::new();
         let mut last: Option<Error> = None;
         loop {
-            let mut lease = match cluster.acquire(Instant::now(), terms.key, &tried) {
+            let is_known = |node| client.private.home(node).is_some();
+            let known = (!client.private.is_empty()).then_some(&is_known as &dyn Fn(u64) -> bool);
+            let mut lease = match cluster.acquire_known(Instant::now(), terms.key, &tried, known) {
                 Ok(lease) => lease,
                 Err(error) => return Err(last.unwrap_or(error)),
             };
             tried.insert(lease.endpoint().id);
             let is_last = tried.len() >= cluster.settings().max_attempts as usize;
             let endpoint = Arc::clone(lease.endpoint());
-            let connect_limit = cluster.settings().connect_timeout;
+            let settings = cluster.settings();
             let Failed { error, request, .. } =
-                match self.attempt(&endpoint, next, is_upgrade, peer, terms, connect_limit).await {
+                match self.attempt(&endpoint, next, is_upgrade, client, terms, settings).await {
                     Ok(mut response) => {
                         let outcome = outcome_of_status(response.status());
                         if response.status() == StatusCode::SWITCHING_PROTOCOLS {
@@ -191,9 +195,9 @@ impl Upstream {
         endpoint: &Endpoint,
         mut request: Box<Request>,
         is_upgrade: bool,
-        peer: &Peer,
+        client: &Client,
         terms: &Terms,
-        connect_limit: Duration,
+        settings: &ClusterSettings,
     ) -> Result<Response, Failed> {
         match &terms.host {
             Host::Preserve => {}
@@ -202,10 +206,14 @@ impl Upstream {
             }
             Host::Node => set_host(&mut request, endpoint),
         }
-        let home = match endpoint.proxy_protocol {
-            None => self.pool.home(endpoint.id),
+        let own = client.private.home(endpoint.id);
+        // An authenticated connection is of use for an upgrade as well, and only that one is.
+        let may_reuse = own.is_some() || !is_upgrade;
+        let home = match (own, &endpoint.proxy_protocol) {
+            (Some(own), _) => own,
+            (None, None) => self.pool.home(endpoint.id, settings.keep_alive),
             // One request, one connection: it says whose it is.
-            Some(_) => Home::apart(),
+            (None, Some(_)) => Home::apart(),
         };
         let speaks = match &*endpoint.scheme {
             "h2c" | "grpc" | "grpcs" => Speaks::H2,
@@ -213,6 +221,8 @@ impl Upstream {
             "https" if !is_upgrade && home.speaks_h2.get() != Some(false) => Speaks::Negotiated,
             _ => Speaks::H1,
         };
+        let way_back =
+            || Return { home: Rc::clone(&home), endpoint: endpoint.id, client: &client.private };
         if speaks != Speaks::H1
             && let Some(slot) = home.take_h2()
         {
@@ -222,17 +232,19 @@ impl Upstream {
             }
         }
         if speaks != Speaks::H2
-            && !is_upgrade
+            && may_reuse
             && let Some(conn) = home.take_h1()
         {
-            match on_connection(conn, request, terms, &home).await {
+            match on_connection(conn, request, terms, way_back()).await {
                 Err(failed) => request = failed.on_a_fresh_connection()?,
                 done => return done,
             }
         }
         // Boxed: a fresh connection is rare, and its future is larger than all the rest.
-        match Box::pin(self.open(endpoint, peer, &home, speaks, connect_limit)).await {
-            Ok(Opened::H1(conn)) => on_connection(conn, request, terms, &home).await,
+        match Box::pin(self.open(endpoint, &client.peer, &home, speaks, settings.connect_timeout))
+            .await
+        {
+            Ok(Opened::H1(conn)) => on_connection(conn, request, terms, way_back()).await,
             Ok(Opened::H2(slot)) => {
                 self.on_stream(slot, &home, endpoint, request, is_upgrade, terms).await
             }
@@ -337,14 +349,14 @@ async fn on_connection(
     conn: Box<Connection>,
     mut request: Box<Request>,
     terms: &Terms,
-    home: &Rc<Home>,
+    way_back: Return<'_>,
 ) -> Result<Response, Failed> {
     let body = std::mem::take(request.body_mut());
     let limit = Limit { first_byte: terms.first_byte, body: terms.body };
     let was_idle = conn.served > 0;
     let is_bodiless = body.is_empty();
     let interim = terms.interim.as_ref();
-    match h1::client::exchange(conn, &request, body, limit, interim, Rc::clone(home)).await {
+    match h1::client::exchange(conn, &request, body, limit, interim, way_back).await {
         Ok(response) => Ok(response),
         Err(SendError { error, was_silent }) => Err(Failed {
             error,

@@ -6,7 +6,10 @@ use proptest::prelude::*;
 use super::*;
 
 fn record(asked: Option<Asked>, reason: &str) -> Record {
-    let metrics = Metrics::new(1, vec!["-".into()]);
+    counted(&Metrics::new(1, vec!["-".into()]), asked, reason)
+}
+
+fn counted(metrics: &Metrics, asked: Option<Asked>, reason: &str) -> Record {
     let shared = Shared { metrics: metrics.cells(0), log: None, trusted: Arc::default() };
     Record {
         shared: Rc::new(shared),
@@ -93,4 +96,44 @@ proptest! {
         let head: Vec<&str> = line.split(' ').take(5).collect();
         prop_assert!(head[3].starts_with('[') && head[4].ends_with(']'), "{line}");
     }
+}
+
+/// T69: what a bug ended is in metrics and log as that, and not as a client that left.
+#[test]
+fn a_panic_is_no_client_that_left() {
+    let metrics = Metrics::new(1, vec!["-".into()]);
+    let exchange = Exchange {
+        started: Instant::now(),
+        client_ip: None,
+        is_grpc: false,
+        route: None,
+        service: 0,
+        service_id: None,
+        timeout: None,
+        user: None,
+        limit: None,
+        record: Some(Box::new(Record { error: None, ..counted(&metrics, None, "") })),
+    };
+    let ended = std::panic::catch_unwind(std::panic::AssertUnwindSafe(move || {
+        let _dropped = exchange;
+        panic!("a bug");
+    }));
+    ended.unwrap_err();
+    let text = metrics.render();
+    assert!(text.contains("gwproxy_errors_total{service=\"-\",code=\"internal\"} 1"), "{text}");
+    assert!(text.contains("class=\"5xx\"} 1"), "{text}");
+}
+
+/// A cause is told where it says more than the sentence.
+#[test]
+fn a_cause_does_not_repeat_the_sentence() {
+    use std::io::Error as Io;
+    let error = |sentence: &'static str| Error::new(Code::UpstreamTls, sentence);
+    let outer = || Io::other("TLS failed");
+    assert_eq!(cause_of(&error("a: TLS failed")), None);
+    assert_eq!(cause_of(&error("a: TLS failed").because(outer())), None);
+    assert_eq!(cause_of(&error("it failed").because(outer())).as_deref(), Some("TLS failed"));
+    let inner = error("TLS failed").because(Io::other("bad record"));
+    let nested = error("a: TLS failed").because(inner);
+    assert_eq!(cause_of(&nested).as_deref(), Some("bad record"));
 }

@@ -226,7 +226,7 @@ impl Forward {
         let connect_timeout = self.settings.connect_timeout;
         let cluster = self.nodes.of(&at, &addrs, connect_timeout, Instant::now());
         let terms = self.terms(&request, client);
-        let response = self.upstream.send(&cluster, request, &client.peer, &terms).await?;
+        let response = self.upstream.send(&cluster, request, client, &terms).await?;
         let (version, worker) = (response.version(), self.upstream.worker());
         let mut response = reverse::take_back(&self.upgrade, worker, asked.as_ref(), response)?;
         // RFC 9110 §7.6.3: a proxy signs responses too.

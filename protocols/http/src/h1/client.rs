@@ -4,7 +4,6 @@ mod body;
 
 use std::future::poll_fn;
 use std::pin::Pin;
-use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -26,7 +25,7 @@ use super::write::Writer;
 use crate::body::Body;
 use crate::h2;
 use crate::interim::{INTERIM_MAX, Way};
-use crate::pool::Home;
+use crate::private::Return;
 use crate::tunnel::{Upgraded, UpgradedIo};
 use crate::wire::hop;
 use crate::{Request, Response};
@@ -160,7 +159,7 @@ pub(crate) async fn exchange(
     body: Body,
     limit: Limit,
     interim: Option<&Way>,
-    home: Rc<Home>,
+    way_back: Return<'_>,
 ) -> Result<Response, SendError> {
     let is_upgrade = request.headers().contains_key(UPGRADE);
     // A client of HTTP/2 may have asked for a hundred, and read none of them.
@@ -202,7 +201,7 @@ pub(crate) async fn exchange(
         }
     };
     conn.deadline.disarm();
-    finish_head(conn, head, upload, request, limit, Some(home))
+    finish_head(conn, head, upload, request, limit, way_back)
         .map_err(|error| SendError { error, was_silent: false })
 }
 
@@ -297,9 +296,9 @@ fn finish_head(
     upload: Upload,
     request: &Request,
     limit: Limit,
-    home: Option<Rc<Home>>,
+    way_back: Return<'_>,
 ) -> Result<Response, Error> {
-    let ResponseHead { parts, framing, keep_alive } = head;
+    let ResponseHead { parts, framing, keep_alive, authenticates_connection } = head;
     if parts.status == StatusCode::SWITCHING_PROTOCOLS {
         if !request.headers().contains_key(UPGRADE) {
             return Err(Error::new(
@@ -315,7 +314,7 @@ fn finish_head(
         conn: Some(conn),
         decoder: Decoder::of_message(framing, &parts.headers),
         upload,
-        home: if keep_alive { home } else { None },
+        home: if keep_alive { way_back.after(request, authenticates_connection) } else { None },
         limit: limit.body,
         is_waiting: false,
         loan: None,

@@ -2,7 +2,10 @@
 
 use bytes::{Buf, Bytes, BytesMut};
 use gwproxy_core::{Code, Error};
-use http::header::{CONNECTION, CONTENT_LENGTH, EXPECT, HOST, TRANSFER_ENCODING};
+use http::header::{
+    CONNECTION, CONTENT_LENGTH, EXPECT, HOST, PROXY_AUTHENTICATE, TRANSFER_ENCODING,
+    WWW_AUTHENTICATE,
+};
 use http::uri::{Authority, PathAndQuery};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, Version};
 use httparse::Status;
@@ -10,6 +13,7 @@ use httparse::Status;
 use super::spelling::Spelling;
 use crate::Request;
 use crate::body::Body;
+use crate::private::authenticates_connection;
 use crate::wire::hop::{self, Seen};
 
 /// The most fields a head may have, whatever the configured limit: the parser's array is on the
@@ -77,6 +81,8 @@ pub struct ResponseHead {
     pub framing: Framing,
     /// Whether the connection may be used again after the body.
     pub keep_alive: bool,
+    /// Whether it asks for credentials that are the connection's from then on (NTLM, Negotiate).
+    pub authenticates_connection: bool,
 }
 
 /// Why a head was refused. For a response the status is what the proxy answers in its place.
@@ -271,6 +277,9 @@ pub fn parse_response(
     let version = if minor == 0 { Version::HTTP_10 } else { Version::HTTP_11 };
     let framing = response_framing(&headers, seen, version, status, asked)?;
     let keep_alive = keeps_alive(&headers, seen, version) && framing != Framing::UntilClose;
+    let authenticates_connection = seen.has(Seen::CHALLENGE)
+        && (authenticates_connection(&headers, &WWW_AUTHENTICATE)
+            || authenticates_connection(&headers, &PROXY_AUTHENTICATE));
     let (mut parts, ()) = http::Response::new(()).into_parts();
     parts.status = status;
     parts.version = version;
@@ -278,7 +287,7 @@ pub fn parse_response(
     if limits.preserve_case {
         parts.extensions.insert(Spelling::of_head(&head));
     }
-    Ok(Some(ResponseHead { parts, framing, keep_alive }))
+    Ok(Some(ResponseHead { parts, framing, keep_alive, authenticates_connection }))
 }
 
 /// Parses the fields of a trailer section, which must be complete in `section`.

@@ -578,3 +578,6 @@ async fn read_some(stream: &mut Stream, sink: &mut [u8]) -> io::Result<usize> {
     })
     .await
 }
+
+#[cfg(test)]
+mod tests;

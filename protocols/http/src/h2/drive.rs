@@ -75,6 +75,15 @@ enum Wait {
     Linger,
 }
 
+impl Drop for Driver {
+    /// After a panic in it nobody else tells those whose streams it carried.
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.conn.with(|state| state.lose("of a bug"));
+        }
+    }
+}
+
 impl Driver {
     /// Drives `conn` over `stream`, of which `early` was read already.
     pub(super) fn new(

@@ -19,7 +19,7 @@ mod rate;
 pub(crate) mod server;
 mod stream;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use std::borrow::Cow;
 use std::time::Duration;

@@ -10,4 +10,4 @@ mod interim;
 mod peers;
 mod silence;
 mod slow;
-mod support;
+pub(crate) mod support;

@@ -40,6 +40,8 @@ impl Seen {
     pub(crate) const EXPECT: Self = Self(1 << 10);
     pub(crate) const VIA: Self = Self(1 << 11);
     pub(crate) const CONTENT_LENGTH: Self = Self(1 << 12);
+    /// A challenge, of a server or of a proxy (RFC 9110 §11.3).
+    pub(crate) const CHALLENGE: Self = Self(1 << 8 | 1 << 13);
 
     pub(crate) fn of(headers: &HeaderMap) -> Self {
         Self(headers.keys().fold(0, |seen, name| seen | Self::bit(name)))
@@ -70,6 +72,7 @@ impl Seen {
             "expect" => 10,
             "via" => 11,
             "content-length" => 12,
+            "www-authenticate" => 13,
             _ => return 0,
         };
         1 << place
@@ -230,6 +233,7 @@ mod tests {
         assert!(Seen::of(&map(&[("expect", "x")])).has(Seen::EXPECT));
         for (name, seen) in [
             ("connection", Seen::CONNECTION),
+            ("www-authenticate", Seen(1 << 13)),
             ("content-length", Seen::CONTENT_LENGTH),
             ("te", Seen::TE),
             ("transfer-encoding", Seen::TRANSFER_ENCODING),

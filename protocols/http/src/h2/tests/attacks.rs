@@ -2,12 +2,16 @@
 //! limits themselves are proved on the kernel (`conn/tests/attacks.rs`).
 
 use std::rc::Rc;
+use std::time::Duration;
 
 use bytes::Bytes;
-use http::Request;
+use http::{Request, Response};
+use tokio::io::AsyncWriteExt as _;
 
 use super::frames::{GET, OK, POST, data, frame_of, headers, reset, settings, window};
-use super::support::{House, Wire, ask, client, echo, listener, run, whole};
+use super::support::{
+    House, Wire, ask, client, echo, listener, node, run, seconds, send_all, whole,
+};
 use crate::h2::Reason;
 use crate::h2::frame::Kind;
 
@@ -112,16 +116,14 @@ fn a_hostile_node_ends_its_connection_only() {
             assert!(failed, "{what}");
             let (response, _) =
                 sender.ready().await.unwrap().send_request(request(), true).unwrap();
-            let mut wire = match tokio::time::timeout(
-                std::time::Duration::from_millis(10),
-                Wire::accept(&listener, &[]),
-            )
-            .await
-            {
-                Ok(fresh) => fresh,
-                // What broke was its stream only.
-                Err(_) => wire,
-            };
+            let mut wire =
+                match tokio::time::timeout(Duration::from_millis(10), Wire::accept(&listener, &[]))
+                    .await
+                {
+                    Ok(fresh) => fresh,
+                    // What broke was its stream only.
+                    Err(_) => wire,
+                };
             let id = wire.hear_of(Kind::Headers).await.stream;
             wire.say(&headers(id, OK, true)).await;
             assert_eq!(response.await.unwrap().status(), 200, "{what}");
@@ -154,6 +156,34 @@ fn a_busy_front_proxy_is_served() {
             for asked in asked {
                 asked.await.unwrap();
             }
+        }
+    });
+}
+
+/// T21: who floods within the rates, and reads none of what it makes us say, is given up like
+/// whoever does not read. What it goes on to say postpones nothing, and what waits for it is bounded
+/// by then: rates times patience, far below what stops the reading.
+#[test]
+fn t21_a_client_that_floods_and_does_not_read() {
+    run(async |house| {
+        let node = node(h2::server::Builder::new(), |_, mut respond| async move {
+            let mut send = respond.send_response(Response::new(()), false).unwrap();
+            send_all(&mut send, Bytes::from(vec![b'x'; 64 << 20])).await;
+        })
+        .await;
+        let addr = house.proxy(&[node]);
+        for frame in [frame_of(Kind::Ping, 0, 0, &[0; 8]), settings(&[])] {
+            let mut wire = Wire::connect(addr, &[(4, 0x7fff_ffff)]).await;
+            wire.say(&window(0, 0x3fff_ffff)).await;
+            // More than its socket takes.
+            wire.say(&headers(1, GET, true)).await;
+            let (after, ()) = seconds(async {
+                while wire.tcp.write_all(&frame.repeat(15)).await.is_ok() {
+                    tokio::time::sleep(Duration::from_millis(100)).await;
+                }
+            })
+            .await;
+            assert!((30..=33).contains(&after), "{after} s");
         }
     });
 }

@@ -27,8 +27,9 @@ impl IntoHalves for Io {
 /// Buffers of 4 KiB that one case may use at a time.
 const BUFFERS: u32 = 1024;
 
-/// Plays one case.
-fn holds<F, E>(test: impl FnOnce(httpwg::Conn<Io>) -> F)
+/// P44, P45, P46, P47, P50, P51: plays one case. Those of RFC 9113 §4 to §6 are P50's, those of §8.1 to
+/// §8.3 the others'.
+fn a_case_of_httpwg_holds<F, E>(test: impl FnOnce(httpwg::Conn<Io>) -> F)
 where
     F: Future<Output = Result<(), E>>,
     E: std::fmt::Debug,
@@ -49,5 +50,5 @@ where
 }
 
 httpwg_macros::tests! {{
-    crate::h2::tests::httpwg::holds(test::<crate::h2::tests::httpwg::Io>);
+    crate::h2::tests::httpwg::a_case_of_httpwg_holds(test::<crate::h2::tests::httpwg::Io>);
 }}

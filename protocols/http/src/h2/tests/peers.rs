@@ -1,14 +1,19 @@
 //! Everything arrives, whoever is at the other end and however small its windows are.
 
 use std::cell::Cell;
+use std::panic::AssertUnwindSafe;
 use std::rc::Rc;
+use std::time::Duration;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
+use futures_util::FutureExt as _;
 use http::{HeaderMap, Request, Response};
 
-use super::frames::{OK, data, frame_of, go_away, headers, reset, window};
+use super::frames::{GET, OK, data, frame_of, go_away, headers, reset, window};
 use super::support::{Wire, ask, client, echo, listener, node, run, send_all, whole};
 use crate::h2::Reason;
+use crate::h2::conn::{Bounds, Conn, Role};
+use crate::h2::drive::{Driver, Patience};
 use crate::h2::frame::Kind;
 
 fn content(size: usize) -> Bytes {
@@ -94,7 +99,7 @@ fn slow_readers_hold_up_nobody_else() {
             held.push((response.await.unwrap(), slow));
         }
         // What fits has come by now.
-        tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+        tokio::time::sleep(Duration::from_secs(1)).await;
         let mut quick = client(addr, &h2::client::Builder::new()).await;
         let request = Request::get("http://a.test/small").body(()).unwrap();
         let (response, _) = quick.send_request(request, true).unwrap();
@@ -256,7 +261,7 @@ fn a_connection_closed_while_it_idled() {
         for round in 1..=20 {
             let answer = ask(&sender, content(10), None).await.unwrap();
             assert_eq!((answer.status.as_u16(), connections.get()), (200, round));
-            tokio::time::sleep(std::time::Duration::from_millis(1)).await;
+            tokio::time::sleep(Duration::from_millis(1)).await;
         }
     });
 }
@@ -323,5 +328,24 @@ fn a_node_with_closed_windows() {
         }
         wire.say(&headers(id, OK, true)).await;
         assert_eq!(asked.await.unwrap().unwrap().status, 200);
+    });
+}
+
+/// T69: a bug in the task of a connection ends its streams as well.
+#[test]
+fn t69_no_stream_outlives_its_driver() {
+    run(|house| async move {
+        let (listener, addr) = listener().await;
+        let mut client = Wire::connect(addr, &[]).await;
+        let (tcp, _) = listener.accept().await.unwrap();
+        let conn = Conn::new(Role::Server, Bounds { section: 1024, fields: 10 });
+        let second = Duration::from_secs(1);
+        let patience = Patience { head: second, write: second, idle: None };
+        let (stream, timer) = (tcp.into(), house.worker.timer());
+        let driver = Driver::new(Rc::clone(&conn), stream, BytesMut::new(), timer, patience);
+        client.say(&headers(1, GET, true)).await;
+        let driving = AssertUnwindSafe(driver.run(|_| panic!("a bug"))).catch_unwind();
+        driving.await.unwrap_err();
+        assert!(!conn.is_open());
     });
 }

@@ -31,13 +31,13 @@ use crate::upstream::{Terms, Upstream};
 use crate::{Client, Handle};
 
 /// The worker that everything runs on.
-pub(super) struct House {
-    pub(super) worker: Rc<Worker>,
+pub(crate) struct House {
+    pub(crate) worker: Rc<Worker>,
     pub(super) phase: watch::Sender<Phase>,
 }
 
 /// Runs a test on a worker whose clock stands still while there is anything to do.
-pub(super) fn run<F: Future<Output = ()>>(test: impl FnOnce(House) -> F) {
+pub(crate) fn run<F: Future<Output = ()>>(test: impl FnOnce(House) -> F) {
     let mut builder = tokio::runtime::Builder::new_current_thread();
     let runtime = builder.enable_all().start_paused(true).build().unwrap();
     LocalSet::new().block_on(&runtime, async {
@@ -75,7 +75,7 @@ impl House {
     }
 
     /// A proxy to these nodes, which are spoken to in what `scheme` means.
-    pub(super) fn proxy_to(&self, scheme: &'static str, nodes: &[SocketAddr]) -> SocketAddr {
+    pub(crate) fn proxy_to(&self, scheme: &'static str, nodes: &[SocketAddr]) -> SocketAddr {
         let endpoint = |(number, node): (usize, &SocketAddr)| {
             let addr = node.to_string().parse().unwrap();
             Endpoint::new(format!("n{number}"), scheme, addr, None, 1)
@@ -165,14 +165,14 @@ impl Wire {
 }
 
 /// A listener for a node.
-pub(super) async fn listener() -> (TcpListener, SocketAddr) {
+pub(crate) async fn listener() -> (TcpListener, SocketAddr) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let addr = listener.local_addr().unwrap();
     (listener, addr)
 }
 
 /// Seconds that `act` takes, to the next whole one below.
-pub(super) async fn seconds<T>(act: impl Future<Output = T>) -> (u64, T) {
+pub(crate) async fn seconds<T>(act: impl Future<Output = T>) -> (u64, T) {
     let began = Instant::now();
     let done = act.await;
     (began.elapsed().as_secs(), done)

@@ -290,6 +290,59 @@ fn a_compression_bomb() {
     assert!(request.headers().len() <= 5, "{}", request.headers().len());
 }
 
+/// T20, CVE-2016-6581: each crumb of a cookie is a field, however few bytes it takes.
+#[test]
+fn t20_cookie_crumbs_count_as_fields() {
+    // `cookie: a=1`, first as it is and into the table, then by its index.
+    let crumb = &[0x60, 3, b'a', b'=', b'1'];
+    for (count, expected) in [(99, false), (100, false), (101, true), (300, true)] {
+        for again in [&[0x0f, 0x11, 3, b'a', b'=', b'1'][..], &[0xbe]] {
+            let block = [GET, crumb, &again.repeat(count - 1)].concat();
+            let (mut server, frame) = (Side::server(), headers(1, &block, true));
+            let mut buf = BytesMut::from(&frame[..]);
+            server.with(|state| state.receive(&mut buf, server.now)).unwrap();
+            let accepted = server.with(|state| state.accepted.pop_front());
+            let Some(Accepted::Request { is_too_large, request, .. }) = accepted else {
+                panic!("a request")
+            };
+            assert_eq!(is_too_large, expected, "{count}");
+            if !is_too_large {
+                let cookies: Vec<_> = request.headers().get_all("cookie").iter().collect();
+                assert_eq!(cookies, [["a=1"; 100][..count].join("; ").as_str()]);
+            }
+            server.hear(&headers(3, GET, true)).unwrap();
+            assert_eq!(server.keys.len(), 1, "the connection goes on");
+        }
+    }
+}
+
+/// T20: fields without a name are no fields, however many; each of their messages counts as broken
+/// off.
+#[test]
+fn t20_fields_with_empty_names_end_their_stream() {
+    for count in [1, 99, 100, 101, 4_000] {
+        let mut server = Side::server();
+        let block = [GET, &[0, 0, 1, b'x'].repeat(count)].concat();
+        server.hear(&headers(1, &block, true)).unwrap();
+        assert_eq!((server.malformed, server.keys.len()), (1, 0), "{count}");
+        assert_eq!(server.reset_of(1), Some(Reason::PROTOCOL_ERROR), "{count}");
+        server.hear(&headers(3, POST, false)).unwrap();
+        server.hear(&headers(3, &block[GET.len()..], true)).unwrap();
+        assert_eq!(server.reset_of(3), Some(Reason::PROTOCOL_ERROR), "{count}, in trailers");
+    }
+}
+
+/// T03, T15: one Content-Length, also where two agree, as over HTTP/1.
+#[test]
+fn t03_two_lengths_that_agree_are_malformed() {
+    let length = [0x0f, 13, 1, b'5'];
+    for (count, expected) in [(1, 0), (2, 1)] {
+        let mut server = Side::server();
+        server.hear(&headers(1, &[POST, &length.repeat(count)].concat(), false)).unwrap();
+        assert_eq!(server.malformed, expected);
+    }
+}
+
 /// T21: tiny frames that nobody reads take no more than a multiple of their bytes, however they lie
 /// in the buffers they were read into.
 #[test]
