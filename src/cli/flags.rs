@@ -32,7 +32,8 @@ pub(super) struct ProcessFlags {
     /// Worker threads [default: one per core]
     #[arg(long, value_name = "N", env = "GWPROXY_WORKERS", hide_env = true)]
     workers: Option<Workers>,
-    /// Where the access log goes: off, - (standard output) or a file [default: -]
+    /// Where the access log goes: off, - (standard output) or a file, which SIGUSR1 opens again
+    /// after it was renamed [default: -]
     #[arg(long, value_name = "off|-|FILE", env = "GWPROXY_ACCESS_LOG", hide_env = true)]
     access_log: Option<AccessLogSink>,
     /// How a line of the access log looks [default: json]

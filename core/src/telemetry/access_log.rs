@@ -2,13 +2,13 @@
 //! counted, and never a request.
 
 use std::cell::RefCell;
-use std::fs::OpenOptions;
+use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::rc::{Rc, Weak};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -28,6 +28,19 @@ pub struct AccessLog {
     sender: Option<SyncSender<Vec<u8>>>,
     dropped: Arc<AtomicU64>,
     writer: Option<JoinHandle<()>>,
+    rotation: Option<Rotation>,
+}
+
+/// Opens the log's file again, once its name is another file's: `logrotate` renames it first.
+#[derive(Debug, Clone)]
+pub struct Rotation(Arc<Successor>);
+
+/// The file that the writer goes on with.
+#[derive(Debug)]
+struct Successor {
+    path: PathBuf,
+    /// Only the writer and whoever reopens meet here, so that no worker waits for the lock.
+    file: Mutex<Option<File>>,
 }
 
 /// A way to the log that can be sent to a worker.
@@ -53,23 +66,22 @@ impl AccessLog {
     pub fn open(file: Option<&Path>) -> Result<Self, String> {
         let out: Box<dyn Write + Send> = match file {
             None => Box::new(io::stdout()),
-            Some(path) => {
-                let opened = OpenOptions::new().create(true).append(true).open(path);
-                Box::new(opened.map_err(|error| {
-                    format!(
-                        "cannot open the access log {}: {error}; choose a file this user may write \
-                         with --access-log, or `--access-log off`",
-                        path.display()
-                    )
-                })?)
-            }
+            Some(path) => Box::new(append_to(path).map_err(|error| {
+                format!(
+                    "cannot open the access log {}: {error}; choose a file this user may write \
+                     with --access-log, or `--access-log off`",
+                    path.display()
+                )
+            })?),
         };
+        let rotation = file.map(Rotation::of);
+        let writers = rotation.clone();
         let (sender, receiver) = sync_channel(BATCHES_MAX);
         let writer = std::thread::Builder::new()
             .name("access-log".into())
-            .spawn(move || write_all(&receiver, out))
+            .spawn(move || write_all(&receiver, out, writers.as_ref()))
             .map_err(|error| format!("cannot start the access log's thread: {error}"))?;
-        Ok(Self { sender: Some(sender), dropped: Arc::default(), writer: Some(writer) })
+        Ok(Self { sender: Some(sender), dropped: Arc::default(), writer: Some(writer), rotation })
     }
 
     /// What opens a worker's end, on the worker.
@@ -77,9 +89,40 @@ impl AccessLog {
         Handle { sender: self.sender.clone(), dropped: Arc::clone(&self.dropped) }
     }
 
+    /// What opens the file again; none where the log goes to standard output.
+    pub fn rotation(&self) -> Option<Rotation> {
+        self.rotation.clone()
+    }
+
     /// Lines lost because the writer could not keep up.
     pub fn dropped(&self) -> u64 {
         self.dropped.load(Ordering::Relaxed)
+    }
+}
+
+impl Rotation {
+    fn of(path: &Path) -> Self {
+        Self(Arc::new(Successor { path: path.to_owned(), file: Mutex::default() }))
+    }
+
+    /// The file of the log.
+    pub fn path(&self) -> &Path {
+        &self.0.path
+    }
+
+    /// Opens the file, and makes it where there is none: every line from the next one that is
+    /// written goes there.
+    ///
+    /// # Errors
+    /// When it cannot be opened; lines go to the file that is open.
+    pub fn reopen(&self) -> io::Result<()> {
+        let file = append_to(self.path())?;
+        *self.0.file.lock().unwrap_or_else(PoisonError::into_inner) = Some(file);
+        Ok(())
+    }
+
+    fn take(&self) -> Option<File> {
+        self.0.file.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 }
 
@@ -146,9 +189,20 @@ async fn flush_often(lines: Weak<Lines>) {
     }
 }
 
-fn write_all(receiver: &Receiver<Vec<u8>>, mut out: Box<dyn Write + Send>) {
+fn append_to(path: &Path) -> io::Result<File> {
+    OpenOptions::new().create(true).append(true).open(path)
+}
+
+fn write_all(
+    receiver: &Receiver<Vec<u8>>,
+    mut out: Box<dyn Write + Send>,
+    rotation: Option<&Rotation>,
+) {
     let mut failing = false;
     while let Ok(batch) = receiver.recv() {
+        if let Some(file) = rotation.and_then(Rotation::take) {
+            out = Box::new(file);
+        }
         let result = out.write_all(&batch).and_then(|()| out.flush());
         match result {
             Ok(()) => failing = false,
@@ -185,6 +239,31 @@ mod tests {
         drop(log);
         assert_eq!(std::fs::read_to_string(&path).unwrap(), "line 0\nline 1\nline 2\n");
         std::fs::remove_file(&path).unwrap();
+    }
+
+    /// What `logrotate` does: rename, tell, and the old file has ended.
+    #[test]
+    fn a_file_opened_again_gets_the_next_lines() {
+        let dir = tempfile::tempdir().unwrap();
+        let (path, old) = (dir.path().join("log"), dir.path().join("log.1"));
+        let log = AccessLog::open(Some(&path)).unwrap();
+        let (rotation, sender) = (log.rotation().unwrap(), log.sender.clone().unwrap());
+        let contents = |path: &Path| std::fs::read_to_string(path).unwrap_or_default();
+        let send = |line: &[u8]| sender.send(line.to_vec()).unwrap();
+        send(b"before\n");
+        while contents(&path).is_empty() {
+            std::thread::yield_now();
+        }
+        std::fs::rename(&path, &old).unwrap();
+        rotation.reopen().unwrap();
+        assert_eq!(contents(&path), "", "it is there at once");
+        assert!(path.exists());
+        send(b"after\n");
+        drop((sender, log));
+        assert_eq!([contents(&old), contents(&path)], ["before\n", "after\n"]);
+
+        drop(dir);
+        assert!(rotation.reopen().is_err(), "its directory is gone");
     }
 
     #[test]

@@ -4,5 +4,5 @@ pub mod access_log;
 pub mod json;
 pub mod metrics;
 
-pub use access_log::{AccessLog, Lines};
+pub use access_log::{AccessLog, Lines, Rotation};
 pub use metrics::Metrics;
