@@ -48,7 +48,7 @@ pub enum Want {
 
 impl ProxyProtocol {
     /// Whether a connection from there has something to say about its client.
-    pub(super) fn concerns(&self, remote: PeerAddr) -> bool {
+    pub fn concerns(&self, remote: PeerAddr) -> bool {
         self.from.is_empty()
             || remote.ip().is_some_and(|ip| self.from.iter().any(|net| net.contains(&ip)))
     }

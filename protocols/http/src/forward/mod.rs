@@ -154,7 +154,9 @@ impl Forward {
         match target_of(&request, client)? {
             Target::Tunnel(at) => self.connect(at, &request, client, user).await,
             Target::Origin(at) => self.pass_on(at, request, client, user).await,
-            Target::Own if request.uri().path() == pac::PATH => Ok(pac::answer(&request, client)),
+            Target::Own if request.uri().path() == pac::PATH => {
+                Ok(pac::answer(&request, client, self.settings.websocket_only))
+            }
             Target::Own => Err(bad(
                 "this is a forward proxy, not a web server: name it as the proxy of your client \
                  (http_proxy and https_proxy, or the PAC file at /proxy.pac) and ask for whole \
@@ -203,7 +205,7 @@ impl Forward {
         user: &mut Option<Box<str>>,
     ) -> Result<Response, Refusal> {
         if request.uri().path() == pac::PATH && is_own(&at, client.peer.local) {
-            return Ok(pac::answer(&request, client));
+            return Ok(pac::answer(&request, client, self.settings.websocket_only));
         }
         let wants_upgrade = reverse::wants_websocket(&request);
         if self.settings.websocket_only && !wants_upgrade {
