@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use gwproxy_core::net::ListenAddr;
-use gwproxy_core::tls::PairFile;
+use gwproxy_core::tls::{CertificatePair, PairFile};
 
 use super::de::{Found, Spanned};
 use super::file::{CertificateFile, File, ListenerFile, RouteFile, Workers};
@@ -270,8 +270,12 @@ impl Check<'_> {
 
 /// Tells what is wrong with the files of a certificate, as the start would. Paths are relative to
 /// the working directory, as those of flags are.
-pub(super) fn readable_pair(file: &CertificateFile, found: &mut Found) {
-    for (at_fault, sentence) in file.pair().faults() {
+pub(super) fn readable_pair(
+    file: &CertificateFile,
+    faults: fn(&CertificatePair) -> Vec<(PairFile, String)>,
+    found: &mut Found,
+) {
+    for (at_fault, sentence) in faults(&file.pair()) {
         let place = match at_fault {
             PairFile::Cert => file.cert.place,
             PairFile::Key => file.key.place,

@@ -267,10 +267,22 @@ mod tests {
         line(&Announced { plan, addr })
     }
 
+    /// Commands, where they are, and what is to be typed, if anything.
+    fn assert_said(rows: &[(&str, &str, &str)]) {
+        const HASH: &str = "$2y$10$N9qo8uLOickgx2ZMRZoMyeIjZAgcfl7p92ldGxad68LJZdL17lhWy";
+        const HANDSHAKE: &str = "-H 'Connection: Upgrade' -H 'Upgrade: websocket' -H \
+                                 'Sec-WebSocket-Version: 13' -H 'Sec-WebSocket-Key: \
+                                 dGhlIHNhbXBsZSBub25jZQ=='";
+        for (command, at, hint) in rows {
+            let hint = if hint.is_empty() { String::new() } else { format!("   try: {hint}") };
+            let hint = hint.replace("HANDSHAKE", HANDSHAKE);
+            assert_eq!(said(&command.replace("HASH", HASH)), format!("{at}{hint}"), "{command}");
+        }
+    }
+
     #[test]
     fn every_listener_says_what_to_type() {
-        const HASH: &str = "$2y$10$N9qo8uLOickgx2ZMRZoMyeIjZAgcfl7p92ldGxad68LJZdL17lhWy";
-        for (command, at, hint) in [
+        assert_said(&[
             (
                 "http --to a:1 -l :80",
                 "http on http://localhost:80 (every address of this machine)",
@@ -282,6 +294,43 @@ mod tests {
                 "curl -k https://[::1]:80/",
             ),
             (
+                "ws --to a:1 -l 127.0.0.1:8 --tls-dev",
+                "ws on wss://127.0.0.1:8",
+                "SSL_CERT_FILE=\"$(gwproxy cert show --ca)\" python3 -m websockets wss://127.0.0.1:8/",
+            ),
+            ("tcp --to a:1 -l [::1]:80", "tcp on tcp://[::1]:80", "nc ::1 80"),
+            (
+                "tcp --to a:1 -l [::1]:80 --tls-dev",
+                "tcp on tls://[::1]:80",
+                "openssl s_client -connect [::1]:80",
+            ),
+            (
+                "http --forward --tls-dev -l 127.0.0.1:80 --user ann:HASH",
+                "forward proxy on https://127.0.0.1:80",
+                "curl --proxy-insecure --proxy-user ann -x https://127.0.0.1:80 https://example.com/",
+            ),
+            (
+                "http --to a:1 -l [::1]:80 --tls-dev --client-ca ca.pem",
+                "http on https://[::1]:80",
+                "curl -k --cert CLIENT.pem --key CLIENT.key https://[::1]:80/",
+            ),
+            (
+                "http --to a:1 -l [::1]:80 --tls-dev --client-ca ca.pem --client-auth optional",
+                "http on https://[::1]:80",
+                "curl -k https://[::1]:80/",
+            ),
+            (
+                "ws --forward -l 127.0.0.1:8",
+                "forward proxy on http://127.0.0.1:8",
+                "curl -x http://127.0.0.1:8 --http1.1 -vN HANDSHAKE http://example.com/",
+            ),
+        ]);
+    }
+
+    #[test]
+    fn a_unix_socket_is_told_as_one() {
+        assert_said(&[
+            (
                 "http --to a:1 -l unix:/x",
                 "http on unix:/x",
                 "curl --unix-socket /x http://localhost/",
@@ -291,6 +340,25 @@ mod tests {
                 "http on unix:/x with TLS",
                 "curl -k --unix-socket /x https://localhost/",
             ),
+            (
+                "ws --to a:1 -l unix:/x",
+                "ws on unix:/x",
+                "curl --unix-socket /x --http1.1 -vN HANDSHAKE http://localhost/",
+            ),
+            ("tcp --to a:1 -l unix:/x", "tcp on unix:/x", "nc -U /x"),
+            ("grpc --to a:1 -l unix:/x", "grpc on unix:/x", "grpcurl -plaintext -unix /x list"),
+            ("http --forward -l unix:/x", "forward proxy on unix:/x", ""),
+            (
+                "tcp --to a:1 -l unix:/x --tls-dev --client-ca ca.pem",
+                "tcp on unix:/x with TLS",
+                "openssl s_client -cert CLIENT.pem -key CLIENT.key -connect /x",
+            ),
+        ]);
+    }
+
+    #[test]
+    fn where_a_proxy_header_is_required_the_hint_sends_one() {
+        assert_said(&[
             (
                 "http --to a:1 -l [::1]:80 --tls-dev --proxy-protocol required",
                 "http on https://[::1]:80",
@@ -322,58 +390,6 @@ mod tests {
                 "",
             ),
             ("tcp --to a:1 -l unix:/x --proxy-protocol required", "tcp on unix:/x", ""),
-            (
-                "ws --to a:1 -l 127.0.0.1:8 --tls-dev",
-                "ws on wss://127.0.0.1:8",
-                "SSL_CERT_FILE=\"$(gwproxy cert show --ca)\" python3 -m websockets wss://127.0.0.1:8/",
-            ),
-            (
-                "ws --to a:1 -l unix:/x",
-                "ws on unix:/x",
-                "curl --unix-socket /x --http1.1 -vN HANDSHAKE http://localhost/",
-            ),
-            ("tcp --to a:1 -l [::1]:80", "tcp on tcp://[::1]:80", "nc ::1 80"),
-            ("tcp --to a:1 -l unix:/x", "tcp on unix:/x", "nc -U /x"),
-            (
-                "tcp --to a:1 -l [::1]:80 --tls-dev",
-                "tcp on tls://[::1]:80",
-                "openssl s_client -connect [::1]:80",
-            ),
-            ("grpc --to a:1 -l unix:/x", "grpc on unix:/x", "grpcurl -plaintext -unix /x list"),
-            (
-                "http --forward --tls-dev -l 127.0.0.1:80 --user ann:HASH",
-                "forward proxy on https://127.0.0.1:80",
-                "curl --proxy-insecure --proxy-user ann -x https://127.0.0.1:80 https://example.com/",
-            ),
-            ("http --forward -l unix:/x", "forward proxy on unix:/x", ""),
-            (
-                "http --to a:1 -l [::1]:80 --tls-dev --client-ca ca.pem",
-                "http on https://[::1]:80",
-                "curl -k --cert CLIENT.pem --key CLIENT.key https://[::1]:80/",
-            ),
-            (
-                "http --to a:1 -l [::1]:80 --tls-dev --client-ca ca.pem --client-auth optional",
-                "http on https://[::1]:80",
-                "curl -k https://[::1]:80/",
-            ),
-            (
-                "tcp --to a:1 -l unix:/x --tls-dev --client-ca ca.pem",
-                "tcp on unix:/x with TLS",
-                "openssl s_client -cert CLIENT.pem -key CLIENT.key -connect /x",
-            ),
-            (
-                "ws --forward -l 127.0.0.1:8",
-                "forward proxy on http://127.0.0.1:8",
-                "curl -x http://127.0.0.1:8 --http1.1 -vN HANDSHAKE http://example.com/",
-            ),
-        ] {
-            let hint = if hint.is_empty() { String::new() } else { format!("   try: {hint}") };
-            let hint = hint.replace(
-                "HANDSHAKE",
-                "-H 'Connection: Upgrade' -H 'Upgrade: websocket' -H 'Sec-WebSocket-Version: 13' \
-                 -H 'Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ=='",
-            );
-            assert_eq!(said(&command.replace("HASH", HASH)), format!("{at}{hint}"));
-        }
+        ]);
     }
 }

@@ -2,9 +2,9 @@
 //! client reach.
 //!
 //! The way of a request: form → credentials → [`Policy`] on the name → one resolve → [`Policy`]
-//! on each address → dial exactly those addresses. Strangers learn nothing of the rules. Nothing after the verdict looks at the name
-//! again, so a name that resolves to something else a moment later changes nothing (DNS
-//! rebinding).
+//! on each address → dial exactly those addresses. Strangers learn nothing of the rules, and
+//! nothing after the verdict looks at the name again, so a name that resolves to something else a
+//! moment later changes nothing (DNS rebinding).
 
 mod authenticate;
 mod destination;
