@@ -57,6 +57,8 @@ pub enum Code {
     UpstreamTls,
     /// The node's name does not resolve.
     UpstreamUnresolved,
+    /// The node does not speak what was asked for.
+    UpstreamUnsupported,
 }
 
 /// Who caused it.
@@ -72,7 +74,7 @@ pub enum Blame {
 
 impl Code {
     /// Every code, in alphabetical order.
-    pub const ALL: [Self; 21] = [
+    pub const ALL: [Self; 22] = [
         Self::BreakerOpen,
         Self::ClientClosed,
         Self::ClientMalformed,
@@ -94,6 +96,7 @@ impl Code {
         Self::UpstreamTimeout,
         Self::UpstreamTls,
         Self::UpstreamUnresolved,
+        Self::UpstreamUnsupported,
     ];
 
     /// The stable name, as in logs and problem bodies.
@@ -120,6 +123,7 @@ impl Code {
             Self::UpstreamTimeout => "upstream_timeout",
             Self::UpstreamTls => "upstream_tls",
             Self::UpstreamUnresolved => "upstream_unresolved",
+            Self::UpstreamUnsupported => "upstream_unsupported",
         }
     }
 
@@ -144,7 +148,8 @@ impl Code {
             | Self::UpstreamReset
             | Self::UpstreamTimeout
             | Self::UpstreamTls
-            | Self::UpstreamUnresolved => Blame::Upstream,
+            | Self::UpstreamUnresolved
+            | Self::UpstreamUnsupported => Blame::Upstream,
         }
     }
 }

@@ -13,8 +13,8 @@ pub(super) fn front(listener: &Listener) -> Result<Option<Arc<ServerTls>>, Strin
     let alpn: &[&[u8]] = match (&listener.action, listener.protocol) {
         (_, Protocol::Tcp) => &[],
         (_, Protocol::Grpc) => &[b"h2"],
-        // RFC 8441 needs more than ALPN; a WebSocket client asks for HTTP/1.1.
-        (_, Protocol::Ws) => &[b"http/1.1"],
+        // Who offers both may not know RFC 8441, and speaks HTTP/1.1 for certain.
+        (_, Protocol::Ws) => &[b"http/1.1", b"h2"],
         (Action::Forward(_) | Action::Route | Action::Serve(_), Protocol::Http) => {
             &[b"h2", b"http/1.1"]
         }

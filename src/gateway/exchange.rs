@@ -364,6 +364,9 @@ fn write_traffic(out: &mut Vec<u8>, traffic: &Traffic) {
             let _ = write!(out, ",\"{name}\":{code}");
         }
     }
+    if let Some((ending, _)) = traffic.ending.get() {
+        let _ = write!(out, ",\"ending\":\"{ending}\"");
+    }
     let _ = write!(out, ",\"bytes_received\":{}", traffic.carried.client_to_upstream.get());
 }
 

@@ -229,7 +229,7 @@ impl Handle for Gateway {
 
     fn reject(&self, reject: &Reject, client: &Client) -> Response {
         let mut response = rejected(reject);
-        let error = Error::new(Code::ClientMalformed, reject.reason);
+        let error = reject.error();
         Exchange::of_rejected(client, Arc::clone(&self.frontend.listener), &self.shared)
             .finish_on(&mut response, Some(&error));
         response

@@ -4,7 +4,6 @@
 use std::rc::Rc;
 use std::sync::Arc;
 
-use gwproxy_core::{Code, Error};
 use gwproxy_http::forward::{Answered, Forward};
 use gwproxy_http::h1::head::Reject;
 use gwproxy_http::rescue::{Problem, Rescue as _};
@@ -58,7 +57,7 @@ impl Handle for Recorded {
 
     fn reject(&self, reject: &Reject, client: &Client) -> Response {
         let mut response = self.inner.reject(reject, client);
-        let error = Error::new(Code::ClientMalformed, reject.reason);
+        let error = reject.error();
         Exchange::of_rejected(client, Arc::clone(&self.listener), &self.shared)
             .finish_on(&mut response, Some(&error));
         response

@@ -2,7 +2,9 @@
 
 use std::sync::{Arc, Condvar, Mutex};
 
-use crate::support::{Authority, Origin, PATIENCE, Proxy, echo};
+use serde_json::Value;
+
+use crate::support::{Authority, Origin, PATIENCE, Proxy, echo, eventually};
 
 /// The page writes down what happens on its WebSocket and then asks for `/done`. It is loaded only
 /// when its picture is, which the server holds back until then.
@@ -86,6 +88,15 @@ impl Site {
             page.url()
         ));
         Self { gateway, _page: page, _echo: echo, _mint: mint }
+    }
+
+    /// The line of the access log for this path.
+    #[track_caller]
+    pub(crate) fn line_of(&self, path: &str) -> Value {
+        let parse = |line: &str| serde_json::from_str::<Value>(line).expect("JSON");
+        eventually("a line of the access log", || {
+            self.gateway.stdout().lines().map(parse).find(|line| line["path"] == path)
+        })
     }
 
     /// Ports of HTTP and of HTTPS.

@@ -187,7 +187,8 @@ fn a_trusted_proxys_forwarding_fields_are_extended() {
     assert_eq!(seen.fields.get("x-forwarded-proto"), Some("https"));
     assert_eq!(seen.fields.get("x-forwarded-host"), Some("evil.test"));
     let forwarded = seen.fields.get("forwarded").expect("a list");
-    assert!(forwarded.starts_with("for=6.6.6.6, for=127.0.0.1;proto=http;"), "{forwarded}");
+    let told = "for=6.6.6.6;proto=https;host=evil.test, for=127.0.0.1;proto=http;";
+    assert!(forwarded.starts_with(told), "{forwarded}");
 }
 
 /// P60: the number of proxies in front, instead of where they are.

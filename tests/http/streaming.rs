@@ -6,8 +6,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use crate::support::h2::{H2, request};
-use crate::support::{Conn, Origin, PATIENCE, Peer, Proxy};
+use crate::support::h2::{Frame, H2, PREFACE, flag, kind, request};
+use crate::support::{Conn, Origin, PATIENCE, Peer, Proxy, home, wrapped};
 
 const QUIET: [&str; 2] = ["--access-log", "off"];
 const GET: &str = "GET / HTTP/1.1\r\nHost: a\r\n\r\n";
@@ -162,6 +162,82 @@ fn t22_slow_http2_streams_hold_up_their_nodes() {
     assert_small(&proxy, before);
     drop((open, client));
     origin.wait_ended(10);
+}
+
+/// R15: what one connection of HTTP/2 does not read makes the proxy hold 4 MiB at most, for as many
+/// requests and tunnels as it may have: pieces of nodes' HTTP/1.1 answers and of CONNECT's bytes.
+#[test]
+fn r15_what_an_http2_client_leaves_unread_is_bounded() {
+    for is_tunnel in [false, true] {
+        let stalled = Arc::new(AtomicU64::new(0));
+        let told = Arc::clone(&stalled);
+        let origin = Origin::start(move |peer| {
+            if !is_tunnel && peer.request().is_some() {
+                peer.send(format!("HTTP/1.1 200 OK\r\nContent-Length: {LARGE}\r\n\r\n"));
+            }
+            write_until_stall(&mut peer.stream, LARGE);
+            told.fetch_add(1, Ordering::SeqCst);
+            peer.wait_end();
+        });
+        let port = origin.addr().port().to_string();
+        let one = ["--listen", "127.0.0.1:0", "--workers", "1"];
+        let to = ["--forward", "--allow-private", "--allow-port", &port];
+        let (home, url) = (home(), origin.url());
+        let mut command = wrapped(&[], &home);
+        command.arg("http").args(one);
+        if is_tunnel {
+            command.args(to);
+        } else {
+            command.args(["--to", &url]).args(QUIET);
+        }
+        // Huge pages come two megabytes at a time: half of what is to be measured.
+        command.env("MIMALLOC_ALLOW_THP", "0");
+        let proxy = Proxy::launch(&mut command, home, 1);
+        let mut conn = Conn::open(proxy.addr(0));
+        // As much as the large reads of a stream begin with, and no more.
+        let window: u32 = 20_000;
+        let initial = [&[0, 4][..], &window.to_be_bytes()].concat();
+        let settings = Frame::new(kind::SETTINGS, 0, 0, initial).bytes();
+        let all = Frame::new(kind::WINDOW_UPDATE, 0, 0, (1_u32 << 30).to_be_bytes()).bytes();
+        conn.send([PREFACE, &settings, &all].concat());
+        let addr = origin.addr().to_string();
+        let mut asked = 0;
+        // Asks, and reads what the windows allow.
+        let mut ask = |conn: &mut Conn, count: u32| {
+            for stream in (asked..asked + count).map(|number| 2 * number + 1) {
+                let connect =
+                    [(&b":method"[..], &b"CONNECT"[..]), (b":authority", addr.as_bytes())];
+                let get = [
+                    (&b":method"[..], &b"GET"[..]),
+                    (b":scheme", b"http"),
+                    (b":path", b"/"),
+                    (b":authority", b"a"),
+                ];
+                let (fields, ends) = if is_tunnel { (&connect[..], 0) } else { (&get[..], 1) };
+                let flags = flag::END_HEADERS | (ends * flag::END_STREAM);
+                conn.send(Frame::headers(stream, flags, fields).bytes());
+            }
+            asked += count;
+            let mut left = u64::from(count * window);
+            while left > 0 {
+                let frame = Frame::read(&mut conn.stream).expect("the connection goes on");
+                if frame.kind == kind::DATA {
+                    left -= frame.payload.len() as u64;
+                }
+            }
+        };
+        // What the first one costs is not for those that stall.
+        ask(&mut conn, 1);
+        let before = proxy.memory("VmHWM");
+        ask(&mut conn, 99);
+        crate::support::eventually("all are held up", || {
+            (stalled.load(Ordering::SeqCst) == 100).then_some(())
+        });
+        let grown = proxy.memory("VmHWM").saturating_sub(before);
+        assert!(grown < 4096, "{grown} kB, tunnels: {is_tunnel}");
+        drop(conn);
+        origin.wait_ended(100);
+    }
 }
 
 /// T27: the other way: a node that does not read holds up the client.

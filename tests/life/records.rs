@@ -90,6 +90,50 @@ fn a_tunnel_that_is_cut_off_tells_what_it_carried() {
     assert_eq!((&line["error"], &line["status"]), (&"draining".into(), &200.into()), "{line}");
 }
 
+/// A tunnel that broke says so, and whose side it was, in the words of a TCP connection.
+#[test]
+fn a_tunnel_tells_what_ended_it() {
+    let origin = Origin::start(|peer: &mut Peer| {
+        let mut word = [0; 5];
+        while peer.read_exact(&mut word).is_ok() {
+            if &word == b"reset" {
+                return peer.reset();
+            }
+            peer.send("goodbye");
+        }
+    });
+    let port = origin.addr().port().to_string();
+    let proxy = Proxy::start(&[
+        "http",
+        "--listen",
+        "127.0.0.1:0",
+        "--forward",
+        "--allow-private",
+        "--allow-port",
+        &port,
+    ]);
+    let at = origin.addr();
+    let open = || {
+        let mut conn = Conn::open(proxy.addr(0));
+        conn.send(format!("CONNECT {at} HTTP/1.1\r\nHost: {at}\r\n\r\n"));
+        assert_eq!(conn.head().status(), 200);
+        exchange(&mut conn);
+        conn
+    };
+    let mut told = 0;
+    let mut line = || {
+        told += 1;
+        let line = parsed(&proxy.wait_lines(told)[told - 1]);
+        (line["ending"].clone(), line["error"].clone())
+    };
+    open().finish().assert_ends();
+    assert_eq!(line(), ("closed".into(), Value::Null));
+    open().reset();
+    assert_eq!(line(), ("client_reset".into(), "client_closed".into()));
+    open().send("reset").rest();
+    assert_eq!(line(), ("upstream_reset".into(), "upstream_reset".into()));
+}
+
 /// Who asked stands in every line of a request with right credentials, and in no other.
 #[test]
 fn a_user_of_the_forward_proxy_is_in_its_lines() {

@@ -7,7 +7,6 @@ use serde_json::json;
 use super::frame::{ACCEPT, Frame, KEY, TEXT, handshake, open, switching};
 use super::messages::ws;
 use crate::clients::{Refusing, websocket};
-use crate::support::h2::{H2, request};
 use crate::support::{Conn, Origin, Proxy, curl, echo, eventually, gwproxy};
 
 /// A handshake whose line or field is replaced.
@@ -192,18 +191,6 @@ fn row_0_5_a_websocket_is_a_probe_that_ends_with_its_handshake() {
     // The probe is still open, and the breaker is closed.
     assert_eq!(ask().0, 101);
     drop(probe);
-}
-
-/// P54: extended CONNECT (RFC 8441) is not announced, and HTTP/2 has no Upgrade.
-#[test]
-fn over_http2_the_answer_is_426_without_connection_fields() {
-    let echo = echo("ws", &[]);
-    let proxy = ws(&echo.url("ws", ""), &[]);
-    let answer = H2::open(proxy.addr(0)).ask(request("GET", "/", &[]), b"", None);
-    assert_eq!(answer.status, 426);
-    for name in ["upgrade", "connection"] {
-        assert!(!answer.fields.contains_key(name), "{:?}", answer.fields);
-    }
 }
 
 #[test]

@@ -16,7 +16,7 @@ pub(super) fn ws(to: &str, options: &[&str]) -> Proxy {
 
 /// One of each kind goes there and comes back.
 #[track_caller]
-fn assert_echoes(url: &str, ca: Option<&str>, compression: bool) {
+pub(super) fn assert_echoes(url: &str, ca: Option<&str>, compression: bool) {
     let mut ask = json!({ "url": url, "compression": compression, "steps": [
         ["send", "grüße, 世界"], ["recv"],
         ["send", ""], ["recv"],

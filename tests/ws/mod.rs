@@ -8,4 +8,5 @@ mod browser;
 mod closing;
 mod frame;
 mod handshake;
+mod http2;
 mod messages;

@@ -10,10 +10,11 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use bytes::{Buf, Bytes};
+use bytes::{Buf, BufMut, Bytes};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_util::io::poll_read_buf;
 
+use crate::Code;
 use crate::timer::{Deadline, Timer};
 
 /// The size of a relay buffer: one socket buffer's worth keeps bulk transfers at few system
@@ -82,14 +83,16 @@ where
     C: AsyncRead + AsyncWrite + Unpin,
     U: AsyncRead + AsyncWrite + Unpin,
 {
-    relay_counted(client, upstream, early, idle, timer, &Carried::default()).await
+    relay_counted(client, upstream, early, BUFFER_BYTES, idle, timer, &Carried::default()).await
 }
 
-/// [`relay`] that counts into `carried` as it goes.
+/// [`relay`] that counts into `carried` as it goes, and holds at most `ahead` bytes, up to
+/// [`BUFFER_BYTES`], for a side that does not take them.
 pub async fn relay_counted<C, U>(
     client: &mut C,
     upstream: &mut U,
     early: Bytes,
+    ahead: usize,
     idle: Duration,
     timer: &Timer,
     carried: &Carried,
@@ -99,8 +102,8 @@ where
     U: AsyncRead + AsyncWrite + Unpin,
 {
     let idle = (!idle.is_zero()).then(|| (timer.deadline(), idle));
-    let mut up = Direction::new(early, &carried.client_to_upstream);
-    let mut down = Direction::new(Bytes::new(), &carried.upstream_to_client);
+    let mut up = Direction::new(early, ahead, &carried.client_to_upstream);
+    let mut down = Direction::new(Bytes::new(), ahead, &carried.upstream_to_client);
     if let Some((deadline, idle)) = &idle {
         deadline.arm(*idle);
     }
@@ -150,6 +153,27 @@ where
     deadline.poll_expired(cx).map(|()| End::Idle)
 }
 
+impl End {
+    /// Why it was no orderly end. That of a connection that was left alone is one: nobody failed.
+    pub fn code(&self) -> Option<Code> {
+        match self {
+            Self::Closed | Self::Idle => None,
+            Self::Client(_) => Some(Code::ClientClosed),
+            Self::Upstream(_) => Some(Code::UpstreamReset),
+        }
+    }
+
+    /// A stable name for logs.
+    pub const fn as_str(&self) -> &'static str {
+        match self {
+            Self::Closed => "closed",
+            Self::Idle => "idle",
+            Self::Client(_) => "client_reset",
+            Self::Upstream(_) => "upstream_reset",
+        }
+    }
+}
+
 /// How a direction ended.
 enum Outcome {
     /// Everything was handed on, or the writer failed ([`Direction::unwritable`]).
@@ -161,6 +185,8 @@ enum Outcome {
 /// One direction of a relay.
 struct Direction<'a> {
     early: Bytes,
+    /// Bytes of one read.
+    ahead: usize,
     /// What was read and not written yet, from `written` on; without capacity while there is
     /// nothing.
     buffer: Vec<u8>,
@@ -180,9 +206,10 @@ enum State {
 }
 
 impl<'a> Direction<'a> {
-    fn new(early: Bytes, carried: &'a Cell<u64>) -> Self {
+    fn new(early: Bytes, ahead: usize, carried: &'a Cell<u64>) -> Self {
         Self {
             early,
+            ahead: ahead.min(BUFFER_BYTES),
             buffer: Vec::new(),
             written: 0,
             state: State::Carrying,
@@ -240,7 +267,11 @@ impl<'a> Direction<'a> {
         W: AsyncWrite + Unpin,
     {
         for _ in 0..ROUNDS_MAX {
-            ready!(self.poll_write_pending(cx, to)).map_err(Side::To)?;
+            let Poll::Ready(written) = self.poll_write_pending(cx, to) else {
+                self.shrink();
+                return Poll::Pending;
+            };
+            written.map_err(Side::To)?;
             match self.poll_fill(cx, from) {
                 Poll::Ready(Ok(0)) => return Poll::Ready(Ok(())),
                 Poll::Ready(Ok(_)) => {}
@@ -271,10 +302,21 @@ impl<'a> Direction<'a> {
             self.note_written(n)?;
             self.written += n;
         }
-        if self.buffer.capacity() != 0 {
+        if self.buffer.capacity() >= BUFFER_BYTES {
             give_back(std::mem::take(&mut self.buffer));
+        } else if self.buffer.capacity() > 0 {
+            self.buffer = Vec::new();
         }
         Poll::Ready(Ok(()))
+    }
+
+    /// The writer is slow, and this may be one of many: what waits for it is all that is kept.
+    fn shrink(&mut self) {
+        if self.buffer.capacity() > self.ahead {
+            let rest = self.buffer.get(self.written..).unwrap_or_default().to_vec();
+            give_back(std::mem::replace(&mut self.buffer, rest));
+            self.written = 0;
+        }
     }
 
     fn note_written(&mut self, n: usize) -> io::Result<()> {
@@ -290,7 +332,7 @@ impl<'a> Direction<'a> {
         let mut buffer = SPARE.take();
         // No-op for a buffer that was in use before.
         buffer.reserve_exact(BUFFER_BYTES);
-        let filled = poll_read_buf(Pin::new(from), cx, &mut buffer);
+        let filled = poll_read_buf(Pin::new(from), cx, &mut (&mut buffer).limit(self.ahead));
         if matches!(filled, Poll::Ready(Ok(1..))) {
             (self.buffer, self.written) = (buffer, 0);
         } else {

@@ -134,7 +134,7 @@ pub(super) fn handshake(data: &[u8]) {
     response.status = StatusCode::SWITCHING_PROTOCOLS;
     response.headers = fields_of(answered);
     let key = fields.get("sec-websocket-key").map_or(&b""[..], |key| key.as_bytes());
-    let digest = handshake::accept(key);
+    let digest = gwproxy_http::wire::websocket::accept(key);
     assert!(STANDARD.decode(&digest).is_ok_and(|digest| digest.len() == 20));
     // Without the right digest nothing passes; with it, what was never offered does not.
     if handshake::check_response(&request, &response).is_ok() && passes {

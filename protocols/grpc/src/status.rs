@@ -97,7 +97,7 @@ impl Status {
             }
             Code::Overloaded | Code::RateLimited => Self::ResourceExhausted,
             Code::ProxyAuthRequired => Self::Unauthenticated,
-            Code::RouteNotFound => Self::Unimplemented,
+            Code::RouteNotFound | Code::UpstreamUnsupported => Self::Unimplemented,
             // What the table says of an answer that is no gRPC.
             Code::UpstreamMalformed => Self::Unknown,
         }

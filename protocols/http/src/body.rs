@@ -162,8 +162,10 @@ impl Body {
 
     /// `client` reads it, whose connection may have many to read.
     pub(crate) fn read_by(&mut self, client: &Rc<Client>) {
-        if let Kind::H2(recv) = &mut self.kind {
-            recv.read_by(client);
+        match &mut self.kind {
+            Kind::H2(recv) => recv.read_by(client),
+            Kind::H1Response(body) => body.read_by(client),
+            _ => {}
         }
     }
 
@@ -318,7 +320,8 @@ impl Drop for Guard {
     fn drop(&mut self) {
         if let Some(mut attached) = self.attached.take() {
             attached.bytes += self.traffic.carried.upstream_to_client.get();
-            let error = (!self.is_done).then(left);
+            let ended = || self.traffic.ending.get().and_then(|(_, error)| error);
+            let error = if self.is_done { ended() } else { Some(left()) };
             attached.finish(error, Some(&self.traffic));
         }
     }

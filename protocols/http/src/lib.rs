@@ -2,6 +2,7 @@
 
 pub mod body;
 pub mod date;
+mod debt;
 pub mod forward;
 pub mod h1;
 pub mod h2;

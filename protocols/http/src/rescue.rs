@@ -79,7 +79,8 @@ pub const fn status_of(code: Code) -> StatusCode {
         | Code::UpstreamRefused
         | Code::UpstreamReset
         | Code::UpstreamTls
-        | Code::UpstreamUnresolved => StatusCode::BAD_GATEWAY,
+        | Code::UpstreamUnresolved
+        | Code::UpstreamUnsupported => StatusCode::BAD_GATEWAY,
         Code::BreakerOpen | Code::Draining | Code::NoHealthyNode | Code::Overloaded => {
             StatusCode::SERVICE_UNAVAILABLE
         }
@@ -110,6 +111,7 @@ pub const fn title_of(code: Code) -> &'static str {
         Code::UpstreamTimeout => "The service did not answer in time.",
         Code::UpstreamTls => "TLS to the service failed.",
         Code::UpstreamUnresolved => "The service's name does not resolve.",
+        Code::UpstreamUnsupported => "The service does not speak what was asked for.",
     }
 }
 
@@ -133,15 +135,13 @@ const fn proxy_error_of(code: Code) -> &'static str {
         Code::UpstreamTimeout => "http_response_timeout",
         Code::UpstreamTls => "tls_protocol_error",
         Code::UpstreamUnresolved => "dns_error",
+        Code::UpstreamUnsupported => "http_upgrade_failed",
     }
 }
 
 /// The answer to a head that never became a request; the connection closes after it.
 pub fn rejected(reject: &Reject) -> Response {
-    let code = match reject.status {
-        StatusCode::REQUEST_TIMEOUT => Code::ClientTimeout,
-        _ => Code::ClientMalformed,
-    };
+    let code = reject.error().code();
     // What was wrong with its own bytes is no secret to the client.
     let mut response = problem(reject.status, code, proxy_error_of(code), Some(reject.reason));
     response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
@@ -199,7 +199,7 @@ mod tests {
     /// P58, RFC 9209 §2: our name as a token, and an error type of the registry (§2.3).
     #[test]
     fn p58_every_error_has_its_proxy_status() {
-        const TYPES: [&str; 14] = [
+        const TYPES: [&str; 15] = [
             "connection_limit_reached",
             "connection_refused",
             "connection_terminated",
@@ -211,6 +211,7 @@ mod tests {
             "http_request_denied",
             "http_request_error",
             "http_response_timeout",
+            "http_upgrade_failed",
             "proxy_internal_error",
             "proxy_loop_detected",
             "tls_protocol_error",

@@ -77,17 +77,37 @@ impl Reverse {
             Box::new(head_of(&request))
         });
         add_via(request.headers_mut(), version);
-        let mut response = self.upstream.send(cluster, request, &client.peer, terms).await?;
-        if response.status() == StatusCode::SWITCHING_PROTOCOLS {
-            return switch(&self.upgrade, self.upstream.worker(), asked.as_deref(), response);
-        }
-        hop::strip_response(response.headers_mut());
-        Ok(response)
+        let response = self.upstream.send(cluster, request, &client.peer, terms).await?;
+        take_back(&self.upgrade, self.upstream.worker(), asked.as_deref(), response)
     }
 }
 
+/// The node's response as the client should see it; after a 101 both ends are joined.
+///
+/// # Errors
+/// A 101 that does not answer what was `asked`, the head of a handshake if it was one, and over
+/// HTTP/2 an answer that its client would take for one that does.
+pub(crate) fn take_back(
+    upgrade: &Rc<dyn Upgrade>,
+    worker: &Rc<Worker>,
+    asked: Option<&request::Parts>,
+    mut response: Response,
+) -> Result<Response, Error> {
+    let status = response.status();
+    if status == StatusCode::SWITCHING_PROTOCOLS {
+        return switch(upgrade, worker, asked, response);
+    }
+    if status.is_success() && asked.is_some_and(|asked| asked.version == Version::HTTP_2) {
+        let sentence = "the node answered a WebSocket's handshake as if it were a plain request";
+        let node = response.body().node().cloned();
+        return Err(Error::new(Code::UpstreamUnsupported, sentence).at(node));
+    }
+    hop::strip_response(response.headers_mut());
+    Ok(response)
+}
+
 /// Joins both ends after a 101.
-pub(crate) fn switch(
+fn switch(
     upgrade: &Rc<dyn Upgrade>,
     worker: &Rc<Worker>,
     asked: Option<&request::Parts>,
@@ -116,11 +136,11 @@ pub(crate) fn switch(
     Ok(Response::from_parts(parts, tunnel))
 }
 
-/// Whether this asks for a WebSocket (RFC 6455 §4.1). Other protocols are never switched to
+/// Whether this asks for a WebSocket (RFC 6455 §4.1, RFC 8441 §5). Other protocols are never switched to
 /// (h2c smuggling); their `Upgrade` is stripped.
 pub fn wants_websocket(request: &Request) -> bool {
     let headers = request.headers();
-    request.version() == Version::HTTP_11
+    request.version() >= Version::HTTP_11
         && headers.contains_key(UPGRADE)
         && hop::has_token(headers, &UPGRADE, "websocket")
         && hop::has_token(headers, &CONNECTION, "upgrade")

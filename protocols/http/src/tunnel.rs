@@ -1,6 +1,7 @@
 //! What follows a 101 or a CONNECT 2xx: the connection is no longer HTTP.
 
 use std::cell::Cell;
+use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
@@ -8,10 +9,10 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
-use gwproxy_core::Error;
 use gwproxy_core::net::Stream;
-use gwproxy_core::net::relay::{Carried, End, Relayed, relay_counted};
+use gwproxy_core::net::relay::{BUFFER_BYTES, Carried, End, Relayed, relay_counted};
 use gwproxy_core::worker::{LocalFuture, Worker};
+use gwproxy_core::{Code, Error};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::body::Guard;
@@ -24,6 +25,17 @@ pub struct Upgraded {
     pub io: UpgradedIo,
     /// Bytes already read from it; they come before those of `io`.
     pub early: Bytes,
+}
+
+impl Upgraded {
+    /// Bytes that may be held, each way, for this client. A connection of HTTP/2 may have a hundred
+    /// tunnels that nobody reads from.
+    pub fn ahead(&self) -> usize {
+        match self.io {
+            UpgradedIo::Stream(_) => BUFFER_BYTES,
+            UpgradedIo::H2(_) => h2::TUNNEL_BYTES,
+        }
+    }
 }
 
 /// The byte stream below an upgraded connection.
@@ -52,6 +64,15 @@ pub struct Traffic {
     pub client_close: Cell<Option<u16>>,
     /// The code of the node's Close frame, likewise.
     pub upstream_close: Cell<Option<u16>>,
+    /// What ended it: a stable name, and why that was no orderly end. None while it lives.
+    pub ending: Cell<Option<(&'static str, Option<Code>)>>,
+}
+
+impl Traffic {
+    /// What a relay of bytes ended by.
+    pub(crate) fn note_end(&self, end: &End) {
+        self.ending.set(Some((end.as_str(), end.code())));
+    }
 }
 
 /// How upgraded connections of a listener are checked and carried. The default is
@@ -146,40 +167,66 @@ impl Upgrade for RawTunnel {
         traffic: Rc<Traffic>,
     ) -> LocalFuture<()> {
         Box::pin(async move {
-            carry_raw(client, upstream, self.idle, &worker, &traffic.carried).await;
+            carry_raw(client, upstream, self.idle, &worker, &traffic).await;
         })
     }
 }
 
-/// Relays both ends byte by byte and counts into `carried` as it goes.
+/// Relays both ends byte by byte and keeps `traffic` up to date as it goes.
 pub async fn carry_raw(
     client: Upgraded,
     upstream: Upgraded,
     idle: Duration,
     worker: &Rc<Worker>,
-    carried: &Carried,
+    traffic: &Traffic,
 ) -> Relayed {
+    let ahead = client.ahead();
     let mut client_io = client.io;
     let mut upstream_io = Prefixed { early: upstream.early, io: upstream.io };
     let (early, timer) = (client.early, worker.timer());
+    let carried = &traffic.carried;
     let relayed =
-        relay_counted(&mut client_io, &mut upstream_io, early, idle, timer, carried).await;
-    pass_on(&relayed.end, &client_io, &upstream_io.io);
+        relay_counted(&mut client_io, &mut upstream_io, early, ahead, idle, timer, carried).await;
+    traffic.note_end(&relayed.end);
+    pass_on(&relayed, &mut client_io, &mut upstream_io.io).await;
     relayed
 }
 
-/// A side that broke, or that was left alone, must not look to the other like one that ended
-/// (RFC 9113 §8.5). A stream of HTTP/2 that has not ended is reset when it is dropped.
-fn pass_on(end: &End, client: &UpgradedIo, upstream: &UpgradedIo) {
-    let (to_client, to_upstream) = match end {
-        End::Closed => (false, false),
-        End::Client(_) => (false, true),
-        End::Upstream(_) => (true, false),
-        End::Idle => (true, true),
-    };
-    for (io, is_told) in [(client, to_client), (upstream, to_upstream)] {
-        if let (UpgradedIo::Stream(stream), true) = (io, is_told) {
+/// A side that broke must not look to the other like one that ended (RFC 9113 §8.5), nor a side
+/// that is owed bytes be told that this was all. A stream of HTTP/2 that has not ended is reset
+/// when it is dropped.
+async fn pass_on(relayed: &Relayed, client: &mut UpgradedIo, upstream: &mut UpgradedIo) {
+    match relayed.end {
+        End::Closed => {}
+        End::Client(_) => upstream.reset(),
+        End::Upstream(_) => client.reset(),
+        End::Idle => {
+            for (io, is_owed) in [(client, relayed.owes_client), (upstream, relayed.owes_upstream)]
+            {
+                if is_owed { io.reset() } else { io.end_now().await }
+            }
+        }
+    }
+}
+
+impl UpgradedIo {
+    fn reset(&self) {
+        if let Self::Stream(stream) = self {
             stream.abort_on_close();
+        }
+    }
+
+    async fn end_now(&mut self) {
+        match self {
+            Self::Stream(stream) => stream.end_now().await,
+            Self::H2(stream) => {
+                // The end of a stream is queued, whatever the peer reads.
+                poll_fn(|cx| {
+                    let _ = Pin::new(&mut **stream).poll_shutdown(cx);
+                    Poll::Ready(())
+                })
+                .await;
+            }
         }
     }
 }

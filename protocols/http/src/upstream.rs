@@ -368,9 +368,12 @@ fn outcome_of(error: &Error) -> Outcome {
         | Code::UpstreamConnectTimeout
         | Code::UpstreamUnresolved
         | Code::UpstreamTls => Outcome::ConnectFailed,
-        Code::ClientClosed | Code::ClientMalformed | Code::ClientTimeout | Code::Overloaded => {
-            Outcome::Cancelled
-        }
+        Code::ClientClosed
+        | Code::ClientMalformed
+        | Code::ClientTimeout
+        | Code::Overloaded
+        // Nothing is wrong with the node.
+        | Code::UpstreamUnsupported => Outcome::Cancelled,
         _ => Outcome::Failure,
     }
 }

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use gwproxy_core::error::Blame;
 use gwproxy_core::net::accept::{Held, Serve};
-use gwproxy_core::net::relay::{Carried, End, Relayed, relay_counted};
+use gwproxy_core::net::relay::{BUFFER_BYTES, Carried, End, Relayed, relay_counted};
 use gwproxy_core::net::{Peer, Stream};
 use gwproxy_core::upstream::connect::{Resolver, connect};
 use gwproxy_core::upstream::{Cluster, Lease, Outcome, Tried};
@@ -89,11 +89,19 @@ impl Reverse {
         }
         session.node = Some(Arc::clone(&lease.endpoint().name));
         let timer = self.worker.timer();
-        let relayed =
-            relay_counted(&mut client, &mut upstream, Bytes::new(), idle, timer, carried).await;
+        let relayed = relay_counted(
+            &mut client,
+            &mut upstream,
+            Bytes::new(),
+            BUFFER_BYTES,
+            idle,
+            timer,
+            carried,
+        )
+        .await;
         pass_on(&relayed, &mut client, &mut upstream).await;
         lease.settle(outcome_of(&relayed.end), Instant::now());
-        session.ending = relayed.end.into();
+        session.ending = Ending::Relayed(relayed.end);
         self.say_ending(session);
     }
 
@@ -162,7 +170,9 @@ impl Reverse {
     }
 
     fn say_ending(&self, session: &Session) {
-        let (Ending::Client(error) | Ending::Upstream(error)) = &session.ending else { return };
+        let Ending::Relayed(End::Client(error) | End::Upstream(error)) = &session.ending else {
+            return;
+        };
         tracing::debug!(
             service = %self.cluster.name(), client = %session.peer.remote, node = session.node.as_deref(),
             %error, ending = session.ending.as_str(), "a connection broke"

@@ -32,18 +32,12 @@ pub struct Session {
 /// What ended a connection.
 #[derive(Debug)]
 pub enum Ending {
-    /// The client's side failed: a reset, a TLS alert.
-    Client(std::io::Error),
-    /// Both sides closed in order.
-    Closed,
     /// The proxy stopped before the connection was over.
     CutOff,
-    /// No byte moved for the idle time.
-    Idle,
     /// No node was ever spoken to: a limit said no, or every node refused.
     Refused(Error),
-    /// The node's side failed.
-    Upstream(std::io::Error),
+    /// Both sides were spoken to.
+    Relayed(End),
 }
 
 impl Session {
@@ -66,35 +60,18 @@ impl Ending {
     /// Why it was no orderly end, in the words of logs and metrics.
     pub fn code(&self) -> Option<Code> {
         match self {
-            Self::Client(_) => Some(Code::ClientClosed),
             Self::CutOff => Some(Code::Draining),
-            // Nobody failed: a connection that was left alone has its end like any other.
-            Self::Closed | Self::Idle => None,
             Self::Refused(error) => Some(error.code()),
-            Self::Upstream(_) => Some(Code::UpstreamReset),
+            Self::Relayed(end) => end.code(),
         }
     }
 
     /// A stable name for logs.
     pub const fn as_str(&self) -> &'static str {
         match self {
-            Self::Client(_) => "client_reset",
-            Self::Closed => "closed",
             Self::CutOff => "cut_off",
-            Self::Idle => "idle",
             Self::Refused(_) => "refused",
-            Self::Upstream(_) => "upstream_reset",
-        }
-    }
-}
-
-impl From<End> for Ending {
-    fn from(end: End) -> Self {
-        match end {
-            End::Closed => Self::Closed,
-            End::Idle => Self::Idle,
-            End::Client(error) => Self::Client(error),
-            End::Upstream(error) => Self::Upstream(error),
+            Self::Relayed(end) => end.as_str(),
         }
     }
 }

@@ -1,6 +1,6 @@
 //! Close codes (RFC 6455 §7.4 and the IANA registry), and the frames that the proxy itself sends.
 
-use aws_lc_rs::rand;
+use gwproxy_http::wire::websocket::random;
 
 use crate::frames::{CONTROL_PAYLOAD_BYTES_MAX, Sender, Violation};
 
@@ -66,18 +66,6 @@ pub fn close_frame(sender: Sender, code: Option<u16>, reason: &str) -> Vec<u8> {
 /// A Ping frame as `sender` writes it.
 pub fn ping_frame(sender: Sender, nonce: Nonce) -> Vec<u8> {
     control_frame(sender, 0x9, &nonce)
-}
-
-/// Random bytes from a strong source. Masking keys must be unpredictable (§10.3), and a nonce
-/// that nobody can guess keeps the peers' own pongs apart from answers to our pings.
-pub fn random<const N: usize>() -> [u8; N] {
-    let mut bytes = [0; N];
-    if rand::fill(&mut bytes).is_err() {
-        // Cannot happen once the process has started: the generator is seeded by then. A fixed
-        // key still is a legal frame, and the payload is never an attacker's.
-        tracing::error!("the random number generator failed");
-    }
-    bytes
 }
 
 fn control_frame(sender: Sender, opcode: u8, payload: &[u8]) -> Vec<u8> {

@@ -1,4 +1,5 @@
-//! The opening handshake over HTTP/1.1 (RFC 6455 §4), checked on both sides.
+//! The opening handshake (RFC 6455 §4), checked on both sides. One of HTTP/2 (RFC 8441) comes here in
+//! the form of HTTP/1.1.
 //!
 //! The proxy forwards the client's key and the upstream's answer as they are; it checks both, so
 //! that nothing but a real WebSocket gets a tunnel through it (request smuggling by Upgrade).
@@ -6,16 +7,13 @@
 use std::borrow::Cow;
 use std::fmt;
 
-use aws_lc_rs::digest;
 use base64::Engine as _;
 use base64::alphabet;
-use base64::engine::{GeneralPurpose, GeneralPurposeConfig, general_purpose::STANDARD};
+use base64::engine::{GeneralPurpose, GeneralPurposeConfig};
 use gwproxy_core::{Code, Error};
+pub use gwproxy_http::wire::websocket::accept;
 use http::header::{self, AsHeaderName, HeaderName};
 use http::{HeaderMap, Method, StatusCode, Uri, Version, request, response};
-
-/// Appended to the key before hashing (§1.3).
-const GUID: &[u8] = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
 
 /// The only version there is (§4.1).
 const VERSION: &str = "13";
@@ -36,7 +34,7 @@ pub enum Reject {
     ConnectionToken,
     /// No Host field.
     Host,
-    /// HTTP/1.0, or HTTP/2 without extended CONNECT.
+    /// HTTP/1.0.
     HttpVersion,
     /// No Sec-WebSocket-Key, several, or not 16 bytes in base64.
     Key,
@@ -82,7 +80,7 @@ impl Reject {
             Self::Body => "A WebSocket handshake has no body.",
             Self::ConnectionToken => "The Connection field of the handshake lacks Upgrade.",
             Self::Host => "The handshake has no Host field.",
-            Self::HttpVersion => "A WebSocket handshake needs HTTP/1.1.",
+            Self::HttpVersion => "A WebSocket handshake needs HTTP/1.1 or HTTP/2.",
             Self::Key => "Sec-WebSocket-Key must be one value of 16 bytes in base64.",
             Self::Method => "A WebSocket handshake is a GET request.",
             Self::NoUpgrade => "Only WebSocket connections are served here.",
@@ -138,8 +136,7 @@ pub fn check(
     if *method != Method::GET {
         return Err(Reject::Method);
     }
-    // "HTTP/1.1 or higher", but HTTP/2 has no Upgrade: there it is extended CONNECT (RFC 8441).
-    if version != Version::HTTP_11 {
+    if version < Version::HTTP_11 {
         return Err(Reject::HttpVersion);
     }
     if !fields.contains_key(header::HOST) && uri.authority().is_none() {
@@ -202,14 +199,6 @@ pub fn check_response(request: &request::Parts, response: &response::Parts) -> R
 /// Whether the upstream's 101 agreed on any extension.
 pub fn has_extensions(response: &response::Parts) -> bool {
     items(&response.headers, header::SEC_WEBSOCKET_EXTENSIONS).next().is_some()
-}
-
-/// The Sec-WebSocket-Accept that answers a key (§4.2.2).
-pub fn accept(key: &[u8]) -> String {
-    let mut context = digest::Context::new(&digest::SHA1_FOR_LEGACY_USE_ONLY);
-    context.update(key);
-    context.update(GUID);
-    STANDARD.encode(context.finish())
 }
 
 /// The items of a comma-separated field, over all its lines.

@@ -16,6 +16,8 @@ use std::rc::Rc;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
+use gwproxy_core::Code;
+use gwproxy_core::net::relay::BUFFER_BYTES;
 use gwproxy_core::timer::Deadline;
 use gwproxy_core::worker::Worker;
 use gwproxy_http::tunnel::Traffic;
@@ -29,7 +31,7 @@ use direction::{Direction, Sink, Source};
 use liveness::Watch;
 
 /// What the handshake left behind.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct Opening {
     /// Bytes of the client that were read with its request.
     pub early_from_client: Bytes,
@@ -37,6 +39,20 @@ pub struct Opening {
     pub early_from_upstream: Bytes,
     /// Whether the handshake agreed on extensions, which makes RSV bits legal (§5.2).
     pub extensions: bool,
+    /// Bytes that may be held, each way, for a side that does not take them. Default
+    /// [`BUFFER_BYTES`], which is also the most; a kilobyte is the least.
+    pub ahead: usize,
+}
+
+impl Default for Opening {
+    fn default() -> Self {
+        Self {
+            early_from_client: Bytes::new(),
+            early_from_upstream: Bytes::new(),
+            extensions: false,
+            ahead: BUFFER_BYTES,
+        }
+    }
 }
 
 /// An end of the connection.
@@ -89,6 +105,36 @@ pub enum End {
     Silent(Side),
     /// A side broke the protocol or a limit.
     Violated(Side, Violation),
+}
+
+impl End {
+    /// Why it was no orderly end.
+    pub fn code(&self) -> Option<Code> {
+        Some(match self {
+            Self::Closed(_) | Self::Drained | Self::Idle => return None,
+            Self::Lost(Side::Client, _) => Code::ClientClosed,
+            Self::Lost(Side::Upstream, _) => Code::UpstreamReset,
+            Self::Silent(Side::Client) => Code::ClientTimeout,
+            Self::Silent(Side::Upstream) => Code::UpstreamTimeout,
+            Self::Violated(Side::Client, _) => Code::ClientMalformed,
+            Self::Violated(Side::Upstream, _) => Code::UpstreamMalformed,
+        })
+    }
+
+    /// A stable name for logs.
+    pub const fn as_str(&self) -> &'static str {
+        match self {
+            Self::Closed(_) => "closed",
+            Self::Drained => "drained",
+            Self::Idle => "idle",
+            Self::Lost(Side::Client, _) => "client_lost",
+            Self::Lost(Side::Upstream, _) => "upstream_lost",
+            Self::Silent(Side::Client) => "client_silent",
+            Self::Silent(Side::Upstream) => "upstream_silent",
+            Self::Violated(Side::Client, _) => "client_violation",
+            Self::Violated(Side::Upstream, _) => "upstream_violation",
+        }
+    }
 }
 
 /// Carries frames both ways until both sides are closed.
@@ -153,12 +199,12 @@ impl<'a> Pair<'a> {
         traffic: &'a Traffic,
     ) -> Self {
         let now = Instant::now();
-        let Opening { early_from_client, early_from_upstream, extensions } = opening;
+        let Opening { early_from_client, early_from_upstream, extensions, ahead } = opening;
         let direction = |sender, early, carried, received| {
             let frames = Frames::new(sender, extensions, settings.limits);
-            Direction::new(sender, frames, early, carried, received)
+            Direction::new(sender, frames, early, ahead, carried, received)
         };
-        let Traffic { carried, client_close, upstream_close } = traffic;
+        let Traffic { carried, client_close, upstream_close, .. } = traffic;
         let (up, down) = (&carried.client_to_upstream, &carried.upstream_to_client);
         let mut pair = Self {
             up: direction(Sender::Client, early_from_client, up, client_close),

@@ -49,16 +49,19 @@ impl Upgrade for WebSocket {
         worker: Rc<Worker>,
         traffic: Rc<Traffic>,
     ) -> LocalFuture<()> {
+        let ahead = client.ahead();
         let opening = Opening {
             early_from_client: client.early,
             early_from_upstream: upstream.early,
             extensions: agreed.extensions,
+            ahead,
         };
         let (client, upstream) = (client.io, upstream.io);
         Box::pin(async move {
             let settings = &self.settings;
             let report =
                 relay_counted(client, upstream, opening, &worker, settings, &traffic).await;
+            traffic.ending.set(Some((report.end.as_str(), report.end.code())));
             tracing::debug!(?report, "WebSocket connection ended");
         })
     }

@@ -109,7 +109,7 @@ async fn only_a_direction_whose_writer_is_slow_holds_a_buffer() {
     let (mut from, mut from_end) = duplex(64);
     let (mut to, mut to_end) = duplex(4);
     let carried = Cell::new(0);
-    let mut direction = Direction::new(Bytes::new(), &carried);
+    let mut direction = Direction::new(Bytes::new(), BUFFER_BYTES, &carried);
     let mut poll = async |direction: &mut Direction<'_>| {
         poll_fn(|cx| Poll::Ready(direction.poll(cx, &mut from_end, &mut to_end, true).is_ready()))
             .await
@@ -129,4 +129,32 @@ async fn only_a_direction_whose_writer_is_slow_holds_a_buffer() {
     let spare = SPARE.take();
     assert_eq!(spare.capacity(), BUFFER_BYTES);
     assert!(spare.is_empty());
+}
+
+#[tokio::test]
+async fn a_direction_holds_no_more_than_it_may() {
+    let (mut from, mut from_end) = duplex(1 << 20);
+    let (mut to, mut to_end) = duplex(100);
+    let (carried, sent) = (Cell::new(0), (0..=255).cycle().take(40_000).collect::<Vec<u8>>());
+    let mut direction = Direction::new(Bytes::new(), 4096, &carried);
+    from.write_all(&sent).await.unwrap();
+    drop(from);
+    let mut got = Vec::new();
+    let mut held = 0;
+    // Its turns are counted here, not by the runtime.
+    tokio::task::unconstrained(async {
+        while got.len() < sent.len() {
+            let polled = |cx: &mut Context<'_>| {
+                Poll::Ready(direction.poll(cx, &mut from_end, &mut to_end, true).is_ready())
+            };
+            poll_fn(polled).await;
+            assert!(direction.buffer.capacity() <= 4096, "{}", direction.buffer.capacity());
+            held = held.max(direction.buffer.len());
+            let mut piece = [0; 100];
+            let size = to.read(&mut piece).await.unwrap();
+            got.extend_from_slice(&piece[..size]);
+        }
+    })
+    .await;
+    assert!(got == sent && held > 3900, "{held}");
 }

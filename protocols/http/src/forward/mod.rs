@@ -186,7 +186,7 @@ impl Forward {
             Box::pin(async move {
                 let io = UpgradedIo::Stream(Box::new(Stream::from(tcp)));
                 let upstream = Upgraded { io, early: Bytes::new() };
-                let relayed = carry_raw(client, upstream, idle, &worker, &traffic.carried).await;
+                let relayed = carry_raw(client, upstream, idle, &worker, &traffic).await;
                 tracing::debug!(destination = %at, ?relayed, "a CONNECT tunnel ended");
             })
         });
@@ -231,14 +231,9 @@ impl Forward {
         let connect_timeout = self.settings.connect_timeout;
         let cluster = self.nodes.of(&at, &addrs, connect_timeout, Instant::now());
         let terms = self.terms(&request, client);
-        let mut response = self.upstream.send(&cluster, request, &client.peer, &terms).await?;
-        let version = response.version();
-        if response.status() == StatusCode::SWITCHING_PROTOCOLS {
-            let worker = self.upstream.worker();
-            response = reverse::switch(&self.upgrade, worker, asked.as_ref(), response)?;
-        } else {
-            hop::strip_response(response.headers_mut());
-        }
+        let response = self.upstream.send(&cluster, request, &client.peer, &terms).await?;
+        let (version, worker) = (response.version(), self.upstream.worker());
+        let mut response = reverse::take_back(&self.upgrade, worker, asked.as_ref(), response)?;
         // RFC 9110 §7.6.3: a proxy signs responses too.
         reverse::add_via(response.headers_mut(), version);
         Ok(response)

@@ -20,10 +20,11 @@ use http_body::{Body as _, Frame};
 use super::body::Decoder;
 use super::encode;
 use super::head::{self, Framing, Limits, ResponseHead, Scan};
-use super::read::Reader;
+use super::read::{LARGE_BYTES, Reader};
 use super::spelling::{Spelling, put_name};
 use super::write::Writer;
 use crate::body::Body;
+use crate::h2;
 use crate::interim::{INTERIM_MAX, Way};
 use crate::pool::Home;
 use crate::tunnel::{Upgraded, UpgradedIo};
@@ -162,6 +163,9 @@ pub(crate) async fn exchange(
     home: Rc<Home>,
 ) -> Result<Response, SendError> {
     let is_upgrade = request.headers().contains_key(UPGRADE);
+    // A client of HTTP/2 may have asked for a hundred, and read none of them.
+    let is_one_of_many = request.version() == Version::HTTP_2;
+    conn.reader.read_at_most(if is_one_of_many { h2::BODY_BYTES } else { LARGE_BYTES });
     let framing = match body.length() {
         _ if body.is_empty() => Framing::None,
         Some(length) => Framing::Length(length),
@@ -314,6 +318,7 @@ fn finish_head(
         home: if keep_alive { home } else { None },
         limit: limit.body,
         is_waiting: false,
+        loan: None,
     };
     if body.decoder.is_done() {
         body.finish();

@@ -1,6 +1,7 @@
 //! Message heads: finding the end, parsing, and the framing verdict (RFC 9112 §2–§6).
 
 use bytes::{Buf, Bytes, BytesMut};
+use gwproxy_core::{Code, Error};
 use http::header::{CONNECTION, CONTENT_LENGTH, EXPECT, HOST, TRANSFER_ENCODING};
 use http::uri::{Authority, PathAndQuery};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, Version};
@@ -114,6 +115,15 @@ impl Reject {
 
     const fn new(status: StatusCode, reason: &'static str) -> Self {
         Self { status, reason }
+    }
+
+    /// What the access log and metrics call it.
+    pub fn error(&self) -> Error {
+        let code = match self.status {
+            StatusCode::REQUEST_TIMEOUT => Code::ClientTimeout,
+            _ => Code::ClientMalformed,
+        };
+        Error::new(code, self.reason)
     }
 
     const fn bad(reason: &'static str) -> Self {

@@ -28,6 +28,7 @@ use super::head::{self, Framing, Reject, RequestHead, Scan};
 use super::read::Reader;
 use super::write::Writer;
 use crate::body::{Body, Guard};
+use crate::debt::Debt;
 use crate::interim::Interim;
 use crate::serve::{Client, HalfClose, Handle, Settings};
 use crate::tunnel::{Tunnel, Upgraded, UpgradedIo};
@@ -71,9 +72,13 @@ struct Io {
     answers_half_closed: bool,
     /// The client ended its direction while a request was under way.
     is_half_closed: bool,
-    /// Bytes that were waiting when the write deadline was armed.
-    stalled: Option<usize>,
-    /// The body deadline is armed.
+    /// What a client owes that reads too slowly.
+    reading_debt: Debt,
+    /// The same of one that sends too slowly.
+    sending_debt: Debt,
+    /// Bytes of bodies received.
+    received: u64,
+    /// The next bytes of the body are waited for.
     waits_for_body: bool,
     /// The final response has begun: only its own task writes now.
     is_responding: bool,
@@ -117,7 +122,9 @@ pub(crate) async fn serve<H: Handle>(
             is_broken: false,
             answers_half_closed: false,
             is_half_closed: false,
-            stalled: None,
+            reading_debt: Debt::default(),
+            sending_debt: Debt::default(),
+            received: 0,
             waits_for_body: false,
             is_responding: false,
             takes_interim: false,
@@ -226,6 +233,7 @@ impl Conn {
             io.expects_continue = expects_continue;
             io.answers_half_closed = self.settings.half_close == HalfClose::Allow || !keep_alive;
             io.waits_for_body = false;
+            io.sending_debt.forgive();
             io.is_responding = false;
             // RFC 9110 §15.2: never to a client of HTTP/1.0.
             io.takes_interim = version == Version::HTTP_11;
@@ -439,24 +447,20 @@ impl Conn {
             return Poll::Ready(Ok(()));
         }
         let Some(stream) = io.stream.as_mut() else { return Poll::Ready(Err(gone())) };
-        let before = io.writer.len();
         match io.writer.poll_flush(cx, stream) {
             Poll::Ready(Ok(())) => {
-                io.stalled = None;
-                self.writing.disarm();
+                if io.reading_debt.forgive() {
+                    self.writing.disarm();
+                }
                 Poll::Ready(Ok(()))
             }
             Poll::Ready(Err(error)) => Poll::Ready(Err(gone().because(error))),
             Poll::Pending => {
-                // Progress postpones the deadline; a slow reader is not a stalled one.
-                if io.stalled != Some(io.writer.len()) || io.writer.len() != before {
-                    io.stalled = Some(io.writer.len());
-                    self.writing.arm(self.settings.timeouts.body);
-                }
-                ready!(self.writing.poll_expired(cx));
+                let (silence, now) = (self.settings.timeouts.body, (io.writer.written, None));
+                ready!(io.reading_debt.poll_too_much(cx, &self.writing, silence, now));
                 Poll::Ready(Err(Error::new(
                     Code::ClientTimeout,
-                    "the client stopped reading the response",
+                    "the client stopped reading the response, or reads it too slowly",
                 )))
             }
         }

@@ -21,6 +21,8 @@ pub(super) struct Writer {
     data: Bytes,
     tail: &'static [u8],
     pipe: Option<Pipe>,
+    /// Bytes that left.
+    pub(super) written: u64,
 }
 
 impl Writer {
@@ -77,7 +79,10 @@ impl Writer {
             wrote = true;
         }
         if let Some((pipe, tcp)) = self.pipe.as_mut().zip(stream.bare_tcp()) {
-            ready!(pipe.poll_drain(cx, tcp))?;
+            let before = pipe.len();
+            let drained = pipe.poll_drain(cx, tcp);
+            self.written += before.saturating_sub(pipe.len()) as u64;
+            ready!(drained)?;
             self.pipe = None;
         }
         if wrote || matches!(stream, Stream::TlsServer(_) | Stream::TlsClient(_)) {
@@ -87,7 +92,7 @@ impl Writer {
     }
 
     /// Bytes waiting.
-    pub(super) fn len(&self) -> usize {
+    fn len(&self) -> usize {
         self.bytes() + self.pipe.as_ref().map_or(0, Pipe::len)
     }
 
@@ -104,6 +109,7 @@ impl Writer {
     }
 
     fn consume(&mut self, mut written: usize) {
+        self.written += written as u64;
         let head = written.min(self.gathered.len());
         if head == self.gathered.len() {
             self.gathered.clear();

@@ -35,13 +35,13 @@ pub(super) struct Pace {
     has_waited: bool,
     /// Whose share it takes; none: a client that reads nothing else.
     client: Option<Rc<Client>>,
-    lent: u32,
+    lent: Option<Loan>,
 }
 
 impl Default for Pace {
     fn default() -> Self {
         let window = NODE_STREAM_BYTES;
-        Self { window, taken: 0, since: None, has_waited: false, client: None, lent: 0 }
+        Self { window, taken: 0, since: None, has_waited: false, client: None, lent: None }
     }
 }
 
@@ -75,18 +75,39 @@ impl Pace {
 
     fn borrow(&mut self, more: u32) -> bool {
         let Some(client) = &self.client else { return true };
-        let Some(rest) = client.ahead.0.get().checked_sub(more) else { return false };
-        client.ahead.0.set(rest);
-        self.lent += more;
+        let Some(loan) = Loan::of(client, more as usize) else { return false };
+        match &mut self.lent {
+            Some(lent) => lent.add(loan),
+            None => self.lent = Some(loan),
+        }
         true
     }
 }
 
-impl Drop for Pace {
+/// A part of it, given back when dropped.
+#[derive(Debug)]
+pub(crate) struct Loan {
+    client: Rc<Client>,
+    bytes: u32,
+}
+
+impl Loan {
+    /// So many bytes of what `client` has left; none if that is less.
+    pub(crate) fn of(client: &Rc<Client>, bytes: usize) -> Option<Self> {
+        let bytes = u32::try_from(bytes).ok()?;
+        let left = &client.ahead.0;
+        left.set(left.get().checked_sub(bytes)?);
+        Some(Self { client: Rc::clone(client), bytes })
+    }
+
+    fn add(&mut self, mut other: Self) {
+        self.bytes += std::mem::take(&mut other.bytes);
+    }
+}
+
+impl Drop for Loan {
     fn drop(&mut self) {
-        if let Some(client) = &self.client {
-            let left = &client.ahead.0;
-            left.set(left.get() + self.lent);
-        }
+        let left = &self.client.ahead.0;
+        left.set(left.get() + self.bytes);
     }
 }

@@ -5,24 +5,28 @@ use std::rc::Rc;
 use std::task::Poll;
 use std::time::Duration;
 
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 use gwproxy_core::net::Stream;
 use gwproxy_core::timer::Timer;
 use gwproxy_core::{Code, Error};
-use http::header::{CONTENT_LENGTH, EXPECT, HOST, TE};
+use http::header::{CONTENT_LENGTH, EXPECT, HOST, SEC_WEBSOCKET_KEY, TE, UPGRADE};
 use http::uri::Scheme;
 use http::{HeaderValue, Method, Version, response};
 
 use super::conn::{Bounds, Conn, Role};
 use super::drive::{Driver, Patience};
-use super::handle::{Handle, Recv, Send, explain_node};
+use super::handle::{Handle, Recv, Send, StreamIo, explain_node};
 use super::hpack::Encoder;
-use super::pump::{Progress, Pump, Stopped, Turn};
+use super::pump::{Pump, Stopped, Turn};
+use super::stream::Asks;
 use super::{Reason, reset_code};
 use crate::body::Body;
+use crate::debt::Progress;
 use crate::h1::client::Limit;
 use crate::interim::Way;
 use crate::pool::StreamSlot;
+use crate::tunnel::{Upgraded, UpgradedIo};
+use crate::wire::websocket;
 use crate::{Request, Response};
 
 /// Bounds of a node's field section; larger than a client's, as for HTTP/1.1.
@@ -68,14 +72,26 @@ pub(crate) async fn exchange(
     timer: &Timer,
 ) -> Result<Response, Refused> {
     let conn = Rc::clone(slot.conn());
+    let is_upgrade = request.headers().contains_key(UPGRADE);
+    if is_upgrade && !conn.takes_protocols() {
+        let sentence = "the node takes no WebSocket over HTTP/2: it did not announce \
+                        SETTINGS_ENABLE_CONNECT_PROTOCOL (RFC 8441 §3)";
+        let error = Error::new(Code::UpstreamUnsupported, sentence).unsent();
+        return Err(Refused { error, request: Some(request), is_over: false });
+    }
     let is_bodiless = request.body().is_empty();
     let body = std::mem::take(request.body_mut());
     let length = body.length().filter(|_| !is_bodiless);
     let head = |encoder: &mut Encoder, out: &mut BytesMut| {
-        put_head(encoder, out, &request, scheme, length);
+        put_head(encoder, out, &request, scheme, length, is_upgrade);
     };
-    let is_head = *request.method() == Method::HEAD;
-    let Some(key) = conn.with(|state| state.open(head, is_head, is_bodiless)) else {
+    let asks = match *request.method() {
+        _ if is_upgrade => Asks::Tunnel,
+        Method::HEAD => Asks::Head,
+        _ => Asks::Content,
+    };
+    let ends = is_bodiless && !is_upgrade;
+    let Some(key) = conn.with(|state| state.open(head, asks, ends)) else {
         let error = Error::new(Code::UpstreamReset, "the node closed the HTTP/2 connection");
         *request.body_mut() = body;
         return Err(Refused { error: error.unsent(), request: Some(request), is_over: true });
@@ -110,6 +126,10 @@ pub(crate) async fn exchange(
         }
     };
     let recv = Recv::new(send.share(), timer.clone(), limit.body, false);
+    if is_upgrade {
+        let key = request.headers().get(SEC_WEBSOCKET_KEY);
+        return Ok(switched(head, recv, send, key, slot));
+    }
     let mut body = if recv.is_end_stream() { Body::empty() } else { Body::h2(recv) };
     body.occupy(slot);
     if let Some(upload) = upload {
@@ -117,6 +137,27 @@ pub(crate) async fn exchange(
         tokio::task::spawn_local(finish(upload, send, timer.clone(), limit.body));
     }
     Ok(Response::from_parts(head, body))
+}
+
+/// What a node answers to extended CONNECT (RFC 8441 §5): 2xx is what 101 is in HTTP/1.1.
+fn switched(
+    mut head: response::Parts,
+    recv: Recv,
+    send: Send,
+    key: Option<&HeaderValue>,
+    slot: StreamSlot,
+) -> Response {
+    let mut body = if head.status.is_success() {
+        websocket::to_101(&mut head, key);
+        let io = UpgradedIo::H2(Box::new(StreamIo::new(recv, send, Reason::CANCEL)));
+        Body::upgraded(Upgraded { io, early: Bytes::new() })
+    } else {
+        // There is no tunnel to send anything through.
+        send.data(Bytes::new(), true);
+        if recv.is_end_stream() { Body::empty() } else { Body::h2(recv) }
+    };
+    body.occupy(slot);
+    Response::from_parts(head, body)
 }
 
 /// A response that has not begun.
@@ -184,15 +225,21 @@ async fn finish(upload: Pump, send: Send, timer: Timer, silence: Duration) {
     }
 }
 
-/// A request's head, from the fields of HTTP/1.1 to those of HTTP/2 (RFC 9113 §8.3.1).
+/// A request's head, from the fields of HTTP/1.1 to those of HTTP/2 (RFC 9113 §8.3.1, RFC 8441 §5).
 fn put_head(
     encoder: &mut Encoder,
     out: &mut BytesMut,
     request: &Request,
     scheme: &Scheme,
     length: Option<u64>,
+    is_upgrade: bool,
 ) {
-    Encoder::method(out, request.method());
+    if is_upgrade {
+        Encoder::method(out, &Method::CONNECT);
+        Encoder::protocol(out, websocket::PROTOCOL);
+    } else {
+        Encoder::method(out, request.method());
+    }
     Encoder::scheme(out, *scheme == Scheme::HTTPS);
     match (request.headers().get(HOST), request.uri().authority()) {
         (Some(host), _) => encoder.authority(out, host.as_bytes()),
@@ -208,6 +255,9 @@ fn put_head(
     }
     for (name, value) in request.headers() {
         if *name == HOST || *name == EXPECT || (*name == CONTENT_LENGTH && length.is_some()) {
+            continue;
+        }
+        if is_upgrade && websocket::is_of_handshake(name) {
             continue;
         }
         if *name == TE {

@@ -6,6 +6,7 @@ mod receive;
 #[cfg(test)]
 mod tests;
 mod turns;
+mod windows;
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
@@ -21,10 +22,10 @@ use super::frame::{self, INITIAL_FRAME_BYTES, setting};
 use super::hpack::{Decoder, Encoder};
 use super::out::Out;
 use super::rate::Bucket;
-use super::stream::{Broken, Event, Stream, Streams, remember};
+use super::stream::{Asks, Broken, Event, Stream, Streams, remember};
 use super::{
     CLIENT_STREAM_BYTES, CLIENT_WINDOW_BYTES, NODE_STREAM_BYTES, NODE_WINDOW_BYTES, OUT_BYTES_MAX,
-    RETURN_BYTES, Reason,
+    Reason,
 };
 use crate::Request;
 
@@ -116,6 +117,8 @@ pub(super) struct State {
     initial_window: i64,
     frame_bytes: usize,
     streams_max: usize,
+    /// It takes extended CONNECT (RFC 8441 §3).
+    takes_protocols: bool,
     has_settings: bool,
     /// Who waits for them.
     settings_waker: Option<Waker>,
@@ -172,7 +175,8 @@ impl Conn {
             }
             Role::Server => {
                 let streams = (setting::MAX_CONCURRENT_STREAMS, STREAMS_MAX as u32);
-                frame::put_settings(frames, &[streams, window, section]);
+                let websockets = (setting::ENABLE_CONNECT_PROTOCOL, 1);
+                frame::put_settings(frames, &[streams, window, section, websockets]);
             }
         }
         let window = role.connection_window();
@@ -189,6 +193,7 @@ impl Conn {
                 initial_window: frame::INITIAL_WINDOW,
                 frame_bytes: INITIAL_FRAME_BYTES,
                 streams_max: STREAMS_MAX,
+                takes_protocols: false,
                 has_settings: false,
                 settings_waker: None,
                 has_preface: role == Role::Client,
@@ -245,6 +250,11 @@ impl Conn {
         if state.has_settings { state.streams_max } else { 0 }
     }
 
+    /// Whether the node takes extended CONNECT (client), which it must have said (RFC 8441 §3).
+    pub(super) fn takes_protocols(&self) -> bool {
+        self.state.borrow().takes_protocols
+    }
+
     /// Closes it when its last stream has ended (client).
     pub(crate) fn leave(&self) {
         self.with(|state| {
@@ -288,7 +298,7 @@ impl State {
     pub(super) fn open(
         &mut self,
         head: impl FnOnce(&mut Encoder, &mut bytes::BytesMut),
-        is_head_request: bool,
+        asks: Asks,
         ends: bool,
     ) -> Option<usize> {
         if self.lost.is_some() || self.is_peer_leaving || self.last_id >= STREAM_ID_MAX - 2 {
@@ -298,7 +308,7 @@ impl State {
         self.last_id = id;
         self.opened += 1;
         let mut stream = Stream::new(id, self.initial_window, self.role.stream_window());
-        stream.is_head_request = is_head_request;
+        stream.asks = asks;
         stream.asked_at = self.out.position();
         let key = self.streams.insert(stream);
         self.send_fields(key, head, ends);
@@ -443,49 +453,6 @@ impl State {
         Poll::Pending
     }
 
-    /// `size` bytes were read: the peer may send as many more.
-    fn give_back(&mut self, key: usize, size: usize) {
-        if size == 0 {
-            return;
-        }
-        self.give_back_on_stream(key, size as u32);
-        self.give_back_on_connection(size);
-    }
-
-    fn give_back_on_stream(&mut self, key: usize, size: u32) {
-        if let Some(stream) = self.streams.get_mut(key)
-            && !stream.is_recv_ended
-            && stream.broken.is_none()
-        {
-            stream.unreturned += size;
-            if stream.unreturned >= stream.window / 2 {
-                let more = std::mem::take(&mut stream.unreturned);
-                stream.recv_window += i64::from(more);
-                let id = stream.id;
-                frame::put_window_update(self.out.frames(), id, more);
-                self.wake_driver();
-            }
-        }
-    }
-
-    /// Allows a stream so many bytes more, for good.
-    pub(super) fn widen(&mut self, key: usize, more: u32) {
-        if let Some(stream) = self.streams.get_mut(key).filter(|_| self.role == Role::Client) {
-            stream.window += more;
-            self.give_back_on_stream(key, more);
-        }
-    }
-
-    fn give_back_on_connection(&mut self, size: usize) {
-        self.unreturned += size as u32;
-        if self.unreturned >= RETURN_BYTES {
-            let more = std::mem::take(&mut self.unreturned);
-            self.recv_window += i64::from(more);
-            frame::put_window_update(self.out.frames(), 0, more);
-            self.wake_driver();
-        }
-    }
-
     /// Drops what came and what will come: nobody reads it.
     pub(super) fn ignore(&mut self, key: usize) {
         let Some(stream) = self.streams.get_mut(key) else { return };
@@ -576,13 +543,6 @@ impl State {
     fn wake_settings(&mut self) {
         if let Some(waker) = self.settings_waker.take() {
             waker.wake();
-        }
-    }
-
-    /// Lets all streams look at their windows again.
-    pub(super) fn wake_senders(&mut self) {
-        for stream in self.streams.iter_mut() {
-            stream.wake_send();
         }
     }
 

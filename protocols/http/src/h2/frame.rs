@@ -179,6 +179,7 @@ pub(super) mod setting {
     pub(in crate::h2) const INITIAL_WINDOW_SIZE: u16 = 4;
     pub(in crate::h2) const MAX_FRAME_SIZE: u16 = 5;
     pub(in crate::h2) const MAX_HEADER_LIST_SIZE: u16 = 6;
+    pub(in crate::h2) const ENABLE_CONNECT_PROTOCOL: u16 = 8;
 }
 
 /// What a frame's payload is without its padding, and where it begins; None if the padding is too

@@ -19,6 +19,7 @@ use super::ahead::Pace;
 use super::conn::{Conn, Role};
 use super::stream::{Broken, Event, Stream};
 use super::{Reason, hpack::Encoder};
+use crate::debt::Debt;
 use crate::serve::Client;
 use crate::wire::hop;
 
@@ -61,6 +62,9 @@ pub(crate) struct Recv {
     silence: Duration,
     deadline: Option<Deadline>,
     is_waiting: bool,
+    debt: Debt,
+    /// Bytes received.
+    received: u64,
     /// The client waits to be told that its content is wanted (RFC 9110 §10.1.1).
     owes_continue: bool,
     pace: Pace,
@@ -81,6 +85,8 @@ impl Recv {
             silence,
             deadline: None,
             is_waiting,
+            debt: Debt::default(),
+            received: 0,
             owes_continue,
             pace: Pace::default(),
             is_over: false,
@@ -172,9 +178,16 @@ impl Recv {
             event
         });
         self.owes_continue = false;
-        if event.is_ready() && self.is_waiting {
-            self.is_waiting = false;
-            if let Some(deadline) = &self.deadline {
+        if let Poll::Ready(event) = &event {
+            if let Some(Ok(event)) = event {
+                self.received += event.len() as u64;
+            }
+            // What is there before it is waited for has a peer that keeps up.
+            let was_waiting = std::mem::take(&mut self.is_waiting);
+            if !(was_waiting && self.must_go_on())
+                && self.debt.forgive()
+                && let Some(deadline) = &self.deadline
+            {
                 deadline.disarm();
             }
         }
@@ -184,12 +197,20 @@ impl Recv {
     fn poll_silence(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let timer = &self.timer;
         let deadline = self.deadline.get_or_insert_with(|| timer.deadline());
-        if !self.is_waiting {
-            self.is_waiting = true;
+        if !std::mem::replace(&mut self.is_waiting, true) {
             self.pace.wait();
-            deadline.arm(self.silence);
         }
-        deadline.poll_expired(cx)
+        self.debt.poll_too_much(cx, deadline, self.silence, (self.received, None))
+    }
+
+    /// Whether what comes is late if it is little: a request whose length is known is all there,
+    /// while a node, or a call that streams, may have nothing to say for long.
+    fn must_go_on(&self) -> bool {
+        let key = self.handle.key;
+        self.handle.conn.with(|state| {
+            let stream = state.streams.get(key).filter(|_| state.role() == Role::Server);
+            stream.is_some_and(|stream| stream.expected.is_some())
+        })
     }
 
     /// Ends the stream: the rest of it has no use.
@@ -367,25 +388,27 @@ impl Send {
     }
 }
 
-/// A stream as a stream of bytes, after CONNECT (RFC 9113 §8.5).
+/// A stream as a stream of bytes, after CONNECT (RFC 9113 §8.5), extended or not (RFC 8441 §5).
 #[derive(Debug)]
 pub struct StreamIo {
     recv: Recv,
     send: Send,
     early: Bytes,
+    /// What the peer is told when it is cut off.
+    cut: Reason,
 }
 
 impl StreamIo {
-    pub(super) fn new(recv: Recv, send: Send) -> Self {
-        Self { recv, send, early: Bytes::new() }
+    pub(super) fn new(recv: Recv, send: Send, cut: Reason) -> Self {
+        Self { recv, send, early: Bytes::new(), cut }
     }
 }
 
 impl Drop for StreamIo {
-    /// What ends before both sides have said so was cut off (RFC 9113 §8.5).
+    /// What ends before we have said so was cut off.
     fn drop(&mut self) {
         if !self.send.is_sent() {
-            self.send.reset(Reason::CONNECT_ERROR);
+            self.send.reset(self.cut);
         }
     }
 }

@@ -8,6 +8,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, Version}
 use super::hpack::{Field, Section};
 use crate::Request;
 use crate::body::Body;
+use crate::wire::websocket;
 
 /// Fields that a head has room for at first.
 const FIELDS_EXPECTED: usize = 12;
@@ -32,7 +33,8 @@ pub(super) struct Fields {
 /// A head that is not malformed.
 #[derive(Debug)]
 pub(super) struct RequestHead {
-    /// Without its content. Boxed from birth: it is handed on and on.
+    /// Without its content. Boxed from birth: it is handed on and on. Extended CONNECT (RFC 8441)
+    /// is a handshake of HTTP/1.1 if it is WebSocket's, and else a CONNECT with a path.
     pub(super) request: Box<Request>,
     pub(super) length: Option<u64>,
     /// The section or the number of its fields exceeds the limit; `request` has not all of them.
@@ -110,9 +112,6 @@ impl Fields {
         if self.status.is_some() {
             return Err(":status in a request");
         }
-        if self.protocol.is_some() {
-            return Err(":protocol without SETTINGS_ENABLE_CONNECT_PROTOCOL (RFC 8441 §3)");
-        }
         let is_too_large = section == Section::TooLarge || self.count > max;
         let method = match self.method {
             Some(method) => method,
@@ -121,13 +120,19 @@ impl Fields {
         };
         let (authority, host) = self.authority.unzip();
         let mut uri = http::uri::Parts::default();
-        if method == Method::CONNECT {
+        if self.protocol.is_some() && method != Method::CONNECT && !is_too_large {
+            return Err(":protocol without CONNECT (RFC 8441 §4)");
+        }
+        if method == Method::CONNECT && self.protocol.is_none() {
             if self.scheme.is_some() || self.path.is_some() || authority.is_none() {
                 return Err("CONNECT takes :authority and nothing else (RFC 9113 §8.5)");
             }
             uri.authority = authority;
         } else {
             let scheme = self.scheme.as_deref().map(scheme_of);
+            if self.protocol.is_some() && authority.is_none() {
+                return Err("CONNECT without :authority (RFC 8441 §4)");
+            }
             uri.path_and_query = self.path;
             uri.authority = authority;
             match scheme {
@@ -154,7 +159,13 @@ impl Fields {
             join_cookies(&mut headers);
         }
         let mut request = Box::new(Request::new(Body::empty()));
-        *request.method_mut() = method;
+        *request.method_mut() = match self.protocol {
+            Some(protocol) if protocol == websocket::PROTOCOL => {
+                websocket::add_handshake(&mut headers);
+                Method::GET
+            }
+            _ => method,
+        };
         *request.uri_mut() = Uri::from_parts(uri).map_err(|_| "the target is not valid")?;
         *request.version_mut() = Version::HTTP_2;
         *request.headers_mut() = headers;

@@ -26,7 +26,7 @@ use std::time::Duration;
 
 use gwproxy_core::{Code, Error};
 
-pub(crate) use ahead::Ahead;
+pub(crate) use ahead::{Ahead, Loan};
 pub(crate) use conn::Conn;
 pub use conn::engine::{Engine, Load};
 pub(crate) use frame::PREFACE;
@@ -44,6 +44,12 @@ const CLIENT_WINDOW_BYTES: u32 = 1024 * 1024;
 /// The same of a node's, whose streams belong to many: as much as they may all hold, so that those
 /// who do not read their answers hold up nobody else's.
 const NODE_WINDOW_BYTES: u32 = crate::pool::STREAMS_MAX as u32 * NODE_STREAM_BYTES_MAX;
+/// Bytes read ahead for one of a client's tunnels, each way: with as many as it can have, and all
+/// that it may send besides, less than 4 MiB.
+pub(crate) const TUNNEL_BYTES: usize = 12 * 1024;
+/// Bytes read ahead of a node's HTTP/1.1 response for one of a client's streams. What single ones
+/// may have above that is [`Ahead`]'s to say.
+pub(crate) const BODY_BYTES: usize = 16 * 1024;
 /// Bytes read of a connection after which its peer is told.
 const RETURN_BYTES: u32 = CLIENT_WINDOW_BYTES / 2;
 /// Bytes queued on a connection above which its streams wait.

@@ -13,9 +13,7 @@ use http_body::Body as _;
 use super::Reason;
 use super::handle::Send;
 use crate::body::Body;
-
-/// Bytes a second that a peer must take in the long run while there are any.
-const RATE_BYTES: u64 = 500;
+use crate::debt::{Debt, Progress};
 
 /// A body on its way out.
 #[derive(Debug)]
@@ -30,9 +28,6 @@ pub(super) struct Pump {
     moved: u64,
 }
 
-/// Bytes moved by a pump itself, and by the connection while the pump waits for its turn on it.
-pub(super) type Progress = (u64, Option<u64>);
-
 /// Who holds a pump up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Turn {
@@ -40,39 +35,6 @@ pub(super) enum Turn {
     Body,
     /// The peer has no room.
     Peer,
-}
-
-/// What a peer that takes a body too slowly owes: it must take [`RATE_BYTES`] a second, and may
-/// fall behind by as much as it could have taken in the time that it may be silent. So a peer that
-/// takes nothing is given up after just that time, and one that takes a byte now and then a little
-/// later.
-#[derive(Debug)]
-struct Debt {
-    silence: Duration,
-    bytes: u64,
-    /// The progress at the last look.
-    seen: Progress,
-}
-
-impl Debt {
-    /// Looks for each time of silence.
-    const LOOKS: u32 = 3;
-
-    fn part(silence: Duration) -> Duration {
-        silence / Self::LOOKS
-    }
-
-    /// Another part of the time is over.
-    fn is_too_much(&mut self, now: Progress) -> bool {
-        // While others have their turn, it is their progress that counts.
-        let others = now.1.zip(self.seen.1).map_or(0, |(now, seen)| now - seen);
-        let moved = others.max(now.0 - self.seen.0);
-        self.seen = now;
-        let due = u64::try_from(Self::part(self.silence).as_millis()).unwrap_or(u64::MAX);
-        let due = due.saturating_mul(RATE_BYTES) / 1000;
-        self.bytes = self.bytes.saturating_add(due).saturating_sub(moved);
-        self.bytes >= due.saturating_mul(u64::from(Self::LOOKS))
-    }
 }
 
 /// Why a body did not get through.
@@ -114,30 +76,18 @@ impl Pump {
         silence: impl Fn() -> Duration,
     ) -> Result<(), Stopped> {
         let mut deadline = None;
-        let mut debt: Option<Debt> = None;
+        let mut debt = Debt::default();
         poll_fn(|cx| {
             if let Poll::Ready(done) = self.poll(cx, send) {
                 return Poll::Ready(done);
             }
             if self.waits_for == Turn::Body {
-                debt = None;
+                debt.forgive();
                 // Whoever waits for the body must hear when nobody wants it any more.
                 return send.poll_broken(cx).map(|_| Err(Stopped::Stream));
             }
             let deadline = deadline.get_or_insert_with(|| timer.deadline());
-            loop {
-                let silence = silence();
-                if debt.as_ref().is_none_or(|debt| debt.silence != silence) {
-                    deadline.arm(Debt::part(silence));
-                    debt = Some(Debt { silence, bytes: 0, seen: self.progress(send) });
-                }
-                ready!(deadline.poll_expired(cx));
-                let now = self.progress(send);
-                if debt.as_mut().is_none_or(|debt| debt.is_too_much(now)) {
-                    break;
-                }
-                deadline.arm(Debt::part(silence));
-            }
+            ready!(debt.poll_too_much(cx, deadline, silence(), self.progress(send)));
             send.reset(Reason::CANCEL);
             Poll::Ready(Err(Stopped::Stream))
         })

@@ -12,7 +12,7 @@ use futures_util::stream::FuturesUnordered;
 use futures_util::{FutureExt, StreamExt};
 use gwproxy_core::net::Stream;
 use gwproxy_core::worker::Worker;
-use http::header::{CONNECTION, CONTENT_LENGTH, DATE, EXPECT, HOST};
+use http::header::{CONNECTION, CONTENT_LENGTH, DATE, EXPECT, HOST, UPGRADE};
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
 
 use super::conn::{Accepted, Bounds, Conn, Role, State};
@@ -25,7 +25,7 @@ use crate::h1::head::{Reject, is_authority};
 use crate::interim::Interim;
 use crate::serve::{Client, Handle, Settings};
 use crate::tunnel::{Upgraded, UpgradedIo};
-use crate::wire::hop;
+use crate::wire::{hop, websocket};
 use crate::{Request, Response, date};
 
 /// Serves one connection to its end. `early` are bytes already read from it.
@@ -121,11 +121,21 @@ impl<H: Handle> Exchange<H> {
             };
             let _ends_with_it = self.client.held();
             response.headers_mut().remove(CONTENT_LENGTH);
-            let (parts, _) = fit(response).into_parts();
+            let (mut parts, _) = fit(response).into_parts();
+            let is_upgrade = parts.status == StatusCode::SWITCHING_PROTOCOLS;
+            if is_upgrade {
+                websocket::to_200(&mut parts.status, &mut parts.headers);
+            }
             self.send.head(&parts, None, false);
-            let io = UpgradedIo::H2(Box::new(StreamIo::new(recv, self.send)));
+            // RFC 9113 §8.5, RFC 8441 §5.
+            let cut = if is_upgrade { Reason::CANCEL } else { Reason::CONNECT_ERROR };
+            let io = UpgradedIo::H2(Box::new(StreamIo::new(recv, self.send, cut)));
             carry.run(Upgraded { io, early: Bytes::new() }, guard).await;
             return;
+        }
+        if tunnel.is_some() && response.status().is_success() {
+            // The client would take for a tunnel what is none.
+            *response.status_mut() = StatusCode::BAD_GATEWAY;
         }
         self.answer(response, &method).await;
     }
@@ -152,7 +162,8 @@ impl<H: Handle> Exchange<H> {
             });
         }
         check(request, &self.settings)?;
-        let is_tunnel = *request.method() == Method::CONNECT;
+        let is_tunnel =
+            *request.method() == Method::CONNECT || request.headers().contains_key(UPGRADE);
         if !is_tunnel && let Some(stream) = self.send.recv_ended() {
             *request.body_mut() = Body::none_on(stream);
             return Ok(None);
@@ -161,6 +172,7 @@ impl<H: Handle> Exchange<H> {
         let owes_continue = !is_tunnel && request.headers().contains_key(EXPECT);
         let recv = Recv::new(self.send.share(), timer, silence, owes_continue);
         if is_tunnel {
+            *request.body_mut() = Body::none_on(recv.stream());
             return Ok(Some(recv));
         }
         *request.body_mut() = Body::h2(recv);
@@ -202,6 +214,13 @@ fn bad(reason: &'static str) -> Reject {
 /// What is not malformed and refused all the same (RFC 9113 §8.3, §8.5).
 fn check(request: &Request, settings: &Settings) -> Result<(), Reject> {
     let uri = request.uri();
+    if *request.method() == Method::CONNECT && uri.path_and_query().is_some() {
+        // As RFC 9220 §3 has it.
+        return Err(Reject {
+            status: StatusCode::NOT_IMPLEMENTED,
+            reason: "a :protocol other than websocket (RFC 8441 §4)",
+        });
+    }
     if uri.path() == "*" && *request.method() != Method::OPTIONS {
         return Err(bad("the request target is not valid (RFC 9112 §3.2)"));
     }

@@ -53,13 +53,23 @@ pub(super) struct Stream {
     pub(super) unreturned: u32,
     /// What `Content-Length` said is still to come.
     pub(super) expected: Option<u64>,
-    /// The request was HEAD: `Content-Length` says nothing about its answer.
-    pub(super) is_head_request: bool,
+    /// What its request asks for (client).
+    pub(super) asks: Asks,
     /// Where its head stands among the bytes of the connection (client).
     pub(super) asked_at: u64,
     pub(super) recv_waker: Option<Waker>,
     pub(super) send_waker: Option<Waker>,
     pub(super) handles: u8,
+}
+
+/// What a request asks for, as far as it changes what its answer's `Content-Length` says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Asks {
+    Content,
+    /// HEAD: what there would be.
+    Head,
+    /// CONNECT: nothing, if there is a tunnel.
+    Tunnel,
 }
 
 /// What a stream received.
@@ -116,7 +126,7 @@ impl Stream {
             in_hand: 0,
             unreturned: 0,
             expected: None,
-            is_head_request: false,
+            asks: Asks::Content,
             asked_at: 0,
             recv_waker: None,
             send_waker: None,

@@ -3,9 +3,11 @@
 
 mod ahead;
 mod attacks;
+mod extended;
 pub(super) mod frames;
 mod httpwg;
 mod interim;
 mod peers;
 mod silence;
+mod slow;
 mod support;

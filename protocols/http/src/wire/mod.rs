@@ -4,6 +4,7 @@
 pub mod forwarded;
 pub mod hop;
 pub mod path;
+pub mod websocket;
 
 use serde::{Deserialize, Serialize};
 

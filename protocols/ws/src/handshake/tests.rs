@@ -90,7 +90,7 @@ fn p62_each_flaw_of_a_request_has_its_reason() {
     let mut post = request();
     post.method = Method::POST;
     assert_eq!(check_request(&post), Err(Reject::Method));
-    for version in [Version::HTTP_10, Version::HTTP_2] {
+    for version in [Version::HTTP_09, Version::HTTP_10] {
         let mut other = request();
         other.version = version;
         assert_eq!(check_request(&other), Err(Reject::HttpVersion));

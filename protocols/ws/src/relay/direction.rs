@@ -10,6 +10,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use bytes::{Buf, Bytes};
+use gwproxy_core::net::relay::BUFFER_BYTES;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::own::Own;
@@ -19,6 +20,9 @@ use crate::frames::{Frames, Header, Item, Opcode, Sender, Violation};
 
 /// Reads of one poll: a fast pair must let the worker's other tasks run.
 const READS_PER_POLL: u8 = 16;
+
+/// Room for what waits for its rest, and as much again.
+const AHEAD_MIN: usize = 1024;
 
 /// Where the reading half stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -51,6 +55,8 @@ pub(super) struct Direction<'a> {
     sender: Sender,
     frames: Frames,
     early: Bytes,
+    /// The size of `buffer`.
+    ahead: usize,
     /// `start..ready` may be written, `ready..end` is not judged yet. Held only while bytes are
     /// on their way.
     buffer: Option<Buffer>,
@@ -91,6 +97,7 @@ impl<'a> Direction<'a> {
         sender: Sender,
         frames: Frames,
         early: Bytes,
+        ahead: usize,
         carried: &'a Cell<u64>,
         received: &'a Cell<Option<u16>>,
     ) -> Self {
@@ -98,6 +105,7 @@ impl<'a> Direction<'a> {
             sender,
             frames,
             early: own_nothing(early),
+            ahead: ahead.clamp(AHEAD_MIN, BUFFER_BYTES),
             buffer: None,
             start: 0,
             ready: 0,
@@ -323,7 +331,7 @@ impl<'a> Direction<'a> {
         if self.source == Source::Ended {
             return false;
         }
-        let buffer = self.buffer.get_or_insert_with(Buffer::take);
+        let buffer = self.buffer.get_or_insert_with(|| Buffer::take(self.ahead));
         // Everything judged is written; what is not judged yet moves to the front.
         let mut end = self.end - self.ready;
         buffer.copy_within(self.ready..self.end, 0);

@@ -1,5 +1,6 @@
 //! Who still lives: pings, pongs and idle time.
 
+use gwproxy_http::wire::websocket::random;
 use tokio::time::Instant;
 
 use super::direction::Movement;
@@ -88,7 +89,7 @@ impl Pair<'_> {
             let first = watch.pinged.map_or(now, |(first, _)| first);
             watch.pinged = Some((first, now));
             due = now + ping;
-            let nonce = *self.nonce.get_or_insert_with(close::random);
+            let nonce = *self.nonce.get_or_insert_with(random);
             self.from(side).swallow_pongs(nonce);
             self.to(side).ping(nonce);
         }

@@ -11,8 +11,11 @@ use gwproxy_core::{Code, Error};
 use http_body::Frame;
 
 use super::super::body::{Decoder, Part};
+use super::super::read::LARGE_BYTES;
 use super::{Connection, Upload, UploadState, ready_error};
+use crate::h2::{self, Loan};
 use crate::pool::Home;
+use crate::serve::Client;
 
 /// Bytes of content from which on it pays to send them from socket to socket.
 const SPLICE_BYTES_MIN: u64 = 32 * 1024;
@@ -26,6 +29,8 @@ pub struct ResponseBody {
     pub(super) home: Option<Rc<Home>>,
     pub(super) limit: Duration,
     pub(super) is_waiting: bool,
+    /// What it may be ahead of one among many readers, above what each may.
+    pub(super) loan: Option<Loan>,
 }
 
 impl ResponseBody {
@@ -35,6 +40,17 @@ impl ResponseBody {
 
     pub(crate) fn remaining(&self) -> Option<u64> {
         self.decoder.remaining()
+    }
+
+    /// `client` reads it, whose connection has others to read besides.
+    pub(crate) fn read_by(&mut self, client: &Rc<Client>) {
+        let is_large = self.decoder.remaining().is_none_or(|left| left > h2::BODY_BYTES as u64);
+        if is_large && let Some(conn) = self.conn.as_mut() {
+            self.loan = Loan::of(client, LARGE_BYTES - h2::BODY_BYTES);
+            if self.loan.is_some() {
+                conn.reader.read_at_most(LARGE_BYTES);
+            }
+        }
     }
 
     pub(crate) fn poll_frame(

@@ -97,10 +97,16 @@ impl Conn {
     fn poll_more_body(&self, cx: &mut Context<'_>, timed: bool) -> Poll<Result<(), Error>> {
         let io = &mut *self.io.borrow_mut();
         let Some(stream) = io.stream.as_mut() else { return Poll::Ready(Err(gone())) };
-        let error = match io.reader.poll_fill(cx, stream, io.decoder.remaining()) {
+        let left = io.decoder.remaining();
+        let error = match io.reader.poll_fill(cx, stream, left) {
             Poll::Ready(Ok(0)) => gone(),
-            Poll::Ready(Ok(_)) => {
-                io.waits_for_body = false;
+            Poll::Ready(Ok(size)) => {
+                io.received += size as u64;
+                // What is there before it is waited for has a client that keeps up. Of a body
+                // without a length nobody knows whether there is more to send at all.
+                if !std::mem::take(&mut io.waits_for_body) || left.is_none() {
+                    io.sending_debt.forgive();
+                }
                 return Poll::Ready(Ok(()));
             }
             Poll::Ready(Err(error)) => gone().because(error),
@@ -108,12 +114,12 @@ impl Conn {
                 if !timed {
                     return Poll::Pending;
                 }
-                if !io.waits_for_body {
-                    io.waits_for_body = true;
-                    self.reading.arm(self.settings.timeouts.body);
-                }
-                ready!(self.reading.poll_expired(cx));
-                Error::new(Code::ClientTimeout, "the client stopped sending its request body")
+                io.waits_for_body = true;
+                let (silence, now) = (self.settings.timeouts.body, (io.received, None));
+                ready!(io.sending_debt.poll_too_much(cx, &self.reading, silence, now));
+                let sentence =
+                    "the client stopped sending its request body, or sends it too slowly";
+                Error::new(Code::ClientTimeout, sentence)
             }
         };
         io.is_broken = true;

@@ -13,7 +13,7 @@ use super::receive::HELD_MAX;
 use super::{Accepted, Bounds, Conn, INITIAL_FRAME_BYTES, Role, State};
 use crate::h2::Reason;
 use crate::h2::hpack::Encoder;
-use crate::h2::stream::{Broken, Event};
+use crate::h2::stream::{Asks, Broken, Event};
 
 /// One side of a connection.
 #[derive(Debug)]
@@ -82,7 +82,7 @@ impl Engine {
             encoder.authority(out, b"a.test");
             Encoder::path(out, "/");
         };
-        let key = self.conn.with(|state| state.open(head, false, ends));
+        let key = self.conn.with(|state| state.open(head, Asks::Content, ends));
         self.keys.extend(key);
         key.is_some()
     }

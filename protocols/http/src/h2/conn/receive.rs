@@ -15,7 +15,7 @@ use crate::h2::frame::{
 };
 use crate::h2::head::Fields;
 use crate::h2::hpack::Section;
-use crate::h2::stream::{Broken, Stream};
+use crate::h2::stream::{Asks, Broken, Stream};
 
 /// Interim responses taken for one request (RFC 9110 §15.2); more is an attack.
 const INTERIM_MAX: u8 = crate::interim::INTERIM_MAX as u8;
@@ -318,10 +318,15 @@ impl State {
             }
             return Ok(());
         }
-        let has_no_content = stream.is_head_request
+        let has_no_content = stream.asks == Asks::Head
             || status == StatusCode::NO_CONTENT
             || status == StatusCode::NOT_MODIFIED;
-        stream.expected = if has_no_content { Some(0) } else { head.length };
+        stream.expected = match stream.asks {
+            // RFC 9110 §9.3.6: then its length means nothing.
+            Asks::Tunnel if status.is_success() => None,
+            _ if has_no_content => Some(0),
+            _ => head.length,
+        };
         if ends && stream.expected.is_some_and(|length| length > 0) {
             let text = "the content is shorter than Content-Length";
             return self.stream_error(key, Reason::PROTOCOL_ERROR, text, now);
@@ -443,21 +448,15 @@ impl State {
                 // Larger frames would only let one stream hold up the others.
                 self.frame_bytes = INITIAL_FRAME_BYTES;
             }
-            _ => {}
-        }
-        Ok(())
-    }
-
-    /// RFC 9113 §6.9.2. Once for a whole SETTINGS frame, which can say it thousands of times.
-    fn shift_windows(&mut self, change: i64) -> Received {
-        if change == 0 {
-            return Ok(());
-        }
-        for stream in self.streams.iter_mut() {
-            stream.send_window += change;
-            if stream.send_window > WINDOW_MAX {
-                return fault(Reason::FLOW_CONTROL_ERROR, "a window above 2^31-1");
+            // To a server it means nothing.
+            setting::ENABLE_CONNECT_PROTOCOL if self.role == Role::Client => {
+                if value > 1 || (value == 0 && self.takes_protocols) {
+                    let text = "a bad SETTINGS_ENABLE_CONNECT_PROTOCOL (RFC 8441 §3)";
+                    return fault(Reason::PROTOCOL_ERROR, text);
+                }
+                self.takes_protocols = value == 1;
             }
+            _ => {}
         }
         Ok(())
     }

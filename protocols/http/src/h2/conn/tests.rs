@@ -104,7 +104,7 @@ impl Side {
             encoder.authority(out, b"a");
             Encoder::path(out, "/");
         };
-        self.with(|state| state.open(head, false, ends)).expect("a stream")
+        self.with(|state| state.open(head, Asks::Content, ends)).expect("a stream")
     }
 
     /// Answers in full and lets the stream go.

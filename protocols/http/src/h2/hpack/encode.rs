@@ -121,6 +121,13 @@ impl Encoder {
         }
     }
 
+    /// `:protocol` (RFC 8441 §4), in no table.
+    pub fn protocol(out: &mut BytesMut, protocol: &str) {
+        integer(out, 0x00, 4, 0);
+        string(out, b":protocol");
+        string(out, protocol.as_bytes());
+    }
+
     /// `:status`, in no table.
     pub fn status(out: &mut BytesMut, status: StatusCode) {
         let index = match status.as_u16() {

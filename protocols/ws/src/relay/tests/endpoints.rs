@@ -164,7 +164,7 @@ async fn bytes_read_with_the_handshake_go_first() {
     let opening = Opening {
         early_from_client: Bytes::copy_from_slice(head),
         early_from_upstream: greeting.clone().into(),
-        extensions: false,
+        ..Opening::default()
     };
     relayed(opening, Settings::default(), async |mut ends| {
         expect(&mut ends.client, &greeting).await;
@@ -231,7 +231,7 @@ async fn a_stalled_reader_holds_the_sender_back() {
         accepted
     })
     .await;
-    assert!(accepted <= 2 * PIPE_BYTES + gwproxy_core::net::relay::BUFFER_BYTES, "{accepted}");
+    assert!(accepted <= 2 * PIPE_BYTES + BUFFER_BYTES, "{accepted}");
 }
 
 /// The read buffer of an HTTP connection, as [`Bytes`] hold it.
@@ -256,7 +256,7 @@ async fn the_read_buffer_of_the_handshake_is_let_go_of() {
     let opening = Opening {
         early_from_client: buffer(&message),
         early_from_upstream: buffer(b""),
-        extensions: false,
+        ..Opening::default()
     };
     relayed(opening, Settings::default(), async |mut ends| {
         expect(&mut ends.node, &message).await;

@@ -319,7 +319,7 @@ fn large_heads_go_in_pieces() {
         encoder.header(out, &name, &value);
         encoder.header(out, &name, &large);
     };
-    client.with(|state| state.open(head, false, true)).unwrap();
+    client.with(|state| state.open(head, Asks::Content, true)).unwrap();
     let said = client.said();
     let kinds: Vec<Kind> = said.iter().map(|sent| sent.kind).collect();
     assert_eq!(kinds, [Kind::Headers, Kind::Continuation, Kind::Continuation]);
