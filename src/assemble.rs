@@ -11,7 +11,7 @@ use gwproxy_core::limit::LimitSettings;
 use gwproxy_core::net::ListenAddr;
 use gwproxy_core::net::accept::{Listener, Serve};
 use gwproxy_core::net::listen::{Bound, BoundSocket, SocketFile, bind};
-use gwproxy_core::telemetry::{AccessLog, Metrics};
+use gwproxy_core::telemetry::{AccessLog, Metrics, Rotation};
 use gwproxy_core::tls::ServerTls;
 use gwproxy_core::units::Span;
 use gwproxy_core::upstream::Cluster;
@@ -166,6 +166,11 @@ impl Running {
         self.stop.send_replace(true);
         drop(self.files);
         drop(self.log);
+    }
+
+    /// What opens the access log's file again, if it is one.
+    pub fn rotation(&self) -> Option<Rotation> {
+        self.log.as_ref().and_then(AccessLog::rotation)
     }
 
     /// No new connections; open exchanges finish.

@@ -6,6 +6,7 @@ use std::io::{IsTerminal as _, Write as _};
 use std::process::ExitCode;
 use std::time::Duration;
 
+use gwproxy_core::telemetry::Rotation;
 use gwproxy_core::units::counted;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::{Instant, sleep};
@@ -42,7 +43,15 @@ pub fn run(plan: &Plan, source: &Source) -> ExitCode {
 async fn live(plan: &Plan, source: &Source) -> Result<(), String> {
     let mut signals =
         Signals::new().map_err(|error| format!("cannot wait for signals: {error}"))?;
+    let mut orders = Orders::new().map_err(|error| format!("cannot wait for signals: {error}"))?;
     let running = assemble::start(plan, source).await?;
+    let rotation = running.rotation();
+    // Also while it drains, which may take as long as the grace period.
+    tokio::spawn(async move {
+        loop {
+            orders.obey_next(rotation.as_ref()).await;
+        }
+    });
     announce::all(&running);
     tokio::spawn(async {
         let mut ticks = tokio::time::interval(logging::EVERY);
@@ -111,6 +120,12 @@ pub(crate) struct Signals {
     last: Last,
 }
 
+/// The signals that end nothing.
+struct Orders {
+    user_1: Signal,
+    user_2: Signal,
+}
+
 /// The signal that counted last.
 #[derive(Debug, Default)]
 struct Last(Option<(&'static str, Instant)>);
@@ -148,6 +163,36 @@ impl Signals {
                 return name;
             }
         }
+    }
+}
+
+impl Orders {
+    fn new() -> std::io::Result<Self> {
+        let (user_1, user_2) = (SignalKind::user_defined1(), SignalKind::user_defined2());
+        Ok(Self { user_1: signal(user_1)?, user_2: signal(user_2)? })
+    }
+
+    /// Waits for the next one and does what it says.
+    async fn obey_next(&mut self, rotation: Option<&Rotation>) {
+        tokio::select! {
+            _ = self.user_1.recv() => reopen(rotation),
+            _ = self.user_2.recv() => tracing::warn!("SIGUSR2 changes nothing"),
+        }
+    }
+}
+
+fn reopen(rotation: Option<&Rotation>) {
+    let Some(rotation) = rotation else {
+        tracing::warn!("SIGUSR1 changes nothing: the access log is not a file");
+        return;
+    };
+    let path = rotation.path().display();
+    match rotation.reopen() {
+        Ok(()) => tracing::info!("SIGUSR1: the access log {path} is opened again"),
+        Err(error) => tracing::error!(
+            %error,
+            "SIGUSR1: the access log {path} cannot be opened again; lines go where they went"
+        ),
     }
 }
 

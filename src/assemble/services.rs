@@ -44,6 +44,13 @@ async fn build_one(
         })
         .collect();
     let offers = Offers::new(service, &schemes)?;
+    let title = source.nodes(&service.id);
+    if service.tls.danger_skip_verify {
+        tracing::warn!(
+            "certificates of the nodes of {title} are NOT verified (danger_skip_verify): whoever \
+             is on the way can read and change everything"
+        );
+    }
     let mut endpoints = Vec::with_capacity(service.nodes.len());
     for node in service.nodes.iter().filter(|node| node.enabled) {
         let mut endpoint = endpoint(node, &offers, stopped)?;
@@ -57,6 +64,7 @@ async fn build_one(
         breaker: service.breaker.clone(),
         connect_timeout: service.timeouts.connect,
         max_attempts: service.max_attempts,
+        title: title.into(),
         ..ClusterSettings::new(Arc::clone(&service.id))
     };
     let cluster = Cluster::new(settings, endpoints);

@@ -32,7 +32,8 @@ pub(super) struct ProcessFlags {
     /// Worker threads [default: one per core]
     #[arg(long, value_name = "N", env = "GWPROXY_WORKERS", hide_env = true)]
     workers: Option<Workers>,
-    /// Where the access log goes: off, - (standard output) or a file [default: -]
+    /// Where the access log goes: off, - (standard output) or a file, which SIGUSR1 opens again
+    /// after it was renamed [default: -]
     #[arg(long, value_name = "off|-|FILE", env = "GWPROXY_ACCESS_LOG", hide_env = true)]
     access_log: Option<AccessLogSink>,
     /// How a line of the access log looks [default: json]
@@ -138,8 +139,8 @@ pub(super) struct FrontFlags {
     #[arg(long, value_name = "N", env = "GWPROXY_MAX_CONNECTIONS", hide_env = true,
         value_parser = count)]
     pub(super) max_connections: Option<NonZeroUsize>,
-    /// Close tunnels, WebSockets and TCP connections on which nothing moved for so long
-    /// [default: 5m]
+    /// Close tunnels, WebSockets and TCP connections on which nothing moved for so long; pings and
+    /// their answers count, so that they keep a WebSocket open [default: 5m]
     #[arg(long, value_name = "TIME", env = "GWPROXY_IDLE_TIMEOUT", hide_env = true)]
     pub(super) idle_timeout: Option<Span>,
     /// The proxy in front says who the client is, in a PROXY header (v1 or v2) that each connection

@@ -31,7 +31,9 @@ pub(super) struct ForwardFlags {
         value_delimiter = '\n'
     )]
     users: Vec<String>,
-    /// Let clients reach only these: HOST, HOST:PORT, *.DOMAIN or CIDR (repeat or use commas)
+    /// Let clients reach only these: HOST, HOST:PORT, *.DOMAIN or CIDR (repeat or use commas);
+    /// private addresses only by the address itself (127.0.0.1:9000, 10.0.0.0/24), whatever name
+    /// leads there, or with --allow-private
     #[arg(
         long,
         value_name = "DESTINATION",

@@ -7,6 +7,10 @@ use super::Wrong;
 use crate::plan::Protocol;
 use crate::plan::meaning::{SETTINGS, Setting, Use};
 
+/// A TCP connection has no requests to count by.
+const LIMIT_OF_TCP: &str = "Rate limit of new connections, for example 100/s,burst=50,by=ip (by: \
+                            ip, global) [default: none]";
+
 /// The commands that proxy.
 const PROXIES: [Protocol; 4] = [Protocol::Grpc, Protocol::Http, Protocol::Tcp, Protocol::Ws];
 
@@ -23,7 +27,13 @@ pub(super) fn hide(grammar: Command) -> Command {
                 let means = |there| setting.check(flag, there).is_ok();
                 !means(Use::Serve(protocol)) && !means(Use::Forward(protocol))
             });
-            if idle { arg.hide(true) } else { arg }
+            if idle {
+                arg.hide(true)
+            } else if protocol == Protocol::Tcp && arg.get_long() == Some("limit") {
+                arg.help(LIMIT_OF_TCP)
+            } else {
+                arg
+            }
         })
     })
 }

@@ -113,7 +113,8 @@ pub(super) struct WsArgs {
         display_order = 0
     )]
     to: Vec<String>,
-    /// Ping a side that was silent for so long; 0s never does [default: 30s]
+    /// Ping a side that was silent for so long; no answer for 30s, or --idle-timeout if shorter:
+    /// closed with 1011; 0s never pings [default: 30s]
     #[arg(
         long,
         value_name = "TIME",

@@ -45,7 +45,7 @@ fn node(text: &str, protocol: Protocol) -> Result<Node, String> {
     };
     let target = Target::parse(address, protocol).map_err(|error| error.to_string())?;
     Ok(Node {
-        id: target.to_string().into(),
+        id: target.name().into(),
         target,
         weight,
         enabled: true,

@@ -334,6 +334,17 @@ fn every_flag_is_in_the_table_of_one_liners() {
 }
 
 #[test]
+fn the_help_of_tcp_counts_by_what_tcp_has() {
+    let limit = |command: &str| {
+        let help = done(&format!("{command} --help")).stdout;
+        help.lines().skip_while(|line| !line.contains("--limit")).take(4).collect::<String>()
+    };
+    assert!(limit("http").contains("cookie:NAME"), "{}", limit("http"));
+    let tcp = limit("tcp");
+    assert!(tcp.contains("ip, global") && !tcp.contains("cookie"), "{tcp}");
+}
+
+#[test]
 fn help_names_every_algorithm() {
     let help = done("http --help").stdout;
     for (name, _) in gwproxy_core::balance::Algorithm::NAMES {

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use gwproxy_core::net::ListenAddr;
-use gwproxy_core::tls::PairFile;
+use gwproxy_core::tls::{CertificatePair, PairFile};
 
 use super::de::{Found, Spanned};
 use super::file::{CertificateFile, File, ListenerFile, RouteFile, Workers};
@@ -21,7 +21,7 @@ use crate::plan::{
 /// The plan of a file. `found` says what could not be read and was told already; what follows
 /// from that is not told again.
 pub(super) fn check(file: File, found: &mut Found) -> Plan {
-    let mut check = Check { found, services: HashMap::new() };
+    let mut check = Check { found, services: HashMap::new(), binds: Vec::new() };
     let mut services = Vec::with_capacity(file.services.len());
     for service in file.services {
         check.name_service(&service, services.len());
@@ -30,6 +30,9 @@ pub(super) fn check(file: File, found: &mut Found) -> Plan {
     let routed = file.routes.iter().any(|route| route.value.enabled);
     let routes = check.routes(file.routes, &services);
     let listeners = check.listeners(file.listeners, &services, routed);
+    if let Some(admin) = &file.admin {
+        check.once(admin.value.0.bind.clone(), admin.place);
+    }
     let access_log = file.access_log.unwrap_or_default().0;
     Plan {
         workers: file.workers.map_or_else(default_workers, Workers::get),
@@ -54,6 +57,8 @@ pub(super) fn check(file: File, found: &mut Found) -> Plan {
 pub(super) struct Check<'a> {
     pub(super) found: &'a mut Found,
     services: HashMap<String, (usize, Place)>,
+    /// What is listened on so far.
+    binds: Vec<(ListenAddr, Place)>,
 }
 
 impl Check<'_> {
@@ -223,7 +228,6 @@ impl Check<'_> {
             self.tell(Code::Empty, Place::START, sentence);
         }
         let mut names = HashMap::new();
-        let mut binds: HashMap<ListenAddr, Place> = HashMap::new();
         let mut listeners = Vec::with_capacity(files.len());
         for Spanned { value: file, place } in files {
             let protocol = protocol_of(file.protocol);
@@ -235,7 +239,7 @@ impl Check<'_> {
             };
             self.unique(&mut names, &name, name_place, "listener");
             match &file.bind {
-                Some(bind) => self.once(&mut binds, bind),
+                Some(bind) => self.once(bind.value.clone(), bind.place),
                 None => self.tell_missing(place, "bind"),
             }
             let listener = self.listener(file, name.into(), place, services, routed);
@@ -244,32 +248,34 @@ impl Check<'_> {
         listeners
     }
 
-    fn once(&mut self, binds: &mut HashMap<ListenAddr, Place>, bind: &Spanned<ListenAddr>) {
-        // Port 0 is another port each time.
-        if matches!(bind.value, ListenAddr::Any(0))
-            || matches!(bind.value, ListenAddr::Tcp(addr) if addr.port() == 0)
-        {
-            return;
-        }
-        match binds.get(&bind.value) {
-            Some(first) => {
-                let sentence = format!(
-                    "`{}` is already listened on by line {}: one address, one listener",
-                    bind.value, first.line
-                );
-                self.tell(Code::DuplicateBind, bind.place, sentence);
-            }
-            None => {
-                binds.insert(bind.value.clone(), bind.place);
-            }
+    /// An address that nothing else in the file listens on.
+    fn once(&mut self, bind: ListenAddr, place: Place) {
+        let overlaps = |(first, _): &&(ListenAddr, Place)| first.overlaps(&bind);
+        if let Some((first, at)) = self.binds.iter().find(overlaps) {
+            let line = at.line;
+            let sentence = if *first == bind {
+                format!("`{bind}` is already listened on by line {line}: one address, one listener")
+            } else {
+                format!(
+                    "`{bind}` and `{first}` on line {line} overlap: one address, one listener; \
+                     choose another port"
+                )
+            };
+            self.tell(Code::DuplicateBind, place, sentence);
+        } else {
+            self.binds.push((bind, place));
         }
     }
 }
 
 /// Tells what is wrong with the files of a certificate, as the start would. Paths are relative to
 /// the working directory, as those of flags are.
-pub(super) fn readable_pair(file: &CertificateFile, found: &mut Found) {
-    for (at_fault, sentence) in file.pair().faults() {
+pub(super) fn readable_pair(
+    file: &CertificateFile,
+    faults: fn(&CertificatePair) -> Vec<(PairFile, String)>,
+    found: &mut Found,
+) {
+    for (at_fault, sentence) in faults(&file.pair()) {
         let place = match at_fault {
             PairFile::Cert => file.cert.place,
             PairFile::Key => file.key.place,

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use gwproxy_core::net::ListenAddr;
-use gwproxy_core::tls::ServerSettings;
+use gwproxy_core::tls::{CertificatePair, ServerSettings};
 
 use super::check::{Check, readable_ca, readable_pair};
 use super::de::Spanned;
@@ -161,7 +161,7 @@ impl Check<'_> {
             self.tell_of_keys((element, &["tls"]), Code::MissingKey, auth.place, sentence);
         }
         for pair in &file.certificates {
-            readable_pair(pair, self.found);
+            readable_pair(pair, CertificatePair::faults, self.found);
         }
         if let Some(ca) = &file.client_ca {
             readable_ca(ca, ServerSettings::check_client_ca, self.found);

@@ -219,7 +219,7 @@ fn service(one: &Service) -> Result<ServiceFile, String> {
 fn node(one: &Node) -> Short<NodeFile> {
     let address = one.target.to_string();
     Short(NodeFile {
-        id: (*one.id != *address).then(|| Name::known(&one.id).into()),
+        id: (*one.id != *one.target.name()).then(|| Name::known(&one.id).into()),
         address: address.into(),
         weight: one.weight,
         enabled: one.enabled,

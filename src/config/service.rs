@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use gwproxy_core::tls::ClientSettings;
+use gwproxy_core::tls::{CertificatePair, ClientSettings};
 
 use super::check::{readable_ca, readable_pair};
 use super::de::{Found, Spanned};
@@ -87,7 +87,7 @@ fn client_tls(tls: &Spanned<ClientTlsFile>, found: &mut Found) -> ClientSettings
         found.diagnostics.push(Diagnostic::new(Code::Conflict, tls.place, sentence));
     }
     if let Some(pair) = &tls.value.certificate {
-        readable_pair(pair, found);
+        readable_pair(pair, CertificatePair::shown_faults, found);
     }
     if let Some(ca) = &tls.value.ca {
         readable_ca(ca, ClientSettings::check_ca, found);
@@ -121,7 +121,7 @@ fn lower_node(
     };
     let (id, id_place) = match &file.id {
         Some(id) => (id.value.as_str().to_owned(), id.place),
-        None => (target.to_string(), address_place),
+        None => (target.name(), address_place),
     };
     if let Some(first) = seen.insert(id.clone(), id_place) {
         let sentence = format!(

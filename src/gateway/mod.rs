@@ -152,8 +152,10 @@ impl Gateway {
             && !is_grpc
             && hop::has_underscore(request.headers())
         {
-            let sentence = "a field name has an underscore (`underscores: keep` lets it pass)";
-            return Err(Error::new(Code::ClientMalformed, sentence).unsent());
+            // How to let it pass is for the log: clients cannot.
+            let remedy = "`--underscores keep` (`underscores: keep` in a file) lets it pass";
+            let error = Error::new(Code::ClientMalformed, "a field name has an underscore");
+            return Err(error.because(remedy).unsent());
         }
         let service = match target {
             Target::Serve(service) => service,

@@ -299,6 +299,15 @@ impl EchoKind {
 }
 
 impl Target {
+    /// What a node is called that has no other name: the address as it is written, and of a Unix
+    /// socket the file alone.
+    pub fn name(&self) -> String {
+        match self {
+            Self::Remote { addr: addr @ NodeAddr::Unix(_), .. } => addr.to_string(),
+            _ => self.to_string(),
+        }
+    }
+
     /// Reads a node's address as a service of this protocol has it: a URL of one of its schemes,
     /// `host:port` or `unix:/path` (the first of its schemes is meant), or `echo:NAME`.
     ///
@@ -454,6 +463,18 @@ impl fmt::Display for Target {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_node_without_a_name_has_that_of_its_address() {
+        for (text, name) in [
+            ("http://a:1", "http://a:1"),
+            ("unix:/run/a.sock", "unix:/run/a.sock"),
+            ("https://unix:/run/a.sock", "unix:/run/a.sock"),
+            ("echo:http", "echo:http"),
+        ] {
+            assert_eq!(Target::parse(text, Protocol::Http).unwrap().name(), name);
+        }
+    }
 
     #[test]
     fn nodes_print_as_they_are_meant() {

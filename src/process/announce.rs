@@ -1,13 +1,14 @@
 //! What a start says: one line for each listener, with where it is and what to type to try it.
 
 use std::io::Write as _;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use gwproxy_core::net::ListenAddr;
+use gwproxy_core::net::{ListenAddr, PeerAddr};
 use gwproxy_core::tls::ClientAuth;
 use gwproxy_http::forward::guide;
 
 use crate::assemble::{Announced, Running};
-use crate::plan::{Action, Protocol};
+use crate::plan::{Action, Protocol, Want};
 
 /// Says it all on standard error.
 pub(super) fn all(running: &Running) {
@@ -23,7 +24,9 @@ pub(super) fn all(running: &Running) {
             );
         }
         let tls = listener.plan.tls.as_ref();
-        let _ = write!(out, "{}", guide(&listener.addr, tls.is_some(), user(listener)));
+        let websocket_only = listener.plan.protocol == Protocol::Ws;
+        let guide = guide(&listener.addr, tls.is_some(), user(listener), websocket_only);
+        let _ = write!(out, "{guide}");
         if tls.is_some_and(|tls| tls.dev) {
             let _ = writeln!(
                 out,
@@ -33,13 +36,21 @@ pub(super) fn all(running: &Running) {
     }
     if let Some(addr) = &running.admin {
         let dial = dialled(addr);
-        let curl = match addr {
+        let (at, curl) = match addr {
             ListenAddr::Unix(path) => {
-                format!("curl --unix-socket {} http://localhost/metrics", path.display())
+                let path = path.display();
+                (dial, format!("curl --unix-socket {path} http://localhost/metrics"))
             }
-            _ => format!("curl http://{dial}/metrics"),
+            _ => (format!("http://{dial}"), format!("curl http://{dial}/metrics")),
         };
-        let _ = writeln!(out, "admin on http://{dial}   try: {curl}");
+        let _ = writeln!(out, "admin on {at}   try: {curl}");
+        if !addr.is_loopback() {
+            let _ = writeln!(
+                out,
+                "WARNING: the admin address asks nobody for a password: whoever can reach {addr} \
+                 can read it"
+            );
+        }
     }
 }
 
@@ -62,16 +73,25 @@ fn line(listener: &Announced) -> String {
     let everywhere = if is_everywhere(addr) { " (every address of this machine)" } else { "" };
     let hint = match addr {
         ListenAddr::Unix(path) => over_a_socket(listener, &path.display().to_string()),
-        _ => Some(over_tcp(listener, &dial, scheme)),
+        _ => over_tcp(listener, &dial, scheme),
     };
     let hint = hint.map(|hint| format!("   try: {hint}")).unwrap_or_default();
-    format!("{kind} on {scheme}://{dial}{everywhere}{hint}")
+    let at = match addr {
+        ListenAddr::Unix(_) if tls => format!("{dial} with TLS"),
+        ListenAddr::Unix(_) => dial,
+        _ => format!("{scheme}://{dial}{everywhere}"),
+    };
+    format!("{kind} on {at}{hint}")
 }
 
-fn over_tcp(listener: &Announced, dial: &str, scheme: &str) -> String {
+/// What to type, none where no common tool can.
+fn over_tcp(listener: &Announced, dial: &str, scheme: &str) -> Option<String> {
     let plan = &listener.plan;
     let tls = plan.tls.as_ref();
-    match (&plan.action, plan.protocol) {
+    if wants_header(listener) {
+        return with_header(listener, dial, scheme);
+    }
+    Some(match (&plan.action, plan.protocol) {
         (Action::Forward(_), _) => {
             let insecure = if tls.is_some() { " --proxy-insecure" } else { "" };
             let shown = certificate(listener, "--proxy-cert", "--proxy-key");
@@ -84,10 +104,10 @@ fn over_tcp(listener: &Announced, dial: &str, scheme: &str) -> String {
                 None => String::new(),
             };
             if plan.protocol == Protocol::Ws {
-                return handshake(
+                return Some(handshake(
                     &format!("{insecure}{shown}{user} -x {scheme}://{dial}"),
                     "http://example.com/",
-                );
+                ));
             }
             format!("curl{insecure}{shown}{user} -x {scheme}://{dial} https://example.com/")
         }
@@ -119,6 +139,22 @@ fn over_tcp(listener: &Announced, dial: &str, scheme: &str) -> String {
             let shown = certificate(listener, "-cert", "-key");
             format!("grpcurl {plain}{shown} {dial} list")
         }
+    })
+}
+
+/// The same with a PROXY header in front, which curl can send to a server, and to no proxy.
+fn with_header(listener: &Announced, dial: &str, scheme: &str) -> Option<String> {
+    let plan = &listener.plan;
+    let insecure = if plan.tls.is_some() { " -k" } else { "" };
+    let flags =
+        format!("{insecure}{} --haproxy-protocol", certificate(listener, "--cert", "--key"));
+    match (&plan.action, plan.protocol) {
+        (Action::Forward(_), _) | (_, Protocol::Grpc | Protocol::Tcp) => None,
+        (_, Protocol::Http) => Some(format!("curl{flags} {scheme}://{dial}/")),
+        (_, Protocol::Ws) => {
+            let scheme = if plan.tls.is_some() { "https" } else { "http" };
+            Some(handshake(&flags, &format!("{scheme}://{dial}/")))
+        }
     }
 }
 
@@ -126,21 +162,45 @@ fn over_tcp(listener: &Announced, dial: &str, scheme: &str) -> String {
 fn over_a_socket(listener: &Announced, path: &str) -> Option<String> {
     let plan = &listener.plan;
     let tls = plan.tls.is_some();
+    let header = wants_header(listener);
+    let (insecure, url) =
+        if tls { (" -k", "https://localhost/") } else { ("", "http://localhost/") };
+    let curl = || {
+        let shown = certificate(listener, "--cert", "--key");
+        let header = if header { " --haproxy-protocol" } else { "" };
+        format!("{insecure}{shown}{header} --unix-socket {path}")
+    };
     match (&plan.action, plan.protocol) {
         (Action::Forward(_), _) => None,
-        (_, Protocol::Http) if tls => {
-            let shown = certificate(listener, "--cert", "--key");
-            Some(format!("curl -k{shown} --unix-socket {path} https://localhost/"))
-        }
-        (_, Protocol::Http) => Some(format!("curl --unix-socket {path} http://localhost/")),
+        (_, Protocol::Http) => Some(format!("curl{} {url}", curl())),
+        (_, Protocol::Ws) => Some(handshake(&curl(), url)),
+        (_, Protocol::Tcp | Protocol::Grpc) if header => None,
         (_, Protocol::Tcp) if tls => {
             let shown = certificate(listener, "-cert", "-key");
             Some(format!("openssl s_client{shown} -connect {path}"))
         }
         (_, Protocol::Tcp) => Some(format!("nc -U {path}")),
         (_, Protocol::Grpc) if !tls => Some(format!("grpcurl -plaintext -unix {path} list")),
-        (_, Protocol::Grpc | Protocol::Ws) => None,
+        (_, Protocol::Grpc) => None,
     }
+}
+
+/// Whether a connection from this machine has to begin with a PROXY header.
+fn wants_header(listener: &Announced) -> bool {
+    let loopback = |is_v6| -> IpAddr {
+        if is_v6 { Ipv6Addr::LOCALHOST.into() } else { Ipv4Addr::LOCALHOST.into() }
+    };
+    let from = match &listener.addr {
+        ListenAddr::Any(port) => PeerAddr::from_socket((loopback(false), *port).into()),
+        ListenAddr::Tcp(at) if at.ip().is_unspecified() => {
+            PeerAddr::from_socket((loopback(at.is_ipv6()), at.port()).into())
+        }
+        // What is sent to an address of this machine has that address itself.
+        ListenAddr::Tcp(at) => PeerAddr::from_socket(*at),
+        ListenAddr::Unix(_) => PeerAddr::Unix,
+    };
+    let rule = listener.plan.proxy_protocol.as_ref();
+    rule.is_some_and(|rule| rule.want == Want::Required && rule.concerns(from))
 }
 
 /// Whether a client without a certificate is turned away.
@@ -207,10 +267,22 @@ mod tests {
         line(&Announced { plan, addr })
     }
 
+    /// Commands, where they are, and what is to be typed, if anything.
+    fn assert_said(rows: &[(&str, &str, &str)]) {
+        const HASH: &str = "$2y$10$N9qo8uLOickgx2ZMRZoMyeIjZAgcfl7p92ldGxad68LJZdL17lhWy";
+        const HANDSHAKE: &str = "-H 'Connection: Upgrade' -H 'Upgrade: websocket' -H \
+                                 'Sec-WebSocket-Version: 13' -H 'Sec-WebSocket-Key: \
+                                 dGhlIHNhbXBsZSBub25jZQ=='";
+        for (command, at, hint) in rows {
+            let hint = if hint.is_empty() { String::new() } else { format!("   try: {hint}") };
+            let hint = hint.replace("HANDSHAKE", HANDSHAKE);
+            assert_eq!(said(&command.replace("HASH", HASH)), format!("{at}{hint}"), "{command}");
+        }
+    }
+
     #[test]
     fn every_listener_says_what_to_type() {
-        const HASH: &str = "$2y$10$N9qo8uLOickgx2ZMRZoMyeIjZAgcfl7p92ldGxad68LJZdL17lhWy";
-        for (command, at, hint) in [
+        assert_said(&[
             (
                 "http --to a:1 -l :80",
                 "http on http://localhost:80 (every address of this machine)",
@@ -222,34 +294,21 @@ mod tests {
                 "curl -k https://[::1]:80/",
             ),
             (
-                "http --to a:1 -l unix:/x",
-                "http on http://unix:/x",
-                "curl --unix-socket /x http://localhost/",
-            ),
-            (
                 "ws --to a:1 -l 127.0.0.1:8 --tls-dev",
                 "ws on wss://127.0.0.1:8",
                 "SSL_CERT_FILE=\"$(gwproxy cert show --ca)\" python3 -m websockets wss://127.0.0.1:8/",
             ),
-            ("ws --to a:1 -l unix:/x", "ws on ws://unix:/x", ""),
             ("tcp --to a:1 -l [::1]:80", "tcp on tcp://[::1]:80", "nc ::1 80"),
-            ("tcp --to a:1 -l unix:/x", "tcp on tcp://unix:/x", "nc -U /x"),
             (
                 "tcp --to a:1 -l [::1]:80 --tls-dev",
                 "tcp on tls://[::1]:80",
                 "openssl s_client -connect [::1]:80",
             ),
             (
-                "grpc --to a:1 -l unix:/x",
-                "grpc on grpc://unix:/x",
-                "grpcurl -plaintext -unix /x list",
-            ),
-            (
                 "http --forward --tls-dev -l 127.0.0.1:80 --user ann:HASH",
                 "forward proxy on https://127.0.0.1:80",
                 "curl --proxy-insecure --proxy-user ann -x https://127.0.0.1:80 https://example.com/",
             ),
-            ("http --forward -l unix:/x", "forward proxy on http://unix:/x", ""),
             (
                 "http --to a:1 -l [::1]:80 --tls-dev --client-ca ca.pem",
                 "http on https://[::1]:80",
@@ -261,20 +320,76 @@ mod tests {
                 "curl -k https://[::1]:80/",
             ),
             (
-                "tcp --to a:1 -l unix:/x --tls-dev --client-ca ca.pem",
-                "tcp on tls://unix:/x",
-                "openssl s_client -cert CLIENT.pem -key CLIENT.key -connect /x",
-            ),
-            (
                 "ws --forward -l 127.0.0.1:8",
                 "forward proxy on http://127.0.0.1:8",
-                "curl -x http://127.0.0.1:8 --http1.1 -vN -H 'Connection: Upgrade' -H 'Upgrade: \
-                 websocket' -H 'Sec-WebSocket-Version: 13' -H 'Sec-WebSocket-Key: \
-                 dGhlIHNhbXBsZSBub25jZQ==' http://example.com/",
+                "curl -x http://127.0.0.1:8 --http1.1 -vN HANDSHAKE http://example.com/",
             ),
-        ] {
-            let hint = if hint.is_empty() { String::new() } else { format!("   try: {hint}") };
-            assert_eq!(said(&command.replace("HASH", HASH)), format!("{at}{hint}"));
-        }
+        ]);
+    }
+
+    #[test]
+    fn a_unix_socket_is_told_as_one() {
+        assert_said(&[
+            (
+                "http --to a:1 -l unix:/x",
+                "http on unix:/x",
+                "curl --unix-socket /x http://localhost/",
+            ),
+            (
+                "http --to a:1 -l unix:/x --tls-dev",
+                "http on unix:/x with TLS",
+                "curl -k --unix-socket /x https://localhost/",
+            ),
+            (
+                "ws --to a:1 -l unix:/x",
+                "ws on unix:/x",
+                "curl --unix-socket /x --http1.1 -vN HANDSHAKE http://localhost/",
+            ),
+            ("tcp --to a:1 -l unix:/x", "tcp on unix:/x", "nc -U /x"),
+            ("grpc --to a:1 -l unix:/x", "grpc on unix:/x", "grpcurl -plaintext -unix /x list"),
+            ("http --forward -l unix:/x", "forward proxy on unix:/x", ""),
+            (
+                "tcp --to a:1 -l unix:/x --tls-dev --client-ca ca.pem",
+                "tcp on unix:/x with TLS",
+                "openssl s_client -cert CLIENT.pem -key CLIENT.key -connect /x",
+            ),
+        ]);
+    }
+
+    #[test]
+    fn where_a_proxy_header_is_required_the_hint_sends_one() {
+        assert_said(&[
+            (
+                "http --to a:1 -l [::1]:80 --tls-dev --proxy-protocol required",
+                "http on https://[::1]:80",
+                "curl -k --haproxy-protocol https://[::1]:80/",
+            ),
+            (
+                "http --to a:1 -l unix:/x --proxy-protocol required",
+                "http on unix:/x",
+                "curl --haproxy-protocol --unix-socket /x http://localhost/",
+            ),
+            (
+                "http --to a:1 -l [::1]:80 --proxy-protocol optional --proxy-protocol-from ::1",
+                "http on http://[::1]:80",
+                "curl http://[::1]:80/",
+            ),
+            (
+                "http --to a:1 -l 127.0.0.1:80 --proxy-protocol-from 10.0.0.0/8",
+                "http on http://127.0.0.1:80",
+                "curl http://127.0.0.1:80/",
+            ),
+            (
+                "ws --to a:1 -l 127.0.0.1:8 --proxy-protocol-from 127.0.0.0/8",
+                "ws on ws://127.0.0.1:8",
+                "curl --haproxy-protocol --http1.1 -vN HANDSHAKE http://127.0.0.1:8/",
+            ),
+            (
+                "tcp --to a:1 -l 127.0.0.1:8 --proxy-protocol required",
+                "tcp on tcp://127.0.0.1:8",
+                "",
+            ),
+            ("tcp --to a:1 -l unix:/x --proxy-protocol required", "tcp on unix:/x", ""),
+        ]);
     }
 }

@@ -251,6 +251,8 @@ fn t35_names_with_underscores_are_refused_unless_wanted() {
     let proxy = Proxy::http(&origin.url(), &QUIET);
     let answer = Conn::open(proxy.addr(0)).ask(request);
     assert_eq!((answer.status(), origin.connections()), (400, 0));
+    let text = answer.text();
+    assert!(text.contains("underscore") && !text.contains("keep"), "{text}");
     let seen = received(request, &["--underscores", "keep"]);
     assert_eq!(seen.fields.get("x_real_ip"), Some("6.6.6.6"));
 }

@@ -200,6 +200,45 @@ fn a_hang_up_ends_nothing() {
     assert_eq!(proxy.wait(), Some(0));
 }
 
+/// What `logrotate` does: rename, tell, and the old file has ended. Where there is no file, and for
+/// the signal that means nothing, one line and no end.
+#[test]
+fn sigusr1_opens_the_access_log_again() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let (log, old) = (dir.path().join("access.log"), dir.path().join("access.log.1"));
+    let lines = |path: &std::path::Path| {
+        let text = std::fs::read_to_string(path).unwrap_or_default();
+        text.lines().map(String::from).collect::<Vec<_>>()
+    };
+    let origin = Origin::answering(OK);
+    let file = log.display().to_string();
+    let mut proxy = Proxy::http(&origin.url(), &["--access-log", &file]);
+    let ask = |path: &str| {
+        let mut conn = Conn::open(proxy.addr(0));
+        conn.send(slow(path));
+        assert_eq!(conn.response().status(), 200);
+    };
+    ask("/before");
+    eventually("the line is written", || (lines(&log).len() == 1).then_some(()));
+    std::fs::rename(&log, &old).expect("a rename");
+    proxy.signal(Signal::USR1);
+    proxy.wait_stderr("is opened again");
+    ask("/after");
+    proxy.signal(Signal::USR2);
+    proxy.wait_stderr("SIGUSR2 changes nothing");
+    proxy.signal(Signal::TERM);
+    assert_eq!(proxy.wait(), Some(0));
+    let (before, after) = (lines(&old), lines(&log));
+    assert!(before.len() == 1 && before[0].contains("/before"), "{before:?}");
+    assert!(after.len() == 1 && after[0].contains("/after"), "{after:?}");
+
+    let mut proxy = Proxy::http(&origin.url(), &["--access-log", "-"]);
+    proxy.signal(Signal::USR1);
+    proxy.wait_stderr("SIGUSR1 changes nothing");
+    proxy.signal(Signal::TERM);
+    assert_eq!(proxy.wait(), Some(0));
+}
+
 #[test]
 fn the_grace_period_is_the_longest_it_takes() {
     let (origin, _go) = held();

@@ -162,6 +162,22 @@ fn a_forward_proxy_says_how_to_use_it() {
     assert!(!open.stderr().contains("PASSWORD"), "{}", open.stderr());
 }
 
+/// Each danger is told, and once.
+#[test]
+fn what_is_open_or_unverified_is_warned_of() {
+    let arguments = ["http", "--to", "https://127.0.0.1:9", "--listen", "127.0.0.1:0"];
+    let skips = ["--upstream-danger-skip-verify", "--admin", "0.0.0.0:0"];
+    let proxy = Proxy::start(&[&arguments[..], &skips].concat());
+    proxy.wait_stderr("WARNING: the admin address asks nobody for a password");
+    let told =
+        proxy.stderr().matches("certificates of the nodes of `--to` are NOT verified").count();
+    assert_eq!(told, 1, "{}", proxy.stderr());
+    let mut quiet = Proxy::start(&[&arguments[..], &["--admin", "127.0.0.1:0"]].concat());
+    quiet.signal(Signal::TERM);
+    assert_eq!(quiet.wait(), Some(0));
+    assert!(!quiet.stderr().contains("WARN"), "{}", quiet.stderr());
+}
+
 #[test]
 fn a_unix_socket_is_an_address() {
     let echo = echo("http", &[]);

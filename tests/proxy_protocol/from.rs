@@ -24,14 +24,13 @@ fn behind(kind: &str, to: &str, options: &[&str]) -> Proxy {
     Proxy::start(&all)
 }
 
-/// What the access log says of the first connection or request that sent something. HAProxy was
-/// connected to before, to see whether it is there, and passed that on.
+/// What the access log says of the first connection or request that was answered. One that only
+/// asked whether there is somebody in front may have a line as well.
 #[track_caller]
 fn logged(proxy: &Proxy) -> Value {
-    eventually("a line", || {
-        let lines = proxy.wait_lines(1).into_iter();
-        let mut lines = lines.map(|line| serde_json::from_str::<Value>(&line).expect("JSON"));
-        lines.find(|line| line["bytes_received"] != 0)
+    let parsed = |line: String| serde_json::from_str::<Value>(&line).expect("JSON");
+    eventually("an answer is in the log", || {
+        proxy.wait_lines(1).into_iter().map(parsed).find(|line| line["bytes_sent"] != 0)
     })
 }
 

@@ -29,6 +29,40 @@ fn tls_1_2_and_1_3_are_spoken_and_nothing_older() {
     }
 }
 
+/// The operator reads why clients do not come in; only the first of many, as with PROXY headers.
+#[test]
+fn refused_handshakes_are_told() {
+    let (echo, mint) = (echo("http", &[]), Authority::new());
+    let start = |options: &[&str]| http(&mint, &echo.url("http", ""), options);
+    let told = |proxy: &Proxy, needle: &str| {
+        proxy.wait_stderr(needle);
+        let stderr = proxy.stderr();
+        let line = stderr.lines().find(|line| line.contains(needle)).unwrap_or_default();
+        assert!(line.contains(" WARN ") && line.contains("client=127.0.0.1:"), "{line}");
+    };
+
+    let proxy = start(&[]);
+    for _ in 0..3 {
+        Conn::open(proxy.addr(0)).send(GET).rest();
+    }
+    told(&proxy, "does it speak plain text to a TLS port?");
+
+    let proxy = start(&["--client-ca", &mint.ca()]);
+    s_client(proxy.addr(0), &mint, &[], GET);
+    told(&proxy, "it gave no certificate, and this listener requires one");
+
+    let proxy = start(&[]);
+    s_client(proxy.addr(0), &mint, &["-tls1_1", "-cipher", "ALL:@SECLEVEL=0"], GET);
+    told(&proxy, "TLS with the client failed");
+
+    // Who leaves is no fault.
+    let proxy = start(&[]);
+    Conn::open(proxy.addr(0)).finish().assert_ends();
+    Conn::open(proxy.addr(0)).send(GET).rest();
+    told(&proxy, "does it speak plain text to a TLS port?");
+    assert!(!proxy.stderr().contains("closed the connection"), "{}", proxy.stderr());
+}
+
 #[test]
 fn alpn_picks_what_both_speak_and_refuses_the_rest() {
     let (echo, mint) = (echo("http", &[]), Authority::new());

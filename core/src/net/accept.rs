@@ -13,6 +13,7 @@
 mod proxied;
 
 use std::cell::RefCell;
+use std::fmt;
 use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
@@ -32,7 +33,7 @@ use super::listen::{BACKLOG, BoundSocket};
 use super::{Peer, PeerAddr, Socket, Stream};
 use crate::tls::ServerTls;
 use crate::worker::{Accepting, LocalFuture, Tracked, Worker};
-use crate::{Error, clock};
+use crate::{Code, Error, clock};
 
 pub use proxied::{ProxyProtocol, Want, read_header};
 
@@ -198,6 +199,24 @@ impl Listener {
         let (now, last) = (clock::nanos(now), self.told.load(Ordering::Relaxed));
         (last == 0 || now >= last.saturating_add(clock::span(SAY_AGAIN)))
             && self.told.compare_exchange(last, now, Ordering::Relaxed, Ordering::Relaxed).is_ok()
+    }
+
+    /// Tells of a connection that ended before there was anything to serve. What a client or a
+    /// proxy in front that is set up wrong runs into is worth a warning; a client that makes
+    /// trouble is not worth many.
+    fn tell_refused(
+        &self,
+        peer: &Peer,
+        code: Option<&str>,
+        why: &dyn fmt::Display,
+        is_fault: bool,
+    ) {
+        let (listener, client) = (&self.name, peer.remote);
+        if is_fault && self.may_tell(std::time::Instant::now()) {
+            tracing::warn!(code, listener, %client, "{why}");
+        } else {
+            tracing::debug!(code, listener, %client, "{why}");
+        }
     }
 
     fn try_permit(self: &Arc<Self>) -> Option<Permit> {
@@ -426,7 +445,9 @@ fn start(
             match Box::pin(rule.take(socket, &mut peer, &timer)).await {
                 Ok(taken) => socket = taken,
                 Err(error) => {
-                    proxied::tell(&listener, &peer, &error);
+                    let is_fault = error.code() == Code::ProxyHeader;
+                    let code = Some(error.code().as_str());
+                    listener.tell_refused(&peer, code, &error, is_fault);
                     serve.refused(&peer, &error);
                     return;
                 }
@@ -442,11 +463,14 @@ fn start(
                         stream
                     }
                     Some(Err(error)) => {
-                        tracing::debug!(client = %peer.remote, %error, "TLS handshake failed");
+                        // Of this kind is what TLS says; the others are clients that went away.
+                        let is_fault = error.kind() == io::ErrorKind::InvalidData;
+                        listener.tell_refused(&peer, None, &error, is_fault);
                         return;
                     }
                     None => {
-                        tracing::debug!(client = %peer.remote, "TLS handshake took too long");
+                        let why = &"the TLS handshake took too long";
+                        listener.tell_refused(&peer, None, why, false);
                         return;
                     }
                 }

@@ -1,7 +1,7 @@
 //! Addresses as a user types them and as sockets have them.
 
 use std::fmt;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::sync::Arc;
@@ -83,6 +83,33 @@ impl ListenAddr {
             Self::Unix(_) => true,
         }
     }
+
+    /// Whether both cannot be listened on at a time. Port 0 is another port each time.
+    pub fn overlaps(&self, other: &Self) -> bool {
+        match (self.socket(), other.socket()) {
+            (Some(one), Some(two)) => {
+                let (a, b) = (one.ip().to_canonical(), two.ip().to_canonical());
+                one.port() == two.port()
+                    && one.port() != 0
+                    && (a == b || is_everywhere_for(a, b) || is_everywhere_for(b, a))
+            }
+            (None, None) => self == other,
+            _ => false,
+        }
+    }
+
+    fn socket(&self) -> Option<SocketAddr> {
+        match self {
+            Self::Any(port) => Some((Ipv6Addr::UNSPECIFIED, *port).into()),
+            Self::Tcp(addr) => Some(*addr),
+            Self::Unix(_) => None,
+        }
+    }
+}
+
+/// Whether `all` is a wildcard with `one` in it; `[::]` is bound for both families.
+fn is_everywhere_for(all: IpAddr, one: IpAddr) -> bool {
+    all.is_unspecified() && (all.is_ipv6() || one.is_ipv4())
 }
 
 impl FromStr for ListenAddr {
@@ -140,7 +167,7 @@ impl HostPort {
         let (host, port) = match text.strip_prefix('[') {
             Some(rest) => {
                 let (host, after) = rest.split_once(']').ok_or_else(|| bad("`]` is missing"))?;
-                host.parse::<std::net::Ipv6Addr>().map_err(|_| bad("no IPv6 address"))?;
+                host.parse::<Ipv6Addr>().map_err(|_| bad("no IPv6 address"))?;
                 (host, after.strip_prefix(':').or(if after.is_empty() { None } else { Some("x") }))
             }
             None => match text.split_once(':') {
@@ -165,7 +192,7 @@ fn is_host(host: &str) -> bool {
     let name = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.');
     !host.is_empty()
         && host.len() <= 253
-        && (host.bytes().all(name) || host.parse::<std::net::Ipv6Addr>().is_ok())
+        && (host.bytes().all(name) || host.parse::<Ipv6Addr>().is_ok())
 }
 
 pub(super) fn parse_port(text: &str) -> Option<u16> {
@@ -252,6 +279,30 @@ string_conversions!(HostPort);
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn wildcards_overlap_what_they_hold() {
+        for (one, two, overlap) in [
+            (":80", ":80", true),
+            (":80", ":81", false),
+            (":80", "127.0.0.1:80", true),
+            (":80", "[::1]:80", true),
+            (":80", "0.0.0.0:80", true),
+            ("[::]:80", "127.0.0.1:80", true),
+            ("0.0.0.0:80", "127.0.0.1:80", true),
+            ("0.0.0.0:80", "[::1]:80", false),
+            ("127.0.0.1:80", "127.0.0.2:80", false),
+            ("[::ffff:127.0.0.1]:80", "127.0.0.1:80", true),
+            (":0", ":0", false),
+            ("127.0.0.1:0", ":0", false),
+            ("unix:/a", "unix:/a", true),
+            ("unix:/a", "unix:/b", false),
+            ("unix:/a", ":80", false),
+        ] {
+            let [a, b]: [ListenAddr; 2] = [one, two].map(|text| text.parse().unwrap());
+            assert_eq!((a.overlaps(&b), b.overlaps(&a)), (overlap, overlap), "{one} {two}");
+        }
+    }
 
     #[test]
     fn listen_addresses() {

@@ -2,13 +2,13 @@
 //! counted and told of, and never a request.
 
 use std::cell::{Cell, RefCell};
-use std::fs::OpenOptions;
+use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::rc::{Rc, Weak};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -28,6 +28,19 @@ pub struct AccessLog {
     sender: Option<SyncSender<Vec<u8>>>,
     dropped: Dropped,
     writer: Option<JoinHandle<()>>,
+    rotation: Option<Rotation>,
+}
+
+/// Opens the log's file again, once its name is another file's: `logrotate` renames it first.
+#[derive(Debug, Clone)]
+pub struct Rotation(Arc<Successor>);
+
+/// The file that the writer goes on with.
+#[derive(Debug)]
+struct Successor {
+    path: PathBuf,
+    /// Only the writer and whoever reopens meet here, so that no worker waits for the lock.
+    file: Mutex<Option<File>>,
 }
 
 /// Lines that were lost, seen from anywhere.
@@ -59,34 +72,37 @@ impl AccessLog {
     pub fn open(file: Option<&Path>) -> Result<Self, String> {
         let out: Box<dyn Write + Send> = match file {
             None => Box::new(io::stdout()),
-            Some(path) => {
-                let opened = OpenOptions::new().create(true).append(true).open(path);
-                Box::new(opened.map_err(|error| {
-                    format!(
-                        "cannot open the access log {}: {error}; choose a file this user may write \
-                         with --access-log, or `--access-log off`",
-                        path.display()
-                    )
-                })?)
-            }
+            Some(path) => Box::new(append_to(path).map_err(|error| {
+                format!(
+                    "cannot open the access log {}: {error}; choose a file this user may write \
+                     with --access-log, or `--access-log off`",
+                    path.display()
+                )
+            })?),
         };
-        Self::to(out)
+        Self::to(out, file.map(Rotation::of))
     }
 
-    fn to(out: Box<dyn Write + Send>) -> Result<Self, String> {
+    fn to(out: Box<dyn Write + Send>, rotation: Option<Rotation>) -> Result<Self, String> {
+        let writers = rotation.clone();
         let (sender, receiver) = sync_channel(BATCHES_MAX);
         let dropped = Dropped::default();
         let lost = dropped.clone();
         let writer = std::thread::Builder::new()
             .name("access-log".into())
-            .spawn(move || write_all(&receiver, out, &lost))
+            .spawn(move || write_all(&receiver, out, writers.as_ref(), &lost))
             .map_err(|error| format!("cannot start the access log's thread: {error}"))?;
-        Ok(Self { sender: Some(sender), dropped, writer: Some(writer) })
+        Ok(Self { sender: Some(sender), dropped, writer: Some(writer), rotation })
     }
 
     /// What opens a worker's end, on the worker.
     pub fn handle(&self) -> Handle {
         Handle { sender: self.sender.clone(), dropped: self.dropped.clone() }
+    }
+
+    /// What opens the file again; none where the log goes to standard output.
+    pub fn rotation(&self) -> Option<Rotation> {
+        self.rotation.clone()
     }
 
     /// Lines lost because the writer could not keep up, or could not write.
@@ -104,6 +120,32 @@ impl Dropped {
     fn add(&self, batch: &[u8]) {
         let lines = batch.split(|&byte| byte == b'\n').count().saturating_sub(1);
         self.0.fetch_add(lines as u64, Ordering::Relaxed);
+    }
+}
+
+impl Rotation {
+    fn of(path: &Path) -> Self {
+        Self(Arc::new(Successor { path: path.to_owned(), file: Mutex::default() }))
+    }
+
+    /// The file of the log.
+    pub fn path(&self) -> &Path {
+        &self.0.path
+    }
+
+    /// Opens the file, and makes it where there is none: every line from the next one that is
+    /// written goes there.
+    ///
+    /// # Errors
+    /// When it cannot be opened; lines go to the file that is open.
+    pub fn reopen(&self) -> io::Result<()> {
+        let file = append_to(self.path())?;
+        *self.0.file.lock().unwrap_or_else(PoisonError::into_inner) = Some(file);
+        Ok(())
+    }
+
+    fn take(&self) -> Option<File> {
+        self.0.file.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 }
 
@@ -179,9 +221,21 @@ async fn flush_often(lines: Weak<Lines>) {
     }
 }
 
-fn write_all(receiver: &Receiver<Vec<u8>>, mut out: Box<dyn Write + Send>, lost: &Dropped) {
+fn append_to(path: &Path) -> io::Result<File> {
+    OpenOptions::new().create(true).append(true).open(path)
+}
+
+fn write_all(
+    receiver: &Receiver<Vec<u8>>,
+    mut out: Box<dyn Write + Send>,
+    rotation: Option<&Rotation>,
+    lost: &Dropped,
+) {
     let mut failing = false;
     while let Ok(batch) = receiver.recv() {
+        if let Some(file) = rotation.and_then(Rotation::take) {
+            out = Box::new(file);
+        }
         let result = out.write_all(&batch).and_then(|()| out.flush());
         match result {
             Ok(()) => failing = false,
@@ -253,7 +307,7 @@ mod tests {
             let (let_go, go_on) = std::sync::mpsc::channel();
             let written = Arc::new(AtomicU64::new(0));
             let out = Slow { go_on, written: Arc::clone(&written), fails };
-            let log = AccessLog::to(Box::new(out)).unwrap();
+            let log = AccessLog::to(Box::new(out), None).unwrap();
             let dropped = log.dropped();
             let runtime = tokio::runtime::Builder::new_current_thread()
                 .enable_all()
@@ -274,6 +328,31 @@ mod tests {
             assert_eq!(written + dropped.count(), LINES);
             assert_eq!(written == 0, fails);
         }
+    }
+
+    /// What `logrotate` does: rename, tell, and the old file has ended.
+    #[test]
+    fn a_file_opened_again_gets_the_next_lines() {
+        let dir = tempfile::tempdir().unwrap();
+        let (path, old) = (dir.path().join("log"), dir.path().join("log.1"));
+        let log = AccessLog::open(Some(&path)).unwrap();
+        let (rotation, sender) = (log.rotation().unwrap(), log.sender.clone().unwrap());
+        let contents = |path: &Path| std::fs::read_to_string(path).unwrap_or_default();
+        let send = |line: &[u8]| sender.send(line.to_vec()).unwrap();
+        send(b"before\n");
+        while contents(&path).is_empty() {
+            std::thread::yield_now();
+        }
+        std::fs::rename(&path, &old).unwrap();
+        rotation.reopen().unwrap();
+        assert_eq!(contents(&path), "", "it is there at once");
+        assert!(path.exists());
+        send(b"after\n");
+        drop((sender, log));
+        assert_eq!([contents(&old), contents(&path)], ["before\n", "after\n"]);
+
+        drop(dir);
+        assert!(rotation.reopen().is_err(), "its directory is gone");
     }
 
     #[test]

@@ -5,5 +5,5 @@ pub mod json;
 pub mod metrics;
 pub mod panics;
 
-pub use access_log::{AccessLog, Lines};
+pub use access_log::{AccessLog, Lines, Rotation};
 pub use metrics::Metrics;

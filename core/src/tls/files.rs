@@ -24,13 +24,16 @@ pub(super) enum Role {
     Key,
     ClientCa,
     NodeCa,
+    /// What nodes are shown.
+    ShownCertificate,
+    ShownKey,
 }
 
 impl Role {
     const fn words(self) -> &'static str {
         match self {
-            Self::Certificate => "certificate",
-            Self::Key => "key",
+            Self::Certificate | Self::ShownCertificate => "certificate",
+            Self::Key | Self::ShownKey => "key",
             Self::ClientCa => "client CA",
             Self::NodeCa => "upstream CA",
         }
@@ -47,12 +50,12 @@ pub enum PairFile {
 }
 
 /// Everything that is wrong with a pair, told of the file that is at fault.
-pub(super) fn faults(pair: &CertificatePair) -> Vec<(PairFile, String)> {
-    let chain = read(&pair.cert, Role::Certificate).and_then(|bytes| {
-        certificates(&pair.cert, Role::Certificate, &bytes)?;
+pub(super) fn faults(pair: &CertificatePair, [cert, key]: [Role; 2]) -> Vec<(PairFile, String)> {
+    let chain = read(&pair.cert, cert).and_then(|bytes| {
+        certificates(&pair.cert, cert, &bytes)?;
         Ok(bytes)
     });
-    let key = read(&pair.key, Role::Key).and_then(|bytes| {
+    let key = read(&pair.key, key).and_then(|bytes| {
         private_key(&pair.key, &bytes)?;
         Ok(bytes)
     });
@@ -81,7 +84,7 @@ pub(super) fn read(path: &Path, role: Role) -> Result<Vec<u8>, String> {
     let file = match opened {
         Ok(Some(file)) => file,
         Ok(None) => return fail("it is not a regular file; give the path of a PEM file"),
-        Err(error) => return fail(&reason(&error, role)),
+        Err(error) => return fail(&reason(&error, path, role)),
     };
     let mut bytes = Vec::new();
     match file.take(MAX_BYTES + 1).read_to_end(&mut bytes) {
@@ -89,18 +92,27 @@ pub(super) fn read(path: &Path, role: Role) -> Result<Vec<u8>, String> {
             fail("it is larger than 4 MiB, which no PEM file of this kind is; check the path")
         }
         Ok(_) => Ok(bytes),
-        Err(error) => fail(&reason(&error, role)),
+        Err(error) => fail(&reason(&error, path, role)),
     }
 }
 
-fn reason(error: &io::Error, role: Role) -> String {
+fn reason(error: &io::Error, path: &Path, role: Role) -> String {
     match error.kind() {
-        io::ErrorKind::NotFound if matches!(role, Role::Certificate | Role::Key) => {
-            "it does not exist; check the path, or use the development certificate: `--tls-dev` \
-             (`dev: true` in a file)"
-                .into()
+        io::ErrorKind::NotFound => {
+            // As in `certs`, where the examples have theirs.
+            let script = path.with_file_name("generate.sh");
+            let make = if script.is_file() {
+                format!(", or make throw-away files with `{}`", script.display())
+            } else {
+                String::new()
+            };
+            let dev = if matches!(role, Role::Certificate | Role::Key) {
+                ", or use the development certificate: `--tls-dev` (`dev: true` in a file)"
+            } else {
+                ""
+            };
+            format!("it does not exist; check the path{make}{dev}")
         }
-        io::ErrorKind::NotFound => "it does not exist; check the path".into(),
         io::ErrorKind::PermissionDenied => {
             "permission denied; let the user that runs gwproxy read it".into()
         }

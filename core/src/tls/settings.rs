@@ -93,7 +93,12 @@ impl CertificatePair {
     /// sentence each, with the file that is at fault (the key, if the two do not fit). Empty: they
     /// can be served.
     pub fn faults(&self) -> Vec<(PairFile, String)> {
-        files::faults(self)
+        files::faults(self, [Role::Certificate, Role::Key])
+    }
+
+    /// The same of a pair that nodes are shown.
+    pub fn shown_faults(&self) -> Vec<(PairFile, String)> {
+        files::faults(self, [Role::ShownCertificate, Role::ShownKey])
     }
 }
 

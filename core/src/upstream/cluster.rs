@@ -19,6 +19,8 @@ use crate::{Code, Error};
 pub struct ClusterSettings {
     /// The name in logs, metrics, errors and configuration.
     pub name: Arc<str>,
+    /// How sentences call it. Default ``the service `NAME` ``.
+    pub title: Arc<str>,
     /// How a node is chosen. Default round robin.
     pub balance: Algorithm,
     /// What `consistent_hash` goes by. Default the client's address.
@@ -56,8 +58,10 @@ static NEXT_ID: AtomicU64 = AtomicU64::new(1);
 impl ClusterSettings {
     /// The defaults, under a name.
     pub fn new(name: impl Into<Arc<str>>) -> Self {
+        let name = name.into();
         Self {
-            name: name.into(),
+            title: format!("the service `{name}`").into(),
+            name,
             balance: Algorithm::default(),
             hash_by: By::Ip,
             breaker: None,
@@ -201,9 +205,9 @@ impl Cluster {
     fn is_open(&self, open: Open) -> Error {
         // To the tenth of a second above: "in 0s" would be an invitation.
         let tenths = open.retry_after.as_millis().div_ceil(100);
-        let (name, whole, tenth) = (self.name(), tenths / 10, tenths % 10);
+        let (title, whole, tenth) = (&self.settings.title, tenths / 10, tenths % 10);
         let sentence = format!(
-            "the service `{name}` failed too often and its breaker is open; next try in \
+            "the nodes of {title} failed too often and the breaker is open; next try in \
              {whole}.{tenth}s"
         );
         Error::new(Code::BreakerOpen, sentence).unsent().retry_in(open.retry_after)
@@ -211,13 +215,13 @@ impl Cluster {
 
     #[cold]
     fn no_node(&self, endpoints: &[Arc<Endpoint>], tried: &Tried) -> Error {
-        let name = self.name();
+        let title = &self.settings.title;
         let count = |test: &dyn Fn(&Endpoint) -> bool| endpoints.iter().filter(|e| test(e)).count();
         let sentence = if endpoints.is_empty() {
-            format!("the service `{name}` has no nodes")
+            format!("{title} has no nodes")
         } else {
             format!(
-                "no node of the service `{name}` can be used: of {} nodes {} unhealthy, {} of \
+                "no node of {title} can be used: of {} nodes {} unhealthy, {} of \
                  weight 0, {} already tried for this request",
                 endpoints.len(),
                 count(&|e| !e.is_healthy()),

@@ -16,6 +16,9 @@ use crate::reverse::PSEUDONYM;
 /// RFC 9209.
 const PROXY_STATUS: HeaderName = HeaderName::from_static("proxy-status");
 
+/// The intermediary's own rules said no (RFC 9209 §2.3).
+const HTTP_REQUEST_DENIED: &str = "http_request_denied";
+
 /// Makes the response a client of this protocol understands out of an error.
 pub trait Rescue: std::fmt::Debug {
     /// The response to a request that failed with `error`. What it needs to know of the request
@@ -35,7 +38,8 @@ impl Rescue for Problem {
         // What is wrong with its own bytes is no secret to the client.
         let tells = self.verbose || error.code() == Code::ClientMalformed;
         let detail = tells.then_some(error.sentence());
-        let mut response = problem(status_of(error.code()), error.code(), detail);
+        let proxy_error = proxy_error_of(error.code());
+        let mut response = problem(status_of(error.code()), error.code(), proxy_error, detail);
         if let Some(wait) = error.retry_after() {
             // Never 0: that invites the client to try again at once (RFC 9110 §10.2.3).
             let seconds = wait.as_millis().div_ceil(1000).max(1) as u64;
@@ -46,6 +50,15 @@ impl Rescue for Problem {
             response.headers_mut().insert(PROXY_AUTHENTICATE, challenge);
         }
         response
+    }
+}
+
+impl Problem {
+    /// The response to a request that a rule denied for what it says: no address was judged, so
+    /// that the error type is the general one (RFC 9209 §2.3).
+    pub fn deny(self, error: &Error) -> Response {
+        let detail = self.verbose.then_some(error.sentence());
+        problem(status_of(error.code()), error.code(), HTTP_REQUEST_DENIED, detail)
     }
 }
 
@@ -114,7 +127,7 @@ const fn proxy_error_of(code: Code) -> &'static str {
         Code::LoopDetected => "proxy_loop_detected",
         Code::BreakerOpen | Code::NoHealthyNode => "destination_unavailable",
         Code::Overloaded | Code::Draining => "connection_limit_reached",
-        Code::ProxyAuthRequired | Code::RateLimited | Code::RouteNotFound => "http_request_denied",
+        Code::ProxyAuthRequired | Code::RateLimited | Code::RouteNotFound => HTTP_REQUEST_DENIED,
         Code::UpstreamConnectTimeout => "connection_timeout",
         Code::UpstreamMalformed => "http_protocol_error",
         Code::UpstreamRefused => "connection_refused",
@@ -130,12 +143,17 @@ const fn proxy_error_of(code: Code) -> &'static str {
 pub fn rejected(reject: &Reject) -> Response {
     let code = reject.error().code();
     // What was wrong with its own bytes is no secret to the client.
-    let mut response = problem(reject.status, code, Some(reject.reason));
+    let mut response = problem(reject.status, code, proxy_error_of(code), Some(reject.reason));
     response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
     response
 }
 
-fn problem(status: StatusCode, code: Code, detail: Option<&str>) -> Response {
+fn problem(
+    status: StatusCode,
+    code: Code,
+    proxy_error: &'static str,
+    detail: Option<&str>,
+) -> Response {
     let mut body = Vec::with_capacity(160);
     body.extend_from_slice(b"{\"type\":\"about:blank\",\"title\":");
     json::push_str(&mut body, title_of(code).as_bytes());
@@ -152,7 +170,7 @@ fn problem(status: StatusCode, code: Code, detail: Option<&str>) -> Response {
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    let proxy_status = format!("{PSEUDONYM}; error={}", proxy_error_of(code));
+    let proxy_status = format!("{PSEUDONYM}; error={proxy_error}");
     if let Ok(value) = HeaderValue::from_str(&proxy_status) {
         headers.insert(PROXY_STATUS, value);
     }

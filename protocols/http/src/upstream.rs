@@ -82,7 +82,10 @@ impl Failed {
     /// it idled, and the request crossed that on its way. That is no second try.
     fn on_a_fresh_connection(self) -> Result<Box<Request>, Self> {
         match self.request {
-            Some(again) if self.is_stale && (self.error.is_unsent() || is_replayable(&again)) => {
+            Some(again)
+                if self.is_stale
+                    && (self.error.is_unsent() || is_replayable(&again, is_upgrade(&again))) =>
+            {
                 Ok(again)
             }
             request => Err(Self { request, ..self }),
@@ -141,7 +144,8 @@ impl Upstream {
         client: &Client,
         terms: &Terms,
     ) -> Result<Response, Error> {
-        let replayable = is_replayable(&request);
+        let is_upgrade = is_upgrade(&request);
+        let replayable = is_replayable(&request, is_upgrade);
         let mut next = request;
         let mut tried = Tried::new();
         let mut last: Option<Error> = None;
@@ -157,7 +161,7 @@ impl Upstream {
             let endpoint = Arc::clone(lease.endpoint());
             let settings = cluster.settings();
             let Failed { error, request, .. } =
-                match self.attempt(&endpoint, next, client, terms, settings).await {
+                match self.attempt(&endpoint, next, is_upgrade, client, terms, settings).await {
                     Ok(mut response) => {
                         let outcome = outcome_of_status(response.status());
                         if response.status() == StatusCode::SWITCHING_PROTOCOLS {
@@ -190,6 +194,7 @@ impl Upstream {
         &self,
         endpoint: &Endpoint,
         mut request: Box<Request>,
+        is_upgrade: bool,
         client: &Client,
         terms: &Terms,
         settings: &ClusterSettings,
@@ -201,7 +206,6 @@ impl Upstream {
             }
             Host::Node => set_host(&mut request, endpoint),
         }
-        let is_upgrade = request.headers().contains_key(UPGRADE);
         let own = client.private.home(endpoint.id);
         // An authenticated connection is of use for an upgrade as well, and only that one is.
         let may_reuse = own.is_some() || !is_upgrade;
@@ -222,7 +226,7 @@ impl Upstream {
         if speaks != Speaks::H1
             && let Some(slot) = home.take_h2()
         {
-            match self.on_stream(slot, &home, endpoint, request, terms).await {
+            match self.on_stream(slot, &home, endpoint, request, is_upgrade, terms).await {
                 Err(failed) => request = failed.on_a_fresh_connection()?,
                 done => return done,
             }
@@ -241,7 +245,9 @@ impl Upstream {
             .await
         {
             Ok(Opened::H1(conn)) => on_connection(conn, request, terms, way_back()).await,
-            Ok(Opened::H2(slot)) => self.on_stream(slot, &home, endpoint, request, terms).await,
+            Ok(Opened::H2(slot)) => {
+                self.on_stream(slot, &home, endpoint, request, is_upgrade, terms).await
+            }
             Err(error) => Err(Failed { error, request: Some(request), is_stale: false }),
         }
     }
@@ -304,13 +310,15 @@ impl Upstream {
         home: &Rc<Home>,
         endpoint: &Endpoint,
         request: Box<Request>,
+        is_upgrade: bool,
         terms: &Terms,
     ) -> Result<Response, Failed> {
         let scheme = if endpoint.tls.is_some() { Scheme::HTTPS } else { Scheme::HTTP };
         let limit = Limit { first_byte: terms.first_byte, body: terms.body };
         let (was_used, conn) = (slot.is_used(), Rc::clone(slot.conn()));
         let (timer, interim) = (self.worker.timer(), terms.interim.as_ref());
-        let done = h2::client::exchange(slot, request, &scheme, limit, interim, timer).await;
+        let done =
+            h2::client::exchange(slot, request, is_upgrade, &scheme, limit, interim, timer).await;
         done.map_err(|h2::client::Refused { error, request, is_over }| {
             let is_refused = was_used
                 && error.is_unsent()
@@ -396,12 +404,16 @@ fn may_try_again(error: &Error, replayable: bool) -> bool {
     error.is_unsent() || (replayable && error.code() == Code::UpstreamReset)
 }
 
-fn is_replayable(request: &Request) -> bool {
+fn is_upgrade(request: &Request) -> bool {
+    request.headers().contains_key(UPGRADE)
+}
+
+fn is_replayable(request: &Request, is_upgrade: bool) -> bool {
     let idempotent = matches!(
         *request.method(),
         Method::GET | Method::HEAD | Method::OPTIONS | Method::TRACE | Method::PUT | Method::DELETE
     );
-    idempotent && request.body().is_empty() && !request.headers().contains_key(UPGRADE)
+    idempotent && request.body().is_empty() && !is_upgrade
 }
 
 fn set_host(request: &mut Request, endpoint: &Endpoint) {

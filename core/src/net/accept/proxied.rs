@@ -5,14 +5,13 @@ use std::fmt;
 use std::io;
 use std::str::FromStr;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::{Buf as _, BytesMut};
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 use tokio::io::AsyncReadExt as _;
 
-use super::Listener;
 use crate::net::proxy_protocol::{Header, Malformed, Origin, Parsed, parse};
 use crate::net::{Peer, PeerAddr, Proxied, Socket};
 use crate::timer::Timer;
@@ -49,7 +48,7 @@ pub enum Want {
 
 impl ProxyProtocol {
     /// Whether a connection from there has something to say about its client.
-    pub(super) fn concerns(&self, remote: PeerAddr) -> bool {
+    pub fn concerns(&self, remote: PeerAddr) -> bool {
         self.from.is_empty()
             || remote.ip().is_some_and(|ip| self.from.iter().any(|net| net.contains(&ip)))
     }
@@ -161,17 +160,6 @@ fn refuse(socket: &Socket, failed: Failed) -> Error {
         Failed::Closed(Some(error)) => Error::new(Code::ClientClosed, sentence).because(error),
         Failed::Closed(None) => Error::new(Code::ClientClosed, sentence),
         _ => Error::new(Code::ProxyHeader, sentence),
-    }
-}
-
-/// The error log. A proxy in front that is set up wrong is worth a warning; a client that makes
-/// trouble is not worth many.
-pub(super) fn tell(listener: &Listener, peer: &Peer, error: &Error) {
-    let (code, sentence, listener_name) = (error.code().as_str(), error.sentence(), &listener.name);
-    if error.code() == Code::ProxyHeader && listener.may_tell(Instant::now()) {
-        tracing::warn!(code, listener = listener_name, client = %peer.remote, "{sentence}");
-    } else {
-        tracing::debug!(code, listener = listener_name, client = %peer.remote, "{sentence}");
     }
 }
 

@@ -187,3 +187,12 @@ fn a_socket_that_is_handed_over_counts() {
     assert_eq!(worker.shared().connections[0].0.load(Ordering::Relaxed), 0);
     assert!(listener.try_permit().is_some());
 }
+
+/// Whoever makes trouble at will does not fill the log.
+#[test]
+fn refusals_are_told_every_five_seconds() {
+    let listener = Listener::new("test".into(), None, Duration::ZERO, 1);
+    let now = std::time::Instant::now();
+    let told = |after| listener.may_tell(now + Duration::from_secs(after));
+    assert_eq!([0, 0, 4, 5, 5, 9, 10].map(told), [true, false, false, true, false, false, true]);
+}

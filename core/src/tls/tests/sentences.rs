@@ -57,6 +57,31 @@ fn every_fault_has_a_sentence_that_names_file_and_remedy() {
     }
 }
 
+/// A remedy is told only where it is one.
+#[test]
+fn a_missing_file_is_told_with_what_can_make_it() {
+    let ca = Ca::new();
+    let missing = || CertificatePair { cert: ca.path("no.pem"), key: ca.path("no.key") };
+    let told =
+        |faults: Vec<(_, String)>| faults.into_iter().map(|(_, why)| why).collect::<Vec<_>>();
+    for sentence in told(missing().faults()) {
+        assert!(sentence.contains("--tls-dev") && !sentence.contains("generate"), "{sentence}");
+    }
+    let settings = ClientSettings { certificate: Some(missing()), ..ca.trust() };
+    let why = ClientTls::new(&settings, "a.test", &[]).unwrap_err();
+    for sentence in [told(missing().shown_faults()), vec![why]].concat() {
+        assert!(
+            sentence.contains("does not exist") && !sentence.contains("--tls-dev"),
+            "{sentence}"
+        );
+    }
+    std::fs::write(ca.path("generate.sh"), "").unwrap();
+    let script = format!("`{}`", ca.path("generate.sh").display());
+    for sentence in told([missing().faults(), missing().shown_faults()].concat()) {
+        assert!(sentence.contains(&script), "{sentence}");
+    }
+}
+
 #[test]
 fn a_file_that_may_not_be_read_is_said() {
     let ca = Ca::new();

@@ -131,6 +131,14 @@ fn an_update_keeps_twins_apart() {
     assert_eq!(ids.len(), 3);
 }
 
+/// Whoever named no service is told of what was typed.
+#[test]
+fn sentences_have_the_title() {
+    let settings = ClusterSettings { title: "`--to`".into(), ..ClusterSettings::new("upstream") };
+    let error = Cluster::new(settings, Vec::new()).acquire(Instant::now(), None, &Tried::new());
+    assert_eq!(error.unwrap_err().sentence(), "`--to` has no nodes");
+}
+
 fn with_breaker(text: &str, nodes: Vec<Endpoint>) -> Arc<Cluster> {
     let breaker = Some(text.parse().unwrap());
     Cluster::new(ClusterSettings { breaker, ..ClusterSettings::new("orders") }, nodes)
@@ -152,7 +160,7 @@ fn failures_open_the_breaker_and_the_error_says_when_to_come_back() {
     assert!(error.is_unsent());
     assert_eq!(
         error.sentence(),
-        "the service `orders` failed too often and its breaker is open; next try in 5.0s"
+        "the nodes of the service `orders` failed too often and the breaker is open; next try in 5.0s"
     );
     let later = now + Duration::from_secs(5);
     cluster.acquire(later, None, &Tried::new()).unwrap().settle(Outcome::Success, later);

@@ -1,10 +1,10 @@
 //! Forward proxying: CONNECT tunnels and absolute-form requests to whatever the policy lets a
 //! client reach.
 //!
-//! The way of a request: form → [`Policy`] on the name → credentials → one resolve → [`Policy`]
-//! on each address → dial exactly those addresses. Nothing after the verdict looks at the name
-//! again, so a name that resolves to something else a moment later changes nothing (DNS
-//! rebinding).
+//! The way of a request: form → credentials → [`Policy`] on the name → one resolve → [`Policy`]
+//! on each address → dial exactly those addresses. Strangers learn nothing of the rules, and
+//! nothing after the verdict looks at the name again, so a name that resolves to something else a
+//! moment later changes nothing (DNS rebinding).
 
 mod authenticate;
 mod destination;
@@ -87,7 +87,9 @@ pub struct Answered {
 
 /// Why there is no response of the destination's.
 enum Refusal {
-    /// What was asked for failed or is not allowed.
+    /// A rule says no, whatever the name resolves to.
+    Denied(Error),
+    /// What was asked for failed, or leads where it may not.
     Failed(Error),
     /// What was asked for makes no sense here; the client is told what does.
     Wrong(Reject),
@@ -126,6 +128,7 @@ impl Forward {
         let mut user = None;
         let (mut response, error) = match self.answer(request, client, &mut user).await {
             Ok(response) => (response, None),
+            Err(Refusal::Denied(error)) => (self.settings.problem.deny(&error), Some(error)),
             Err(Refusal::Failed(error)) => (self.settings.problem.answer(&error), Some(error)),
             Err(Refusal::Wrong(reject)) => {
                 let mut response = rescue::rejected(&reject);
@@ -151,7 +154,9 @@ impl Forward {
         match target_of(&request, client)? {
             Target::Tunnel(at) => self.connect(at, &request, client, user).await,
             Target::Origin(at) => self.pass_on(at, request, client, user).await,
-            Target::Own if request.uri().path() == pac::PATH => Ok(pac::answer(&request, client)),
+            Target::Own if request.uri().path() == pac::PATH => {
+                Ok(pac::answer(&request, client, self.settings.websocket_only))
+            }
             Target::Own => Err(bad(
                 "this is a forward proxy, not a web server: name it as the proxy of your client \
                  (http_proxy and https_proxy, or the PAC file at /proxy.pac) and ask for whole \
@@ -200,7 +205,7 @@ impl Forward {
         user: &mut Option<Box<str>>,
     ) -> Result<Response, Refusal> {
         if request.uri().path() == pac::PATH && is_own(&at, client.peer.local) {
-            return Ok(pac::answer(&request, client));
+            return Ok(pac::answer(&request, client, self.settings.websocket_only));
         }
         let wants_upgrade = reverse::wants_websocket(&request);
         if self.settings.websocket_only && !wants_upgrade {
@@ -243,16 +248,16 @@ impl Forward {
         headers: &HeaderMap,
         client: &Client,
         user: &mut Option<Box<str>>,
-    ) -> Result<Rc<[SocketAddr]>, Error> {
-        let policy = &self.settings.policy;
-        let named = policy.judge_name(form, at)?;
+    ) -> Result<Rc<[SocketAddr]>, Refusal> {
         if let Some(credentials) = &self.credentials {
             *user = Some(authenticate::authenticate(credentials, headers).await?);
         }
+        let policy = &self.settings.policy;
+        let named = policy.judge_name(form, at).map_err(Refusal::Denied)?;
         let addrs = self.resolve(at).await?;
         let addrs = policy.judge_addrs(form, named, at, &addrs)?;
         if addrs.iter().any(|addr| is_listener(*addr, client.peer.local)) {
-            return Err(came_back(at));
+            return Err(came_back(at).into());
         }
         Ok(addrs)
     }

@@ -17,7 +17,7 @@ use crate::{Request, Response, rescue};
 pub const PATH: &str = "/proxy.pac";
 
 /// The answer to a request for the PAC file.
-pub(super) fn answer(request: &Request, client: &Client) -> Response {
+pub(super) fn answer(request: &Request, client: &Client, websocket_only: bool) -> Response {
     if !matches!(*request.method(), Method::GET | Method::HEAD) {
         let reason = "the PAC file can only be read";
         let status = StatusCode::METHOD_NOT_ALLOWED;
@@ -30,7 +30,8 @@ pub(super) fn answer(request: &Request, client: &Client) -> Response {
         let reason = "the Host field does not say how this proxy is reached";
         return rescue::rejected(&Reject { status: StatusCode::BAD_REQUEST, reason });
     };
-    let mut response = Response::new(Body::full(Bytes::from(script(&proxy, is_tls))));
+    let mut response =
+        Response::new(Body::full(Bytes::from(script(&proxy, is_tls, websocket_only))));
     let headers = response.headers_mut();
     let pac = HeaderValue::from_static("application/x-ns-proxy-autoconfig");
     headers.insert(CONTENT_TYPE, pac);
@@ -54,12 +55,21 @@ fn reached_at(request: &Request, client: &Client, is_tls: bool) -> Option<HostPo
 
 /// The PAC file. Names of this machine and of the local network go direct, because the proxy
 /// would refuse them; everything else goes through the proxy and nowhere else: falling back to a
-/// direct connection would show the client's address when the proxy is down.
-fn script(proxy: &HostPort, is_tls: bool) -> String {
+/// direct connection would show the client's address when the proxy is down. A proxy for WebSocket
+/// only is for nothing else: pages would get a 426 from it.
+fn script(proxy: &HostPort, is_tls: bool, websocket_only: bool) -> String {
     let kind = if is_tls { "HTTPS" } else { "PROXY" };
+    let others = if websocket_only {
+        r#"  if (!shExpMatch(url, "ws://*") && !shExpMatch(url, "wss://*")) {
+    return "DIRECT";
+  }
+"#
+    } else {
+        ""
+    };
     format!(
         r#"function FindProxyForURL(url, host) {{
-  if (isPlainHostName(host) || shExpMatch(host, "*.localhost") || shExpMatch(host, "*.local") ||
+{others}  if (isPlainHostName(host) || shExpMatch(host, "*.localhost") || shExpMatch(host, "*.local") ||
       shExpMatch(host, "127.*") || host === "[::1]" || host === "::1") {{
     return "DIRECT";
   }}
@@ -73,8 +83,14 @@ fn script(proxy: &HostPort, is_tls: bool) -> String {
 ///
 /// `is_tls`: the listener speaks TLS. The settings of the systems know only plain proxies; the
 /// PAC file and `https_proxy=https://…` know both. `user`: one of those who may use it; programs
-/// that are told nothing of a user ask for one.
-pub fn guide(listen: &ListenAddr, is_tls: bool, user: Option<&str>) -> String {
+/// that are told nothing of a user ask for one. `websocket_only`: what would send it pages as well
+/// is left out.
+pub fn guide(
+    listen: &ListenAddr,
+    is_tls: bool,
+    user: Option<&str>,
+    websocket_only: bool,
+) -> String {
     let (host, port) = match listen {
         ListenAddr::Any(port) => ("127.0.0.1".to_owned(), *port),
         ListenAddr::Tcp(addr) if addr.ip().is_unspecified() => {
@@ -92,8 +108,19 @@ pub fn guide(listen: &ListenAddr, is_tls: bool, user: Option<&str>) -> String {
     let scheme = if is_tls { "https" } else { "http" };
     let mut text = String::with_capacity(1024);
     // Writing to a String cannot fail.
-    let _ = writeln!(text, "use this forward proxy:");
     let login = user.map(login).unwrap_or_default();
+    if websocket_only {
+        // RFC 6455 has no variables; these are the ones that no program takes pages by.
+        let _ = writeln!(
+            text,
+            "use this forward proxy (WebSocket only; pages would get 426):\n  \
+             shell    export ws_proxy={scheme}://{login}{at} wss_proxy={scheme}://{login}{at} \
+             no_proxy=localhost,127.0.0.1\n  \
+             PAC      {scheme}://{at}{PATH}   (only ws:// and wss:// take it)"
+        );
+        return text;
+    }
+    let _ = writeln!(text, "use this forward proxy:");
     let _ = writeln!(
         text,
         "  shell    export http_proxy={scheme}://{login}{at} https_proxy={scheme}://{login}{at} \
@@ -142,7 +169,7 @@ mod tests {
 
     #[test]
     fn the_guide_names_the_address_for_every_system() {
-        let guide = |listen: &str, is_tls| guide(&listen.parse().unwrap(), is_tls, None);
+        let guide = |listen: &str, is_tls| guide(&listen.parse().unwrap(), is_tls, None, false);
         let text = guide("127.0.0.1:3128", false);
         for line in [
             "http_proxy=http://127.0.0.1:3128 https_proxy=http://127.0.0.1:3128",
@@ -163,16 +190,35 @@ mod tests {
         assert!(tls.contains("https_proxy=https://127.0.0.1:3129"), "{tls}");
         assert!(tls.contains("-setautoproxyurl Wi-Fi https://127.0.0.1:3129/proxy.pac"), "{tls}");
         assert!(!tls.contains("-setwebproxy"), "{tls}");
-        let tls = super::guide(&"127.0.0.1:1".parse().unwrap(), true, Some("ann"));
+        let tls = super::guide(&"127.0.0.1:1".parse().unwrap(), true, Some("ann"), false);
         assert!(tls.contains("http_proxy=https://ann:PASSWORD@127.0.0.1:1 "), "{tls}");
-        let odd = super::guide(&":1".parse().unwrap(), false, Some("a@b"));
+        let odd = super::guide(&":1".parse().unwrap(), false, Some("a@b"), false);
         assert!(odd.contains("https_proxy=http://USER:PASSWORD@127.0.0.1:1 "), "{odd}");
         assert!(guide("unix:/run/p.sock", false).contains("/run/p.sock"));
     }
 
+    /// A machine set up so goes on showing pages.
+    #[test]
+    fn a_proxy_for_websocket_is_told_to_nothing_else() {
+        for is_tls in [false, true] {
+            let text = guide(&"127.0.0.1:3128".parse().unwrap(), is_tls, Some("ann"), true);
+            let scheme = if is_tls { "https" } else { "http" };
+            let at = format!("{scheme}://ann:PASSWORD@127.0.0.1:3128");
+            assert!(text.contains(&format!(" ws_proxy={at} wss_proxy={at} ")), "{text}");
+            for word in ["http_proxy", "https_proxy", "macOS", "Windows", "GNOME"] {
+                assert!(!text.contains(word), "{word}: {text}");
+            }
+        }
+        let script = script(&"proxy.example:3128".parse().unwrap(), false, true);
+        let others = "if (!shExpMatch(url, \"ws://*\") && !shExpMatch(url, \"wss://*\")) {\n    \
+                      return \"DIRECT\";";
+        assert!(script.contains(others), "{script}");
+        assert!(script.contains("return \"PROXY proxy.example:3128\";"), "{script}");
+    }
+
     #[test]
     fn the_script_names_one_proxy_and_no_way_around_it() {
-        let script = script(&"proxy.example:3128".parse().unwrap(), false);
+        let script = script(&"proxy.example:3128".parse().unwrap(), false, false);
         assert!(script.contains("return \"PROXY proxy.example:3128\";"), "{script}");
         assert_eq!(script.matches("DIRECT").count(), 1);
     }

@@ -144,8 +144,9 @@ impl Policy {
                 format!("`{at}` is {addr}, which a rule denies")
             }
             Some((addr, Prohibited::NotGlobal)) => format!(
-                "`{at}` is {addr}, a private, local or reserved address; a rule may allow it by \
-                 naming it"
+                "`{at}` is {addr}, a private, local or reserved address, which no name allows; \
+                 allow the address itself (`--allow {addr}`, or a network of such addresses alone) \
+                 or all of them (`--allow-private`; in a file `allow` and `allow_private`)"
             ),
             Some((addr, Prohibited::NotListed)) => {
                 format!("`{at}` is {addr}, and no rule allows the name or the address")

@@ -203,7 +203,7 @@ pub fn parse_request(
     match parsed.parse_with_uninit_headers(&head, &mut fields) {
         Ok(Status::Complete(_)) => {}
         Ok(Status::Partial) => return Err(Reject::bad("the head is not complete")),
-        Err(error) => return Err(explain(error)),
+        Err(error) => return Err(explain(error, &head)),
     }
     let (Some(method), Some(target), Some(minor)) = (parsed.method, parsed.path, parsed.version)
     else {
@@ -267,7 +267,7 @@ pub fn parse_response(
     match config.parse_response_with_uninit_headers(&mut parsed, &head, &mut fields) {
         Ok(Status::Complete(_)) => {}
         Ok(Status::Partial) => return Err(Reject::bad("the head is not complete")),
-        Err(error) => return Err(explain(error)),
+        Err(error) => return Err(explain(error, &head)),
     }
     let (Some(code), Some(minor)) = (parsed.code, parsed.version) else {
         return Err(Reject::bad("the status line is not complete"));
@@ -299,7 +299,7 @@ pub(super) fn parse_trailers(section: &Bytes, fields_max: usize) -> Result<Heade
             header_map(section, parsed, &limits, 0).map(|(trailers, _)| trailers)
         }
         Ok(Status::Partial) => Err(Reject::bad("the trailer section is not complete")),
-        Err(error) => Err(explain(error)),
+        Err(error) => Err(explain(error, section)),
     }
 }
 
@@ -547,8 +547,14 @@ const fn too_large(reason: &'static str) -> Reject {
     Reject::new(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, reason)
 }
 
-fn explain(error: httparse::Error) -> Reject {
+/// Why `section` is refused, which is a head or the trailers.
+#[cold]
+fn explain(error: httparse::Error, section: &[u8]) -> Reject {
+    let is_folded = |line: &[u8]| matches!(line.first(), Some(b' ' | b'\t'));
     match error {
+        httparse::Error::HeaderName if section.split(|&b| b == b'\n').any(is_folded) => {
+            Reject::bad("a line begins with white space (obs-fold, RFC 9112 §5.2)")
+        }
         httparse::Error::HeaderName => Reject::bad("a field name has a forbidden character"),
         httparse::Error::HeaderValue => Reject::bad("a field value has a forbidden character"),
         httparse::Error::NewLine => Reject::bad("a line does not end in CRLF"),

@@ -9,7 +9,7 @@ use bytes::{Bytes, BytesMut};
 use gwproxy_core::net::Stream;
 use gwproxy_core::timer::Timer;
 use gwproxy_core::{Code, Error};
-use http::header::{CONTENT_LENGTH, EXPECT, HOST, SEC_WEBSOCKET_KEY, TE, UPGRADE};
+use http::header::{CONTENT_LENGTH, EXPECT, HOST, SEC_WEBSOCKET_KEY, TE};
 use http::uri::Scheme;
 use http::{HeaderValue, Method, Version, response};
 
@@ -66,13 +66,13 @@ pub(crate) struct Refused {
 pub(crate) async fn exchange(
     slot: StreamSlot,
     mut request: Box<Request>,
+    is_upgrade: bool,
     scheme: &Scheme,
     limit: Limit,
     interim: Option<&Way>,
     timer: &Timer,
 ) -> Result<Response, Refused> {
     let conn = Rc::clone(slot.conn());
-    let is_upgrade = request.headers().contains_key(UPGRADE);
     if is_upgrade && !conn.takes_protocols() {
         let sentence = "the node takes no WebSocket over HTTP/2: it did not announce \
                         SETTINGS_ENABLE_CONNECT_PROTOCOL (RFC 8441 §3)";

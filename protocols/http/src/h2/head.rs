@@ -10,8 +10,10 @@ use crate::Request;
 use crate::body::Body;
 use crate::wire::websocket;
 
-/// Fields that a head has room for at first.
-const FIELDS_EXPECTED: usize = 12;
+/// Fields that a request's head has room for at first: most fit, with those that the proxy adds.
+const REQUEST_FIELDS: usize = 12;
+/// The same of a response.
+const RESPONSE_FIELDS: usize = 6;
 
 /// The fields of one section, as they come.
 #[derive(Debug, Default)]
@@ -96,8 +98,8 @@ impl Fields {
             self.cookies += 1;
         }
         if self.headers.capacity() == 0 {
-            // Most heads fit, with the fields that the proxy adds itself.
-            self.headers.reserve(FIELDS_EXPECTED);
+            let is_request = self.status.is_none();
+            self.headers.reserve(if is_request { REQUEST_FIELDS } else { RESPONSE_FIELDS });
         }
         self.headers.append(name, value);
     }

@@ -40,7 +40,7 @@ impl Seen {
     pub(crate) const EXPECT: Self = Self(1 << 10);
     pub(crate) const VIA: Self = Self(1 << 11);
     pub(crate) const CONTENT_LENGTH: Self = Self(1 << 12);
-    /// `WWW-Authenticate` or `Proxy-Authenticate`.
+    /// A challenge, of a server or of a proxy (RFC 9110 §11.3).
     pub(crate) const CHALLENGE: Self = Self(1 << 8 | 1 << 13);
 
     pub(crate) fn of(headers: &HeaderMap) -> Self {
@@ -233,6 +233,7 @@ mod tests {
         assert!(Seen::of(&map(&[("expect", "x")])).has(Seen::EXPECT));
         for (name, seen) in [
             ("connection", Seen::CONNECTION),
+            ("www-authenticate", Seen(1 << 13)),
             ("content-length", Seen::CONTENT_LENGTH),
             ("te", Seen::TE),
             ("transfer-encoding", Seen::TRANSFER_ENCODING),

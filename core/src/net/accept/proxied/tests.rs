@@ -155,12 +155,3 @@ fn t38_only_listed_sources_are_listened_to() {
     let all = ProxyProtocol { from: Vec::new(), want: Want::Required };
     assert!(all.concerns(PeerAddr::Unix) && all.concerns(PeerAddr::Ip(PEER.parse().unwrap())));
 }
-
-/// Whoever makes trouble at will does not fill the log.
-#[test]
-fn refusals_are_told_every_five_seconds() {
-    let listener = Listener::new("test".into(), None, Duration::ZERO, 1);
-    let now = Instant::now();
-    let told = |after| listener.may_tell(now + Duration::from_secs(after));
-    assert_eq!([0, 0, 4, 5, 5, 9, 10].map(told), [true, false, false, true, false, false, true]);
-}

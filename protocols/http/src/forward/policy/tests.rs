@@ -215,6 +215,7 @@ fn private_addresses_are_allowed_by_naming_them() {
     assert!(connects(&["168.63.129.16"], "168.63.129.16:443", "168.63.129.16"));
     // A name says nothing about where it leads.
     assert!(!connects(&["db.corp"], "db.corp:443", "10.0.0.7"));
+    assert!(connects(&["db.corp", "10.0.0.7:443"], "db.corp:443", "10.0.0.7"), "as it is told");
     assert!(connects(&["db.corp", "10.0.0.7"], "db.corp:443", "10.0.0.7"));
     // "The whole Internet" has the private networks not in it.
     for everything in ["0.0.0.0/0", "::/0", "128.0.0.0/1"] {
@@ -243,6 +244,9 @@ fn t33_only_vetted_addresses_are_left_of_a_mixed_set() {
     let refused = vet(&["127.0.0.1", "10.0.0.1"]).unwrap_err();
     assert_eq!(refused.code(), Code::DestinationDenied);
     assert!(refused.sentence().contains("127.0.0.1:443"), "{refused}");
+    for remedy in ["`--allow 127.0.0.1:443`", "`--allow-private`"] {
+        assert!(refused.sentence().contains(remedy), "{refused}");
+    }
     assert!(refused.is_unsent());
     let many: Vec<String> = (1..=20).map(|i| format!("8.8.8.{i}")).collect();
     let many: Vec<&str> = many.iter().map(String::as_str).collect();

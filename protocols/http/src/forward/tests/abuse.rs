@@ -55,6 +55,30 @@ async fn t32_private_addresses_are_refused_however_they_are_written() {
     assert_untouched(origin.listener);
 }
 
+/// The rules are for those who may use the proxy, and what they deny is on the user's account.
+#[tokio::test]
+async fn strangers_learn_nothing_of_the_rules() {
+    let mut config = Config::any_port();
+    config.settings.policy.allow = vec!["example.com".parse().unwrap()];
+    config.settings.policy.deny = vec!["denied.example".parse().unwrap()];
+    config.user = Some(("ann", "secret"));
+    let proxy = Proxy::start(config);
+    let login = basic("ann", "secret");
+    for host in ["denied.example:443", "unlisted.example:443", "example.com.invalid:25"] {
+        for (login, status) in [("", 407), (login.as_str(), 403)] {
+            for asks in [format!("CONNECT {host}"), format!("GET http://{host}/")] {
+                let mut client = Client::to(&proxy).await;
+                client.send(&format!("{asks} HTTP/1.1\r\nHost: a\r\n{login}\r\n")).await;
+                let response = client.response().await;
+                assert_eq!(response.status, status, "{asks}");
+                // A name is no address (RFC 9209 §2.3.5).
+                let told = response.field("proxy-status");
+                assert_eq!(told, Some("gwproxy; error=http_request_denied"), "{asks}");
+            }
+        }
+    }
+}
+
 /// T32: ports 25, 0 and 65979.
 #[tokio::test]
 async fn t32_ports_of_other_protocols_are_refused() {

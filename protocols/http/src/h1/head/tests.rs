@@ -8,6 +8,21 @@ fn request(text: &[u8]) -> Result<Option<RequestHead>, Reject> {
     parse_request(&mut BytesMut::from(text), &mut Scan::default(), &Limits::default())
 }
 
+/// P27: what is wrong is said as it is.
+#[test]
+fn p27_obs_fold_is_called_so() {
+    for (fields, fold) in [
+        ("X-A: 1\r\n 2\r\n", true),
+        ("X-A: 1\r\n\tX-B: 2\r\n", true),
+        ("X A: 1\r\n", false),
+        ("X-A : 1\r\n", false),
+    ] {
+        let text = format!("GET / HTTP/1.1\r\nHost: a\r\n{fields}\r\n");
+        let reason = request(text.as_bytes()).unwrap_err().reason;
+        assert_eq!(reason.contains("obs-fold"), fold, "{fields:?}: {reason}");
+    }
+}
+
 fn status(text: &str) -> u16 {
     match request(text.as_bytes()) {
         Err(reject) => reject.status.as_u16(),
