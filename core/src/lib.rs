@@ -3,6 +3,9 @@
 //! **Invariant:** this crate does not know what a header is. Hash keys are `u64`, ALPN is bytes,
 //! the end of an exchange is an [`upstream::Outcome`].
 
+// What comes off the wire ends no worker. An exception says by `expect` why it is none.
+#![deny(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
+
 pub mod balance;
 pub mod breaker;
 mod clock;

@@ -1,5 +1,8 @@
 //! The gateway: what happens to a request between a listener and a service.
 
+// What comes off the wire ends no worker. An exception says by `expect` why it is none.
+#![deny(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
+
 pub mod exchange;
 pub mod limit;
 pub mod recorded;

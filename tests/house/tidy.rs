@@ -210,3 +210,22 @@ fn lib_names_rooms_and_main_is_short() {
     let lines = main.lines().filter(|line| !line.trim().is_empty()).count();
     assert!(lines <= MAIN_LINES_MAX, "src/main.rs has {lines} lines, more than {MAIN_LINES_MAX}");
 }
+
+/// Rooms through which a stranger's bytes go: nothing in them may end a worker.
+const DATA_PATH: [&str; 6] = [
+    "core/src/lib.rs",
+    "protocols/grpc/src/lib.rs",
+    "protocols/http/src/lib.rs",
+    "protocols/tcp/src/lib.rs",
+    "protocols/ws/src/lib.rs",
+    "src/gateway/mod.rs",
+];
+
+#[test]
+fn the_data_path_denies_what_panics() {
+    let denied = "#![deny(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, \
+                  clippy::panic)]";
+    for path in DATA_PATH {
+        assert!(read(path).lines().any(|line| line == denied), "{path}: {denied}");
+    }
+}

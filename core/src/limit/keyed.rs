@@ -92,6 +92,7 @@ impl Table {
         }
     }
 
+    #[expect(clippy::indexing_slicing, reason = "both are taken modulo what there is")]
     fn set(&self, key: u64) -> &Set {
         let hash = self.seed.hash_one(key);
         let page = (hash >> 32) as usize & (self.pages.len() - 1);

@@ -192,7 +192,10 @@ const MESSAGE_BYTES_MAX: usize = 1024;
 /// The field value for a message (`PROTOCOL-HTTP2.md`, `Status-Message`): UTF-8, with everything
 /// but printable ASCII and with `%` itself percent-encoded. Cut after 1024 bytes.
 pub fn encode_message(message: &str) -> HeaderValue {
-    const HEX: &[u8; 16] = b"0123456789ABCDEF";
+    let hex = |nibble: u8| match nibble {
+        0..=9 => b'0' + nibble,
+        _ => b'A' - 10 + nibble,
+    };
     let mut encoded = Vec::with_capacity(message.len());
     for character in message.chars() {
         let mut utf8 = [0; 4];
@@ -201,8 +204,7 @@ pub fn encode_message(message: &str) -> HeaderValue {
             if matches!(byte, b' '..=b'~') && byte != b'%' {
                 encoded.push(byte);
             } else {
-                let (high, low) = (usize::from(byte >> 4), usize::from(byte & 0xf));
-                encoded.extend([b'%', HEX[high], HEX[low]]);
+                encoded.extend([b'%', hex(byte >> 4), hex(byte & 0xf)]);
             }
         }
         if encoded.len() > MESSAGE_BYTES_MAX {

@@ -1,5 +1,8 @@
 //! HTTP/1.1 and HTTP/2: listeners, upstreams, reverse and forward proxying.
 
+// What comes off the wire ends no worker. An exception says by `expect` why it is none.
+#![deny(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
+
 pub mod body;
 pub mod date;
 mod debt;

@@ -3,6 +3,9 @@
 //! A handshake is checked on both sides ([`handshake`]); then [`relay::relay`] carries frames
 //! untouched, so that subprotocols and extensions are the endpoints' own affair.
 
+// What comes off the wire ends no worker. An exception says by `expect` why it is none.
+#![deny(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
+
 mod buffer;
 pub mod close;
 pub mod frames;
