@@ -4,7 +4,7 @@
 //! A [`Pipe`] takes what a socket has as references to the kernel's own buffers and hands them to
 //! the other socket.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::io;
 use std::task::{Context, Poll, ready};
 
@@ -15,8 +15,12 @@ pub const PIPE_BYTES: usize = 128 * 1024;
 
 /// Empty pipes that a worker keeps; two descriptors each.
 const SPARE_PIPES_MAX: usize = 16;
+/// Pipes in use at a time on a worker. Readers that stop keep theirs, and must not take the
+/// descriptors that others need; bodies above this are copied.
+pub const PIPES_MAX: usize = 128;
 
 thread_local! {
+    static IN_USE: Cell<usize> = const { Cell::new(0) };
     static SPARE: RefCell<Vec<imp::Ends>> = const { RefCell::new(Vec::new()) };
 }
 
@@ -28,9 +32,14 @@ pub struct Pipe {
 }
 
 impl Pipe {
-    /// An empty pipe; none where there is no `splice` or no descriptor left for one.
+    /// An empty pipe; none where there is no `splice`, no descriptor left for one, or
+    /// [`PIPES_MAX`] in use.
     pub fn take() -> Option<Self> {
+        if IN_USE.get() >= PIPES_MAX {
+            return None;
+        }
         let ends = SPARE.with_borrow_mut(Vec::pop).or_else(|| imp::Ends::open().ok())?;
+        IN_USE.set(IN_USE.get() + 1);
         Some(Self { ends: Some(ends), held: 0 })
     }
 
@@ -92,6 +101,7 @@ impl Pipe {
 
 impl Drop for Pipe {
     fn drop(&mut self) {
+        IN_USE.set(IN_USE.get().saturating_sub(1));
         // One with bytes in it would give them to the next.
         if let Some(ends) = self.ends.take_if(|_| self.held == 0) {
             SPARE.with_borrow_mut(|spare| {
@@ -253,6 +263,19 @@ mod tests {
         assert_eq!(SPARE.with_borrow(Vec::len), 0);
         drop(Pipe::take());
         assert_eq!(SPARE.with_borrow(Vec::len), 1);
+    }
+
+    /// At, below and above the bound; what goes back makes room.
+    #[test]
+    fn pipes_in_use_are_bounded() {
+        let mut pipes: Vec<_> = (0..PIPES_MAX).map(|_| Pipe::take().unwrap()).collect();
+        assert!(Pipe::take().is_none());
+        pipes.pop();
+        let again = Pipe::take();
+        assert!(again.is_some() && Pipe::take().is_none());
+        drop((pipes, again));
+        assert_eq!(IN_USE.get(), 0);
+        assert!(SPARE.with_borrow(Vec::len) <= SPARE_PIPES_MAX);
     }
 
     /// The end of the stream, and a reset.
