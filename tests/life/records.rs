@@ -33,28 +33,31 @@ fn exchange(conn: &mut Conn) {
     assert_eq!(&answer, b"goodbye");
 }
 
+/// A forward proxy that lets tunnels to `origin` through.
+fn forwarding(origin: &Origin, flags: &[&str]) -> Proxy {
+    let port = origin.addr().port().to_string();
+    let arguments = ["http", "--listen", "127.0.0.1:0", "--forward", "--allow-private"];
+    Proxy::start(&[&arguments[..], &["--allow-port", &port], flags].concat())
+}
+
+/// A tunnel to `origin` through which five bytes went there and seven back.
+fn tunnel(proxy: &Proxy, origin: &Origin) -> Conn {
+    let at = origin.addr();
+    let mut conn = Conn::open(proxy.addr(0));
+    conn.send(format!("CONNECT {at} HTTP/1.1\r\nHost: {at}\r\n\r\n"));
+    assert_eq!(conn.head().status(), 200);
+    exchange(&mut conn);
+    conn
+}
+
 /// A tunnel's line says where it led, and what the client was sent through it.
 #[test]
 fn a_connects_line_has_host_port_and_bytes() {
     let origin = five_for_seven();
-    let port = origin.addr().port().to_string();
     for format in ["json", "combined"] {
-        let proxy = Proxy::start(&[
-            "http",
-            "--listen",
-            "127.0.0.1:0",
-            "--forward",
-            "--allow-private",
-            "--allow-port",
-            &port,
-            "--access-log-format",
-            format,
-        ]);
-        let at = format!("127.0.0.1:{port}");
-        let mut conn = Conn::open(proxy.addr(0));
-        conn.send(format!("CONNECT {at} HTTP/1.1\r\nHost: {at}\r\n\r\n"));
-        assert_eq!(conn.head().status(), 200);
-        exchange(&mut conn);
+        let proxy = forwarding(&origin, &["--access-log-format", format]);
+        let at = origin.addr().to_string();
+        let mut conn = tunnel(&proxy, &origin);
         assert_eq!(proxy.stdout(), "", "it is not over");
         conn.finish().assert_ends();
         let line = proxy.wait_lines(1).remove(0);
@@ -74,15 +77,8 @@ fn a_connects_line_has_host_port_and_bytes() {
 #[test]
 fn a_tunnel_that_is_cut_off_tells_what_it_carried() {
     let origin = five_for_seven();
-    let port = origin.addr().port().to_string();
-    let allow = ["--allow-private", "--allow-port", &port, "--grace", "300ms"];
-    let mut proxy =
-        Proxy::start(&[&["http", "--listen", "127.0.0.1:0", "--forward"], &allow[..]].concat());
-    let mut conn = Conn::open(proxy.addr(0));
-    let at = origin.addr();
-    conn.send(format!("CONNECT {at} HTTP/1.1\r\nHost: {at}\r\n\r\n"));
-    assert_eq!(conn.head().status(), 200);
-    exchange(&mut conn);
+    let mut proxy = forwarding(&origin, &["--grace", "300ms"]);
+    let _conn = tunnel(&proxy, &origin);
     proxy.signal(Signal::TERM);
     assert_eq!(proxy.wait(), Some(1));
     let line = parsed(&proxy.wait_lines(1)[0]);
@@ -102,24 +98,8 @@ fn a_tunnel_tells_what_ended_it() {
             peer.send("goodbye");
         }
     });
-    let port = origin.addr().port().to_string();
-    let proxy = Proxy::start(&[
-        "http",
-        "--listen",
-        "127.0.0.1:0",
-        "--forward",
-        "--allow-private",
-        "--allow-port",
-        &port,
-    ]);
-    let at = origin.addr();
-    let open = || {
-        let mut conn = Conn::open(proxy.addr(0));
-        conn.send(format!("CONNECT {at} HTTP/1.1\r\nHost: {at}\r\n\r\n"));
-        assert_eq!(conn.head().status(), 200);
-        exchange(&mut conn);
-        conn
-    };
+    let proxy = forwarding(&origin, &[]);
+    let open = || tunnel(&proxy, &origin);
     let mut told = 0;
     let mut line = || {
         told += 1;

@@ -4,7 +4,7 @@
 //! waits for data holds no buffer, so an idle pair costs its two sockets and one small task.
 
 use std::cell::Cell;
-use std::future::poll_fn;
+use std::future::{Future, poll_fn};
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -14,6 +14,7 @@ use bytes::{Buf, BufMut, Bytes};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_util::io::poll_read_buf;
 
+use super::Stream;
 use crate::Code;
 use crate::timer::{Deadline, Timer};
 
@@ -171,6 +172,51 @@ impl End {
             Self::Client(_) => "client_reset",
             Self::Upstream(_) => "upstream_reset",
         }
+    }
+}
+
+/// One leg of a relay, when the relay is over.
+pub trait Leg {
+    /// Makes its end a reset, so that it cannot be taken for the end of what was to come.
+    fn reset(&self);
+
+    /// Ends our direction in order, as far as that needs no waiting.
+    fn end_now(&mut self) -> impl Future<Output = ()>;
+}
+
+impl Leg for Stream {
+    fn reset(&self) {
+        self.abort_on_close();
+    }
+
+    async fn end_now(&mut self) {
+        Self::end_now(self).await;
+    }
+}
+
+impl Relayed {
+    /// Tells each side how it ended. A side that broke must not look to the other like one that
+    /// ended: a cut-off transfer would pass for a complete one. Nothing is cut off by the end of an
+    /// idle connection, except for a side that took none of the bytes that wait for it. The kernel
+    /// resets it as well when there are bytes of it that nobody read.
+    pub async fn pass_on(&self, client: &mut impl Leg, upstream: &mut impl Leg) {
+        match self.end {
+            End::Closed => {}
+            End::Client(_) => upstream.reset(),
+            End::Upstream(_) => client.reset(),
+            End::Idle => {
+                end_idle(client, self.owes_client).await;
+                end_idle(upstream, self.owes_upstream).await;
+            }
+        }
+    }
+}
+
+async fn end_idle(side: &mut impl Leg, is_owed: bool) {
+    if is_owed {
+        side.reset();
+    } else {
+        side.end_now().await;
     }
 }
 

@@ -255,21 +255,24 @@ fn write_all(
 mod tests {
     use super::*;
 
-    #[test]
-    fn lines_of_a_dropped_worker_reach_the_file() {
-        let path = std::env::temp_dir().join(format!("gwproxy-log-{}", std::process::id()));
-        let log = AccessLog::open(Some(&path)).unwrap();
+    /// Logs as a worker does, which is over then.
+    fn on_a_worker(log: &AccessLog, write: impl FnOnce(&Lines)) {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build_local(tokio::runtime::LocalOptions::default())
             .unwrap();
-        runtime.block_on(async {
-            let lines = log.handle().lines();
+        runtime.block_on(async { write(&log.handle().lines()) });
+    }
+
+    #[test]
+    fn lines_of_a_dropped_worker_reach_the_file() {
+        let path = std::env::temp_dir().join(format!("gwproxy-log-{}", std::process::id()));
+        let log = AccessLog::open(Some(&path)).unwrap();
+        on_a_worker(&log, |lines| {
             for n in 0..3 {
                 lines.add(|out| out.extend_from_slice(format!("line {n}").as_bytes()));
             }
         });
-        drop(runtime);
         drop(log);
         assert_eq!(std::fs::read_to_string(&path).unwrap(), "line 0\nline 1\nline 2\n");
         std::fs::remove_file(&path).unwrap();
@@ -309,17 +312,11 @@ mod tests {
             let out = Slow { go_on, written: Arc::clone(&written), fails };
             let log = AccessLog::to(Box::new(out), None).unwrap();
             let dropped = log.dropped();
-            let runtime = tokio::runtime::Builder::new_current_thread()
-                .enable_all()
-                .build_local(tokio::runtime::LocalOptions::default())
-                .unwrap();
-            runtime.block_on(async {
-                let lines = log.handle().lines();
+            on_a_worker(&log, |lines| {
                 for _ in 0..LINES {
                     lines.add(|out| out.extend([b'x'; 1023]));
                 }
             });
-            drop(runtime);
             // The queue and what is being written hold 65 batches of 32 lines.
             assert!(dropped.count() >= LINES - 66 * 32, "{}", dropped.count());
             drop(let_go);

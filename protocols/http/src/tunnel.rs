@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use gwproxy_core::net::Stream;
-use gwproxy_core::net::relay::{BUFFER_BYTES, Carried, End, Relayed, relay_counted};
+use gwproxy_core::net::relay::{BUFFER_BYTES, Carried, End, Leg, Relayed, relay_counted};
 use gwproxy_core::worker::{LocalFuture, Worker};
 use gwproxy_core::{Code, Error};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -188,28 +188,12 @@ pub async fn carry_raw(
     let relayed =
         relay_counted(&mut client_io, &mut upstream_io, early, ahead, idle, timer, carried).await;
     traffic.note_end(&relayed.end);
-    pass_on(&relayed, &mut client_io, &mut upstream_io.io).await;
+    relayed.pass_on(&mut client_io, &mut upstream_io.io).await;
     relayed
 }
 
-/// A side that broke must not look to the other like one that ended (RFC 9113 §8.5), nor a side
-/// that is owed bytes be told that this was all. A stream of HTTP/2 that has not ended is reset
-/// when it is dropped.
-async fn pass_on(relayed: &Relayed, client: &mut UpgradedIo, upstream: &mut UpgradedIo) {
-    match relayed.end {
-        End::Closed => {}
-        End::Client(_) => upstream.reset(),
-        End::Upstream(_) => client.reset(),
-        End::Idle => {
-            for (io, is_owed) in [(client, relayed.owes_client), (upstream, relayed.owes_upstream)]
-            {
-                if is_owed { io.reset() } else { io.end_now().await }
-            }
-        }
-    }
-}
-
-impl UpgradedIo {
+impl Leg for UpgradedIo {
+    /// A stream of HTTP/2 that has not ended is reset when it is dropped (RFC 9113 §8.5).
     fn reset(&self) {
         if let Self::Stream(stream) = self {
             stream.abort_on_close();

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use gwproxy_core::error::Blame;
 use gwproxy_core::net::accept::{Held, Serve};
-use gwproxy_core::net::relay::{BUFFER_BYTES, Carried, End, Relayed, relay_counted};
+use gwproxy_core::net::relay::{BUFFER_BYTES, Carried, End, relay_counted};
 use gwproxy_core::net::{Peer, Stream};
 use gwproxy_core::upstream::connect::{Resolver, connect};
 use gwproxy_core::upstream::{Cluster, Lease, Outcome, Tried};
@@ -99,7 +99,7 @@ impl Reverse {
             carried,
         )
         .await;
-        pass_on(&relayed, &mut client, &mut upstream).await;
+        relayed.pass_on(&mut client, &mut upstream).await;
         lease.settle(outcome_of(&relayed.end), Instant::now());
         session.ending = Ending::Relayed(relayed.end);
         self.say_ending(session);
@@ -226,31 +226,6 @@ impl Drop for Draft {
         if let Some(report) = report {
             report(session);
         }
-    }
-}
-
-/// A side that broke must not look to the other like one that ended: a cut-off transfer would pass
-/// for a complete one. Nothing is cut off by the end of an idle connection, except for a side that
-/// took none of the bytes that wait for it.
-async fn pass_on(relayed: &Relayed, client: &mut Stream, upstream: &mut Stream) {
-    match relayed.end {
-        End::Closed => {}
-        End::Client(_) => upstream.abort_on_close(),
-        End::Upstream(_) => client.abort_on_close(),
-        End::Idle => {
-            end_idle(client, relayed.owes_client).await;
-            end_idle(upstream, relayed.owes_upstream).await;
-        }
-    }
-}
-
-/// Ends a side in order, or resets it when it is owed bytes. The kernel resets it as well when
-/// there are bytes of it that nobody read.
-async fn end_idle(side: &mut Stream, is_owed: bool) {
-    if is_owed {
-        side.abort_on_close();
-    } else {
-        side.end_now().await;
     }
 }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::Response;
 
-use super::frames::{GET, frame_of, headers, window};
+use super::frames::{GET, headers, window};
 use super::support::{House, Wire, node, run, seconds, send_all};
 use crate::h2::Reason;
 use crate::h2::frame::Kind;
@@ -82,25 +82,8 @@ fn d03_a_client_that_reads_too_slowly() {
             let (node, _) = endless().await;
             let mut wire = Wire::connect(house.proxy(&[node]), &[(4, 100)]).await;
             wire.say(&[window(0, 1 << 20), headers(1, GET, true)].concat()).await;
-            let mut timer = tokio::time::interval(Duration::from_secs(2));
             let limit = Duration::from_secs(200);
-            let ended = tokio::time::timeout(limit, async {
-                loop {
-                    tokio::select! {
-                        _ = timer.tick() => wire.say(&window(1, bytes)).await,
-                        sent = wire.hear() => {
-                            let sent = sent.expect("the connection goes on");
-                            match sent.kind {
-                                Kind::RstStream => return sent.reason(),
-                                Kind::Ping if sent.flags == 0 => {
-                                    wire.say(&frame_of(Kind::Ping, 1, 0, &sent.payload)).await;
-                                }
-                                _ => {}
-                            }
-                        }
-                    }
-                }
-            });
+            let ended = tokio::time::timeout(limit, wire.drips(2, window(1, bytes)));
             let (after, ended) = seconds(ended).await;
             match (bytes, is_enough) {
                 (_, true) => assert!(ended.is_err(), "it was given up after {after} s"),

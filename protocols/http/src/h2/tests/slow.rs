@@ -12,10 +12,9 @@ use tokio::net::{TcpSocket, TcpStream};
 use tokio::sync::Notify;
 use tokio::time::{interval, timeout};
 
-use super::frames::{data, frame_of, headers};
+use super::frames::{data, headers};
 use super::support::{House, Wire, echo, node, run, seconds, send_all};
 use crate::h2::Reason;
-use crate::h2::frame::Kind;
 
 /// Long after anything would have been given up.
 const LIMIT: Duration = Duration::from_secs(150);
@@ -101,24 +100,7 @@ fn d03_an_upload_over_http2_that_is_too_slow() {
             .await;
             let mut wire = Wire::connect(house.proxy(&[node]), &[]).await;
             wire.say(&headers(1, head, false)).await;
-            let mut timer = interval(Duration::from_secs(5));
-            let ended = timeout(LIMIT, async {
-                loop {
-                    tokio::select! {
-                        _ = timer.tick() => wire.say(&data(1, size, false)).await,
-                        sent = wire.hear() => {
-                            let sent = sent.expect("the connection goes on");
-                            match sent.kind {
-                                Kind::RstStream => return sent.reason(),
-                                Kind::Ping if sent.flags == 0 => {
-                                    wire.say(&frame_of(Kind::Ping, 1, 0, &sent.payload)).await;
-                                }
-                                _ => {}
-                            }
-                        }
-                    }
-                }
-            });
+            let ended = timeout(LIMIT, wire.drips(5, data(1, size, false)));
             let (after, ended) = seconds(ended).await;
             assert_given_up(after, ended.is_ok(), is_given_up);
             assert!(ended.is_err() || ended == Ok(Reason::CANCEL), "{ended:?}");

@@ -21,7 +21,8 @@ use tokio::sync::watch;
 use tokio::task::LocalSet;
 use tokio::time::Instant;
 
-use super::frames::{Sent, settings};
+use super::frames::{Sent, frame_of, settings};
+use crate::h2::Reason;
 use crate::h2::frame::{Head, Kind, PREFACE};
 use crate::rescue::{Problem, Rescue};
 use crate::reverse::Reverse;
@@ -124,6 +125,26 @@ impl Wire {
         wire.tcp.read_exact(&mut preface).await.unwrap();
         assert_eq!(preface, PREFACE);
         wire
+    }
+
+    /// Says `piece` every so many seconds, and what keeps the connection up, until a stream is reset.
+    pub(super) async fn drips(&mut self, every: u64, piece: Vec<u8>) -> Reason {
+        let mut timer = tokio::time::interval(Duration::from_secs(every));
+        loop {
+            tokio::select! {
+                _ = timer.tick() => self.say(&piece).await,
+                sent = self.hear() => {
+                    let sent = sent.expect("the connection goes on");
+                    match sent.kind {
+                        Kind::RstStream => return sent.reason(),
+                        Kind::Ping if sent.flags == 0 => {
+                            self.say(&frame_of(Kind::Ping, 1, 0, &sent.payload)).await;
+                        }
+                        _ => {}
+                    }
+                }
+            }
+        }
     }
 
     pub(super) async fn say(&mut self, bytes: &[u8]) {
