@@ -64,13 +64,7 @@ impl ResponseBody {
             let Some(conn) = self.conn.as_mut() else { return Poll::Ready(None) };
             match self.decoder.decode(&mut conn.reader.buf) {
                 Ok(Some(Part::Data(data))) => {
-                    if self.is_waiting {
-                        self.is_waiting = false;
-                        conn.deadline.disarm();
-                    }
-                    if self.decoder.is_done() {
-                        self.finish();
-                    }
+                    self.moved();
                     return Poll::Ready(Some(Ok(Frame::data(data))));
                 }
                 Ok(Some(Part::Trailers(trailers))) => {
@@ -120,17 +114,21 @@ impl ResponseBody {
         let Some(tcp) = conn.stream.bare_tcp() else { return Poll::Ready(Ok(0)) };
         let read = pipe.poll_fill(cx, tcp, self.decoder.contiguous());
         let count = ready!(self.poll_read(cx, read))?;
-        if self.is_waiting
+        self.decoder.skip(count as u64);
+        self.moved();
+        Poll::Ready(Ok(count))
+    }
+
+    /// Content came: the wait for it is over, and perhaps the body.
+    fn moved(&mut self) {
+        if std::mem::take(&mut self.is_waiting)
             && let Some(conn) = &self.conn
         {
-            self.is_waiting = false;
             conn.deadline.disarm();
         }
-        self.decoder.skip(count as u64);
         if self.decoder.is_done() {
             self.finish();
         }
-        Poll::Ready(Ok(count))
     }
 
     /// What a read of the connection means: bytes, the orderly end (0), or that there will be no
