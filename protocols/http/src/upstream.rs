@@ -235,7 +235,7 @@ impl Upstream {
             && may_reuse
             && let Some(conn) = home.take_h1()
         {
-            match on_connection(conn, request, terms, way_back()).await {
+            match on_connection(conn, request, is_upgrade, terms, way_back()).await {
                 Err(failed) => request = failed.on_a_fresh_connection()?,
                 done => return done,
             }
@@ -244,7 +244,9 @@ impl Upstream {
         match Box::pin(self.open(endpoint, &client.peer, &home, speaks, settings.connect_timeout))
             .await
         {
-            Ok(Opened::H1(conn)) => on_connection(conn, request, terms, way_back()).await,
+            Ok(Opened::H1(conn)) => {
+                on_connection(conn, request, is_upgrade, terms, way_back()).await
+            }
             Ok(Opened::H2(slot)) => {
                 self.on_stream(slot, &home, endpoint, request, is_upgrade, terms).await
             }
@@ -348,6 +350,7 @@ enum Opened {
 async fn on_connection(
     conn: Box<Connection>,
     mut request: Box<Request>,
+    is_upgrade: bool,
     terms: &Terms,
     way_back: Return<'_>,
 ) -> Result<Response, Failed> {
@@ -356,7 +359,7 @@ async fn on_connection(
     let was_idle = conn.served > 0;
     let is_bodiless = body.is_empty();
     let interim = terms.interim.as_ref();
-    match h1::client::exchange(conn, &request, body, limit, interim, way_back).await {
+    match h1::client::exchange(conn, &request, is_upgrade, body, limit, interim, way_back).await {
         Ok(response) => Ok(response),
         Err(SendError { error, was_silent }) => Err(Failed {
             error,

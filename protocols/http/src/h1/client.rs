@@ -156,12 +156,12 @@ impl Connection {
 pub(crate) async fn exchange(
     mut conn: Box<Connection>,
     request: &Request,
+    is_upgrade: bool,
     body: Body,
     limit: Limit,
     interim: Option<&Way>,
     way_back: Return<'_>,
 ) -> Result<Response, SendError> {
-    let is_upgrade = request.headers().contains_key(UPGRADE);
     // A client of HTTP/2 may have asked for a hundred, and read none of them.
     let is_one_of_many = request.version() == Version::HTTP_2;
     conn.reader.read_at_most(if is_one_of_many { h2::BODY_BYTES } else { LARGE_BYTES });
