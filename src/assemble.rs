@@ -287,7 +287,7 @@ impl Part {
     fn settings(&self) -> Settings {
         let timeouts = &self.plan.timeouts;
         Settings {
-            limits: Limits { preserve_case: self.plan.preserve_case, ..Limits::default() },
+            limits: Limits::default(),
             timeouts: Timeouts {
                 head: timeouts.header,
                 body: timeouts.body,

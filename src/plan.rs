@@ -117,9 +117,6 @@ pub struct Listener {
     /// What HTTP/1 clients mean by ending their sending direction. TCP listeners have no use for
     /// it: they carry a half-close as it comes.
     pub half_close: HalfClose,
-    /// Field names leave as they were written, in their order, where both sides speak HTTP/1.
-    /// Default false: in small letters.
-    pub preserve_case: bool,
     /// What becomes of `%2F` in the paths of requests that go by [`Plan::routes`]. Default: they
     /// are refused (D23).
     pub encoded_slash: Ambiguous,

@@ -135,7 +135,12 @@ impl Deadline {
     pub fn arm(&self, after: Duration) {
         // The stored tick can be old when the driver was parked, so read the clock: a deadline
         // must never fire early. `Instant::now` is a vDSO call, some 20 ns.
-        let passed = Instant::now().saturating_duration_since(self.shared.started);
+        self.arm_from(Instant::now().into_std(), after);
+    }
+
+    /// [`Self::arm`] for who knows what time it is.
+    pub fn arm_from(&self, now: std::time::Instant, after: Duration) {
+        let passed = Instant::from_std(now).saturating_duration_since(self.shared.started);
         let at = ticks_in(passed.saturating_add(after).saturating_add(JUST_BELOW_A_TICK));
         self.set(at);
     }

@@ -10,7 +10,7 @@ use clap::builder::{PossibleValuesParser, TypedValueParser};
 use gwproxy_core::balance::Algorithm;
 use gwproxy_core::units::{Size, Span};
 
-use super::flags::{FrontFlags, NodeFlags, ProcessFlags, TimeoutFlags, ambiguous_parser, switch};
+use super::flags::{FrontFlags, NodeFlags, ProcessFlags, TimeoutFlags, ambiguous_parser};
 use super::forward::ForwardFlags;
 use super::target;
 use super::{EXIT_USAGE, Invocation, Output, Wrong};
@@ -78,10 +78,6 @@ pub(super) struct HttpArgs {
     #[arg(long, value_name = "WHAT", env = "GWPROXY_UNDERSCORES", hide_env = true,
         value_parser = ambiguous_parser(), help_heading = "Listener")]
     underscores: Option<Ambiguous>,
-    /// Let field names leave as they were written, between HTTP/1 and HTTP/1
-    #[arg(long, env = "GWPROXY_PRESERVE_CASE", hide_env = true,
-        value_parser = switch, help_heading = "Listener")]
-    preserve_case: bool,
 }
 
 /// Proxy WebSocket only; anything else gets 426
@@ -210,14 +206,12 @@ struct Own {
     half_close: HalfClose,
     websocket: WebSocket,
     underscores: Ambiguous,
-    preserve_case: bool,
 }
 
 impl HttpArgs {
     pub(super) fn invocation(self) -> Result<Invocation, Wrong> {
         let own = Own {
             underscores: self.underscores.unwrap_or_default(),
-            preserve_case: self.preserve_case,
             half_close: self.half_close.unwrap_or_default(),
             ..Own::default()
         };
@@ -292,7 +286,6 @@ impl SharedArgs {
                 ..usual
             },
             half_close: own.half_close,
-            preserve_case: own.preserve_case,
             encoded_slash: Ambiguous::default(),
             underscores: own.underscores,
             websocket: own.websocket,

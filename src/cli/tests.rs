@@ -70,7 +70,7 @@ const ONE_LINERS: &[&str] = &[
     "http --to http://a:1 --access-log /var/log/a.log --access-log-format combined",
     "http --to http://a:1 --access-log-format combined",
     "http --to http://a:1 --trusted-proxy 10.0.0.0/8 --trusted-proxy 192.0.2.1,fd00::/8 --trusted-hops 2",
-    "http --to http://a:1 --underscores keep --preserve-case",
+    "http --to http://a:1 --underscores keep",
     "http --to http://a:1 --proxy-protocol required --listen :80",
     "http --forward --proxy-protocol-from 10.0.0.0/8,192.0.2.1 --proxy-protocol-from fd00::/8",
     "tcp --to a:1 --proxy-protocol optional --proxy-protocol-from 10.0.0.1 --send-proxy v2",
@@ -150,8 +150,6 @@ const HOSTS: &[&[&str]] = &[
     &["", "--upstream-host node", "--upstream-host [::1]:80", "--upstream-host Preserve.example"],
 ];
 
-const HTTP: &[&[&str]] = &[&["", "--preserve-case"]];
-
 const UNDERSCORES: &[&[&str]] = &[&["", "--underscores keep", "--underscores refuse"]];
 
 const WITH_NODES: &[&[&str]] = &[
@@ -178,11 +176,11 @@ fn command_line() -> impl Strategy<Value = String> {
     let picks = proptest::collection::vec(any::<proptest::sample::Index>(), 32);
     (0_usize..6, picks).prop_map(|(kind, picks)| {
         let (command, tables): (_, &[&[&[&str]]]) = match kind {
-            0 => ("http", &[ANY_PROXY, WITH_NODES, TUNNELS, REQUESTS, HOSTS, HTTP, UNDERSCORES]),
+            0 => ("http", &[ANY_PROXY, WITH_NODES, TUNNELS, REQUESTS, HOSTS, UNDERSCORES]),
             1 => ("ws", &[ANY_PROXY, WITH_NODES, TUNNELS, REQUESTS, HOSTS, WEBSOCKET]),
             2 => ("tcp", &[ANY_PROXY, WITH_NODES, TUNNELS]),
             3 => ("grpc", &[ANY_PROXY, WITH_NODES, REQUESTS, HOSTS]),
-            4 => ("http", &[ANY_PROXY, FORWARD, TUNNELS, REQUESTS, HTTP]),
+            4 => ("http", &[ANY_PROXY, FORWARD, TUNNELS, REQUESTS]),
             _ => ("ws", &[ANY_PROXY, FORWARD, TUNNELS, REQUESTS, WEBSOCKET]),
         };
         let flags = tables.iter().copied().flatten().zip(&picks).map(|(all, pick)| *pick.get(all));

@@ -101,8 +101,6 @@ pub(super) struct ListenerFile {
     pub(super) limiter: Option<Spanned<LimitSettings>>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) timeouts: Option<ListenerTimeoutsFile>,
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub(super) preserve_case: bool,
     #[serde(default, skip_serializing_if = "is_default")]
     pub(super) encoded_slash: Ambiguous,
     #[serde(default, skip_serializing_if = "is_default")]

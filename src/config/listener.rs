@@ -52,7 +52,6 @@ impl Check<'_> {
             limiter: file.limiter.map(|limiter| limiter.value),
             timeouts: listener_timeouts(&file.timeouts.unwrap_or_default()),
             half_close: file.half_close.unwrap_or_default(),
-            preserve_case: file.preserve_case,
             encoded_slash: file.encoded_slash,
             underscores: file.underscores,
             websocket: websocket(&file.websocket.unwrap_or_default()),

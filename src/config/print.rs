@@ -103,7 +103,6 @@ fn listener(one: &Listener, plan: &Plan) -> Result<ListenerFile, String> {
             .map(listener_timeouts)
             .transpose()?,
         half_close: different(one.half_close, &HalfClose::default()),
-        preserve_case: one.preserve_case,
         encoded_slash: one.encoded_slash,
         underscores: one.underscores,
         websocket: different(&one.websocket, &&WebSocket::default()).map(websocket).transpose()?,

@@ -148,7 +148,6 @@ fn every_key_reaches_the_plan() {
     let [web, proxy, raw] = &plan.listeners[..] else { panic!("{:?}", plan.listeners) };
     assert_eq!((web.protocol, &web.action), (Protocol::Http, &Action::Route));
     assert_eq!(web.max_connections, 500);
-    assert!(web.preserve_case);
     let proxied = web.proxy_protocol.as_ref().unwrap();
     assert_eq!((proxied.from.len(), proxied.want), (2, crate::plan::Want::Optional));
     assert_eq!((web.encoded_slash, web.underscores), (Ambiguous::Keep, Ambiguous::Keep));

@@ -12,6 +12,7 @@ use gwproxy_core::telemetry::access_log::LINE_BYTES_MAX;
 use gwproxy_core::telemetry::json;
 use gwproxy_core::{Code, Error};
 use gwproxy_http::body::{Ended, OnEnd, left};
+use gwproxy_http::fields::Value;
 use gwproxy_http::rescue::status_of;
 use gwproxy_http::tunnel::Traffic;
 use gwproxy_http::{Client, Request, Response};
@@ -216,8 +217,8 @@ impl Asked {
             host: cut(host_of(request)).to_owned(),
             target: cut(target).to_owned(),
             version: request.version(),
-            referer: request.headers().get(REFERER).cloned(),
-            user_agent: request.headers().get(USER_AGENT).cloned(),
+            referer: request.headers().get(REFERER).map(Value::to_value),
+            user_agent: request.headers().get(USER_AGENT).map(Value::to_value),
         }
     }
 
@@ -410,12 +411,11 @@ fn tell_limit(response: &mut Response, decision: Decision) {
         Decision::Refused { limit, reset, .. } => (limit, 0, reset),
     };
     let headers = response.headers_mut();
-    headers.insert(LIMIT, limit.into());
-    headers.insert(REMAINING, remaining.into());
-    headers.insert(RESET, reset.as_millis().div_ceil(1000).to_string().parse().unwrap_or(ZERO));
+    headers.insert(LIMIT, HeaderValue::from(limit));
+    headers.insert(REMAINING, HeaderValue::from(remaining));
+    let seconds = u64::try_from(reset.as_millis().div_ceil(1000)).unwrap_or(u64::MAX);
+    headers.insert(RESET, HeaderValue::from(seconds));
 }
-
-const ZERO: HeaderValue = HeaderValue::from_static("0");
 
 #[cfg(test)]
 mod tests;

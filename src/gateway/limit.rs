@@ -7,6 +7,7 @@ use gwproxy_core::key::{self, By};
 use gwproxy_core::limit::{Decision, LimitSettings, Limiter};
 use gwproxy_core::{Code, Error};
 use gwproxy_http::Request;
+use gwproxy_http::fields::Value;
 use http::header::{COOKIE, HeaderName};
 
 use super::exchange::Exchange;
@@ -55,11 +56,10 @@ impl Source {
     fn value<'a>(&self, request: &'a Request) -> Option<&'a [u8]> {
         match self {
             Self::Global | Self::Ip => None,
-            Self::Header(name) => request.headers().get(name).map(http::HeaderValue::as_bytes),
+            Self::Header(name) => request.headers().get(name).map(Value::as_bytes),
             Self::Cookie(name) => request
                 .headers()
                 .get_all(COOKIE)
-                .iter()
                 .flat_map(|line| line.as_bytes().split(|&byte| byte == b';'))
                 .find_map(|pair| pair_value(pair.trim_ascii(), name)),
             Self::Query(name) => request

@@ -190,6 +190,7 @@ impl Gateway {
             key,
             host: service.host.clone(),
             interim: client.interim(&request),
+            now: Some(now),
             ..Terms::default()
         };
         let reverse = &self.reverse;

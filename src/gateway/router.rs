@@ -6,9 +6,9 @@ use std::sync::Arc;
 
 use gwproxy_core::{Code, Error};
 use gwproxy_http::Request;
+use gwproxy_http::fields::Known;
 use gwproxy_http::wire::{Ambiguous, path};
 use http::Uri;
-use http::header::HOST;
 use http::uri::PathAndQuery;
 
 use super::limit::Limit;
@@ -85,7 +85,9 @@ impl Router {
 pub fn host_of(request: &Request) -> &str {
     let authority = match request.uri().authority() {
         Some(authority) => authority.as_str(),
-        None => request.headers().get(HOST).and_then(|host| host.to_str().ok()).unwrap_or(""),
+        None => {
+            request.headers().get(Known::HOST).and_then(|host| host.to_str().ok()).unwrap_or("")
+        }
     };
     let host = match authority.find(']') {
         Some(end) => authority.get(..=end).unwrap_or(authority),
@@ -183,7 +185,7 @@ mod tests {
 
     fn request(method: &str, host: &str, target: &str) -> Request {
         let builder = http::Request::builder().method(method).uri(target).header("host", host);
-        builder.body(Body::empty()).unwrap()
+        builder.body(Body::empty()).unwrap().into()
     }
 
     fn taken(router: &Router, host: &str, target: &str) -> Option<(String, Option<String>)> {

@@ -105,12 +105,6 @@ pub const SETTINGS: &[Setting] = &[
         "a gRPC call may be silent until its deadline, which a service's `grpc: {max_deadline}` \
          bounds",
     ),
-    listener(
-        Some("preserve-case"),
-        &["preserve_case"],
-        HTTP_1,
-        "only HTTP/1 keeps the case of field names",
-    ),
     listener(None, &["timeouts", "body"], REQUESTS, NO_REQUESTS),
     listener(None, &["timeouts", "header"], REQUESTS, NO_REQUESTS),
     listener(None, &["timeouts", "keep_alive"], REQUESTS, NO_REQUESTS),

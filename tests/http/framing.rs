@@ -178,7 +178,7 @@ fn p14_trailers_cannot_smuggle_fields() {
          Transfer-Encoding: chunked\r\n\r\n2\r\nhi\r\n0\r\nX-Sum: 42\r\nContent-Length: 9\r\n\
          Authorization: Basic eDp5\r\nTransfer-Encoding: gzip\r\nHost: b\r\nX-Hop: 1\r\n\r\n",
     );
-    assert_eq!(answer.trailers.0, [("x-back".to_owned(), "43".to_owned())]);
+    assert_eq!(answer.trailers.0, [("X-Back".to_owned(), "43".to_owned())]);
 }
 
 /// P11: the node says 100, the client gets it and sends, the node gets all.

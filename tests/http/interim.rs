@@ -38,7 +38,7 @@ fn p12_early_hints_reach_the_client_before_the_answer() {
     conn.send(GET);
     let hint = conn.head();
     assert_eq!(hint.start, "HTTP/1.1 103 Early Hints");
-    assert_eq!(hint.fields.0, [("link".to_owned(), "</x>; rel=preload".to_owned())]);
+    assert_eq!(hint.fields.0, [("Link".to_owned(), "</x>; rel=preload".to_owned())]);
     let processing = conn.head();
     assert_eq!((processing.status(), processing.fields.0.len()), (102, 0));
     go_on.send(()).expect("the node waits");

@@ -110,6 +110,19 @@ impl Stream {
         }
     }
 
+    /// Ready when a read may bring something. Only for whom a buffer to read into costs something:
+    /// a read that finds nothing after all is still pending.
+    pub fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self {
+            Self::Plain(Socket::Tcp(tcp)) => tcp.poll_read_ready(cx),
+            Self::Plain(Socket::Unix(unix)) => unix.poll_read_ready(cx),
+            // What was read and not yet asked for is in no socket.
+            Self::Plain(Socket::Early(_)) | Self::TlsServer(_) | Self::TlsClient(_) => {
+                Poll::Ready(Ok(()))
+            }
+        }
+    }
+
     /// Asks a peer that was silent for `after` whether it is still there (`SO_KEEPALIVE`), and
     /// fails the connection when it does not answer. Best effort; a Unix peer cannot vanish.
     pub fn keep_alive(&self, after: std::time::Duration) {

@@ -46,7 +46,7 @@ fn ours(data: &[u8]) -> Vec<Seen> {
     let (mut buf, mut all) = (BytesMut::from(data), Vec::new());
     while let Ok(Some(head)) = parse_request(&mut buf, &mut Scan::default(), &Limits::default()) {
         let parts = &head.request;
-        let mut request = seen(parts.method(), parts.uri(), parts.headers());
+        let mut request = seen(parts.method(), parts.uri(), &HeaderMap::from(parts.headers()));
         request.body = body(&mut buf, &mut Decoder::of_message(head.framing, parts.headers()));
         let goes_on = head.keep_alive
             && request.body.is_some()

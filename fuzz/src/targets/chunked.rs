@@ -1,10 +1,10 @@
 //! Chunked bodies: one content however they are cut, and what goes on is framed as it was.
 
 use bytes::BytesMut;
+use gwproxy_http::Fields;
 use gwproxy_http::h1::body::{Decoder, Part};
 use gwproxy_http::h1::encode;
 use gwproxy_http::h1::head::Framing;
-use http::HeaderMap;
 
 use crate::mutate::Rng;
 
@@ -13,7 +13,7 @@ use crate::mutate::Rng;
 #[derive(Debug, PartialEq, Eq, Default)]
 struct Body {
     data: Vec<u8>,
-    trailers: Option<HeaderMap>,
+    trailers: Option<Fields>,
     is_over: bool,
     behind: usize,
 }

@@ -1,12 +1,13 @@
 //! Forwarding fields: a stranger's word counts nothing, and both notations say the same.
 
+use gwproxy_http::Fields;
 use std::net::IpAddr;
 
 use gwproxy_core::net::PeerAddr;
 use gwproxy_http::wire::forwarded::{self, Said, Trusted, X_FORWARDED_FOR};
+use http::HeaderName;
 use http::header::{FORWARDED, HOST};
 use http::uri::Scheme;
-use http::{HeaderMap, HeaderName};
 
 use super::fields_of;
 
@@ -15,16 +16,16 @@ fn peer(ip: [u8; 4]) -> PeerAddr {
 }
 
 /// The client as a node reads it that trusts this proxy and those behind it, by one notation.
-fn read_by(fields: &HeaderMap, name: &HeaderName, trusted: &Trusted) -> Option<IpAddr> {
-    let mut alone = HeaderMap::new();
+fn read_by(fields: &Fields, name: &HeaderName, trusted: &Trusted) -> Option<IpAddr> {
+    let mut alone = Fields::new();
     for value in fields.get_all(name) {
-        alone.append(name, value.clone());
+        alone.append(name, value);
     }
     forwarded::client_ip(&alone, peer([10, 0, 0, 2]), trusted)
 }
 
-fn lines(fields: &HeaderMap, name: &HeaderName) -> usize {
-    fields.get_all(name).iter().count()
+fn lines(fields: &Fields, name: &HeaderName) -> usize {
+    fields.get_all(name).count()
 }
 
 /// Nothing a stranger says gets through; what a trusted proxy says is told the same in both
@@ -43,7 +44,7 @@ pub(super) fn forwarded(data: &[u8]) {
     for name in ["x-real-ip", "x-forwarded-port", "x-forwarded-server", "x-client-ip"] {
         assert!(!from_stranger.contains_key(name), "a stranger's {name}");
     }
-    assert_eq!(from_stranger.get_all(X_FORWARDED_FOR).iter().collect::<Vec<_>>(), ["192.0.2.7"]);
+    assert_eq!(from_stranger.get_all(X_FORWARDED_FOR).collect::<Vec<_>>(), ["192.0.2.7"]);
     assert_eq!(from_stranger.get("x-forwarded-host"), given.get(HOST));
     for name in [&X_FORWARDED_FOR, &FORWARDED] {
         assert_eq!(lines(&from_stranger, name), 1);

@@ -4,7 +4,7 @@ use bytes::BytesMut;
 use gwproxy_http::h2::hpack::{
     Decoder, Encoder, FIELD_OVERHEAD, Field, Section, TABLE_BYTES, huffman,
 };
-use http::{HeaderName, HeaderValue};
+use http::{HeaderMap, HeaderName, HeaderValue};
 
 use super::fields_of;
 use crate::mutate::Rng;
@@ -80,7 +80,7 @@ pub(super) fn fields(data: &[u8]) {
         ["connection", "keep-alive", "proxy-connection", "te", "transfer-encoding", "upgrade"];
     let mut rng = Rng::of(data);
     let (mut encoder, mut decoder) = (Encoder::default(), Decoder::default());
-    let given: Vec<(HeaderName, HeaderValue)> = fields_of(data)
+    let given: Vec<(HeaderName, HeaderValue)> = HeaderMap::from(&fields_of(data))
         .iter()
         .filter(|(name, _)| !NOT_HERE.contains(&name.as_str()))
         .map(|(name, value)| (name.clone(), value.clone()))

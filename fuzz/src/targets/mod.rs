@@ -15,7 +15,8 @@ mod proxy_protocol;
 mod units;
 mod ws;
 
-use http::{HeaderMap, HeaderName, HeaderValue};
+use gwproxy_http::Fields;
+use http::{HeaderName, HeaderValue};
 
 use crate::Target;
 
@@ -450,8 +451,8 @@ fn text_of(data: &[u8]) -> Option<&str> {
 }
 
 /// The fields in lines of `name: value`; other lines, and values no field may have, are left out.
-fn fields_of(data: &[u8]) -> HeaderMap {
-    let mut fields = HeaderMap::new();
+fn fields_of(data: &[u8]) -> Fields {
+    let mut fields = Fields::new();
     for line in data.split(|byte| *byte == b'\n').take(100) {
         let Some(at) = line.iter().position(|byte| *byte == b':') else { continue };
         let (name, value) = (&line[..at], line[at + 1..].trim_ascii());

@@ -3,9 +3,10 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use gwproxy_core::units::Size;
+use gwproxy_http::{Fields, RequestParts, ResponseParts};
 use gwproxy_ws::frames::{Frames, HELD_BYTES_MAX, Item, Limits, Opcode, Sender, Violation};
 use gwproxy_ws::{close, handshake};
-use http::{HeaderMap, Method, Request, Response, StatusCode, Uri, Version};
+use http::{Method, StatusCode, Uri, Version};
 
 use super::fields_of;
 use crate::mutate::Rng;
@@ -100,8 +101,8 @@ pub(super) fn frames(data: &[u8]) {
     }
 }
 
-fn says(fields: &HeaderMap, name: &str, token: &str) -> bool {
-    let lines = fields.get_all(name).iter().map(|line| String::from_utf8_lossy(line.as_bytes()));
+fn says(fields: &Fields, name: &'static str, token: &str) -> bool {
+    let lines = fields.get_all(name).map(|line| String::from_utf8_lossy(line.as_bytes()));
     let mut items =
         lines.flat_map(|line| line.split(',').map(|i| i.trim().to_owned()).collect::<Vec<_>>());
     items.any(|item| item.eq_ignore_ascii_case(token))
@@ -112,17 +113,16 @@ fn says(fields: &HeaderMap, name: &str, token: &str) -> bool {
 pub(super) fn handshake(data: &[u8]) {
     let parting = data.windows(2).position(|pair| pair == b"\n\n").unwrap_or(data.len());
     let (asked, answered) = data.split_at(parting);
-    let (mut request, ()) = Request::new(()).into_parts();
-    request.headers = fields_of(asked);
+    let request = RequestParts { headers: fields_of(asked), ..RequestParts::default() };
     let passes = handshake::check_request(&request).is_ok();
     let fields = &request.headers;
     if passes {
         assert!(says(fields, "upgrade", "websocket") && says(fields, "connection", "upgrade"));
-        assert_eq!(fields.get_all("sec-websocket-version").iter().collect::<Vec<_>>(), ["13"]);
-        let keys: Vec<_> = fields.get_all("sec-websocket-key").iter().collect();
-        assert!(keys.len() == 1 && keys[0].len() == 24, "{keys:?}");
+        assert_eq!(fields.get_all("sec-websocket-version").collect::<Vec<_>>(), ["13"]);
+        let keys: Vec<_> = fields.get_all("sec-websocket-key").collect();
+        assert!(keys.len() == 1 && keys[0].as_bytes().len() == 24, "{keys:?}");
         assert!(fields.contains_key("host") && !fields.contains_key("transfer-encoding"));
-        assert!(fields.get_all("content-length").iter().all(|length| length == "0"));
+        assert!(fields.get_all("content-length").all(|length| length == "0"));
         let uri = Uri::from_static("/");
         for (method, version) in [(Method::POST, Version::HTTP_11), (Method::GET, Version::HTTP_10)]
         {
@@ -130,25 +130,27 @@ pub(super) fn handshake(data: &[u8]) {
         }
     }
 
-    let (mut response, ()) = Response::new(()).into_parts();
-    response.status = StatusCode::SWITCHING_PROTOCOLS;
-    response.headers = fields_of(answered);
+    let mut response = ResponseParts {
+        status: StatusCode::SWITCHING_PROTOCOLS,
+        headers: fields_of(answered),
+        ..ResponseParts::default()
+    };
     let key = fields.get("sec-websocket-key").map_or(&b""[..], |key| key.as_bytes());
     let digest = gwproxy_http::wire::websocket::accept(key);
     assert!(STANDARD.decode(&digest).is_ok_and(|digest| digest.len() == 20));
     // Without the right digest nothing passes; with it, what was never offered does not.
     if handshake::check_response(&request, &response).is_ok() && passes {
-        let given = response.headers.get_all("sec-websocket-accept").iter().collect::<Vec<_>>();
+        let given = response.headers.get_all("sec-websocket-accept").collect::<Vec<_>>();
         assert_eq!(given, [digest.as_str()]);
     }
-    if let Ok(digest) = digest.parse() {
+    if let Ok(digest) = digest.parse::<http::HeaderValue>() {
         response.headers.insert("sec-websocket-accept", digest);
     }
     if handshake::check_response(&request, &response).is_err() {
         return;
     }
     assert!(says(&response.headers, "upgrade", "websocket"));
-    let chosen = response.headers.get_all("sec-websocket-protocol").iter().count();
+    let chosen = response.headers.get_all("sec-websocket-protocol").count();
     assert!(chosen <= 1, "several subprotocols");
     if handshake::has_extensions(&response) {
         assert!(request.headers.contains_key("sec-websocket-extensions"), "nothing was offered");

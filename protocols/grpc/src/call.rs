@@ -4,18 +4,17 @@ use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 
-use bytes::Bytes;
 use gwproxy_core::timer::Deadline;
 use gwproxy_core::upstream::Outcome;
 use gwproxy_core::{Code, Error};
+use gwproxy_http::Frame;
 use gwproxy_http::body::Filter;
 use gwproxy_http::h2;
 use gwproxy_http::rescue::title_of;
-use http_body::Frame;
 
 use crate::status::Status;
 
-type Polled = Poll<Option<Result<Frame<Bytes>, Error>>>;
+type Polled = Poll<Option<Result<Frame, Error>>>;
 
 /// Told to the request body when the call is over before it was all sent.
 #[derive(Debug, Default)]
@@ -90,25 +89,23 @@ impl Answering {
         self.error = Some(error);
         self.outcome = Some(Outcome::Failure);
         self.status = Some(status);
-        Poll::Ready(Some(Ok(Frame::trailers(status.trailers(message)))))
+        Poll::Ready(Some(Ok(Frame::Trailers(status.trailers(message)))))
     }
 }
 
 impl Filter for Answering {
     fn poll_frame(&mut self, cx: &mut Context<'_>, frame: Polled) -> Polled {
         match frame {
-            Poll::Ready(Some(Ok(mut frame))) if frame.is_trailers() => {
-                if let Some(trailers) = frame.trailers_mut() {
-                    let status = Status::of_fields(trailers);
-                    if status.is_none() {
-                        Status::Unknown.put(NO_STATUS, trailers);
-                        self.error = Some(Code::UpstreamMalformed);
-                    }
-                    let status = status.unwrap_or(Status::Unknown);
-                    self.outcome = Some(status.outcome());
-                    self.status = Some(status);
+            Poll::Ready(Some(Ok(Frame::Trailers(mut trailers)))) => {
+                let status = Status::of_fields(&trailers);
+                if status.is_none() {
+                    Status::Unknown.put(NO_STATUS, &mut trailers);
+                    self.error = Some(Code::UpstreamMalformed);
                 }
-                Poll::Ready(Some(Ok(frame)))
+                let status = status.unwrap_or(Status::Unknown);
+                self.outcome = Some(status.outcome());
+                self.status = Some(status);
+                Poll::Ready(Some(Ok(Frame::Trailers(trailers))))
             }
             Poll::Ready(None) => self.end(Code::UpstreamMalformed, Status::Unknown, NO_STATUS),
             // The client gets the node's reset with the same code and maps it itself.

@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use gwproxy_core::units::Span;
 use gwproxy_core::{Code, Error};
-use http::{HeaderMap, HeaderName, HeaderValue};
+use gwproxy_http::Fields;
+use http::{HeaderName, HeaderValue};
 use serde::{Deserialize, Serialize};
 
 /// How long the caller gives the call, from when it was sent.
@@ -75,13 +76,13 @@ pub fn print(time: Duration) -> HeaderValue {
 ///   must not wait for ever, so we refuse.
 /// - [`Code::UpstreamTimeout`] if it has passed already.
 pub fn take(
-    headers: &mut HeaderMap,
+    headers: &mut Fields,
     max: Duration,
     spent: Duration,
 ) -> Result<Option<Duration>, Error> {
-    let mut values = headers.get_all(GRPC_TIMEOUT).iter();
-    let Some(value) = values.next() else { return Ok(None) };
-    let named = parse(value.as_bytes()).filter(|_| values.next().is_none()).ok_or_else(|| {
+    let Some(value) = headers.get(GRPC_TIMEOUT) else { return Ok(None) };
+    let is_one = headers.get_all(GRPC_TIMEOUT).nth(1).is_none();
+    let named = parse(value.as_bytes()).filter(|_| is_one).ok_or_else(|| {
         Error::new(
             Code::ClientMalformed,
             "the grpc-timeout is not one value of 1 to 8 digits and a unit of H, M, S, m, u or n",

@@ -1,10 +1,11 @@
 //! The one place where an error becomes the answer to a gRPC call.
 
 use gwproxy_core::{Code, Error};
+use gwproxy_http::fields::{Known, Value};
 use gwproxy_http::rescue::{Rescue, title_of};
-use gwproxy_http::{Body, Response};
+use gwproxy_http::{Body, Fields, Response};
 use http::header::CONTENT_TYPE;
-use http::{HeaderMap, HeaderName, HeaderValue};
+use http::{HeaderName, HeaderValue};
 
 use crate::status::Status;
 
@@ -23,19 +24,15 @@ pub struct GrpcRescue {
 
 /// Whether the head is that of a gRPC message: `application/grpc`, with or without a subtype.
 /// gRPC-Web has a content type that looks alike but is another protocol.
-pub fn is_grpc(headers: &HeaderMap) -> bool {
-    headers.get(CONTENT_TYPE).is_some_and(|value| media_type(value).is_some())
+pub fn is_grpc(headers: &Fields) -> bool {
+    headers.get(Known::CONTENT_TYPE).is_some_and(|value| media_type(value).is_some())
 }
 
 /// The rescue for a call with these headers; none if it is no gRPC call.
-pub fn rescue_for(headers: &HeaderMap) -> Option<GrpcRescue> {
-    let value = headers.get(CONTENT_TYPE)?;
+pub fn rescue_for(headers: &Fields) -> Option<GrpcRescue> {
+    let value = headers.get(Known::CONTENT_TYPE)?;
     let media_type = media_type(value)?;
-    let content_type = if media_type.len() == value.len() {
-        value.clone()
-    } else {
-        HeaderValue::from_bytes(media_type).ok()?
-    };
+    let content_type = HeaderValue::from_bytes(media_type).ok()?;
     Some(GrpcRescue { content_type })
 }
 
@@ -44,7 +41,7 @@ impl GrpcRescue {
     pub fn with(&self, status: Status, message: &str) -> Response {
         let mut response = Response::new(Body::empty());
         let headers = response.headers_mut();
-        headers.insert(CONTENT_TYPE, self.content_type.clone());
+        headers.insert(CONTENT_TYPE, &self.content_type);
         status.put(message, headers);
         response
     }
@@ -61,14 +58,14 @@ impl Rescue for GrpcRescue {
         if let Some(wait) = error.retry_after() {
             // Capped where clients read an `i32`; a negative number would mean "never".
             let millis = wait.as_millis().clamp(1, i32::MAX as u128) as u64;
-            response.headers_mut().insert(PUSHBACK, millis.into());
+            response.headers_mut().insert(PUSHBACK, HeaderValue::from(millis));
         }
         response
     }
 }
 
 /// The media type of a `content-type` without its parameters, if it is gRPC's.
-fn media_type(value: &HeaderValue) -> Option<&[u8]> {
+fn media_type(value: Value<'_>) -> Option<&[u8]> {
     let bytes = value.as_bytes();
     let end = bytes.iter().position(|&byte| byte == b';').unwrap_or(bytes.len());
     let media_type = bytes.get(..end)?.trim_ascii_end();
@@ -84,8 +81,8 @@ mod tests {
 
     use super::*;
 
-    fn head(content_type: &str) -> HeaderMap {
-        HeaderMap::from_iter([(CONTENT_TYPE, content_type.parse().unwrap())])
+    fn head(content_type: &str) -> Fields {
+        Fields::from_iter([(CONTENT_TYPE, content_type.parse::<HeaderValue>().unwrap())])
     }
 
     #[test]
@@ -99,7 +96,7 @@ mod tests {
             let headers = head(content_type);
             assert!(is_grpc(&headers));
             let answer = rescue_for(&headers).unwrap().with(Status::Ok, "");
-            assert_eq!(answer.headers()[CONTENT_TYPE], answered);
+            assert_eq!(answer.headers().get(CONTENT_TYPE).unwrap(), answered);
         }
         for other in [
             "application/grpc-web",
@@ -112,7 +109,7 @@ mod tests {
             assert!(!is_grpc(&head(other)), "{other}");
             assert!(rescue_for(&head(other)).is_none(), "{other}");
         }
-        assert!(!is_grpc(&HeaderMap::new()));
+        assert!(!is_grpc(&Fields::new()));
     }
 
     #[test]
@@ -126,10 +123,10 @@ mod tests {
             let headers = response.headers();
             assert_eq!(Status::of_fields(headers), Some(Status::of_code(code)));
             assert_ne!(Status::of_fields(headers), Some(Status::Ok), "{code}");
-            let message = headers["grpc-message"].to_str().unwrap();
+            let message = headers.get("grpc-message").unwrap().to_str().unwrap();
             assert!(message.starts_with(code.as_str()), "{message}");
             assert_eq!(message.contains("10.0.0.1"), code == Code::ClientMalformed, "{message}");
-            assert_eq!(headers["grpc-retry-pushback-ms"], "1500");
+            assert_eq!(headers.get("grpc-retry-pushback-ms").unwrap(), "1500");
         }
     }
 }

@@ -5,8 +5,9 @@
 
 use gwproxy_core::upstream::Outcome;
 use gwproxy_core::{Code, Error};
+use gwproxy_http::Fields;
 use gwproxy_http::h2;
-use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use http::{HeaderName, HeaderValue, StatusCode};
 
 /// The status of a call.
 pub const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
@@ -139,7 +140,7 @@ impl Status {
 
     /// The status in a head or in trailers: none without `grpc-status`; a number without a
     /// meaning is [`Status::Unknown`].
-    pub fn of_fields(fields: &HeaderMap) -> Option<Self> {
+    pub fn of_fields(fields: &Fields) -> Option<Self> {
         let value = fields.get(GRPC_STATUS)?;
         let number = value.to_str().ok().and_then(|text| text.parse::<usize>().ok());
         Some(number.and_then(|number| Self::ALL.get(number).copied()).unwrap_or(Self::Unknown))
@@ -164,7 +165,7 @@ impl Status {
     }
 
     /// Puts this status into `fields`, with `message` for a human unless it is empty.
-    pub(crate) fn put(self, message: &str, fields: &mut HeaderMap) {
+    pub(crate) fn put(self, message: &str, fields: &mut Fields) {
         fields.insert(GRPC_STATUS, HeaderValue::from(u16::from(self.number())));
         if message.is_empty() {
             fields.remove(GRPC_MESSAGE);
@@ -174,8 +175,8 @@ impl Status {
     }
 
     /// Trailers of this status.
-    pub(crate) fn trailers(self, message: &str) -> HeaderMap {
-        let mut trailers = HeaderMap::with_capacity(2);
+    pub(crate) fn trailers(self, message: &str) -> Fields {
+        let mut trailers = Fields::new();
         self.put(message, &mut trailers);
         trailers
     }

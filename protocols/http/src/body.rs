@@ -1,6 +1,5 @@
 //! One body type for every message, whatever wire it came from or goes to.
 
-use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -11,12 +10,21 @@ use gwproxy_core::net::splice::Pipe;
 use gwproxy_core::upstream::{Lease, Outcome};
 use gwproxy_core::worker::is_stopping;
 use gwproxy_core::{Code, Error};
-use http_body::{Body as _, Frame, SizeHint};
 
+use crate::Fields;
 use crate::pool::StreamSlot;
 use crate::serve::Client;
 use crate::tunnel::{Traffic, Tunnel, Upgraded};
 use crate::{h1, h2};
+
+/// A piece of a body.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Frame {
+    /// Content.
+    Data(Bytes),
+    /// Fields behind the content; the body ends with them.
+    Trailers(Fields),
+}
 
 /// A message body: frames of data, at most one of trailers.
 #[derive(Debug, Default)]
@@ -58,8 +66,8 @@ pub trait Filter: std::fmt::Debug {
     fn poll_frame(
         &mut self,
         cx: &mut Context<'_>,
-        frame: Poll<Option<Result<Frame<Bytes>, Error>>>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Error>>>;
+        frame: Poll<Option<Result<Frame, Error>>>,
+    ) -> Poll<Option<Result<Frame, Error>>>;
 
     /// Whether it may add something after the last frame of the wire. If not, a last frame of data
     /// can carry the end with it.
@@ -246,7 +254,7 @@ impl Body {
 
     /// The size of the content if it is known.
     pub fn length(&self) -> Option<u64> {
-        self.size_hint().exact()
+        self.remaining()
     }
 
     /// Whether its next bytes can go from socket to socket ([`Self::poll_splice`]).
@@ -281,13 +289,13 @@ impl Body {
         }
     }
 
-    fn poll_kind(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
+    fn poll_kind(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame, Error>>> {
         match &mut self.kind {
             Kind::Empty | Kind::None(_) | Kind::Tunnel(_) | Kind::Upgraded(_) => Poll::Ready(None),
             Kind::Full(content) => {
                 let content = std::mem::take(content);
                 self.kind = Kind::Empty;
-                Poll::Ready((!content.is_empty()).then(|| Ok(Frame::data(content))))
+                Poll::Ready((!content.is_empty()).then(|| Ok(Frame::Data(content))))
             }
             Kind::H1Request(body) => body.poll_frame(cx),
             Kind::H1Response(body) => body.poll_frame(cx),
@@ -368,20 +376,15 @@ impl Attached {
     }
 }
 
-impl http_body::Body for Body {
-    type Data = Bytes;
-    type Error = Error;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
+impl Body {
+    /// The next frame; none when it is over.
+    pub fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame, Error>>> {
         let mut frame = self.poll_kind(cx);
         if let Some(filter) = self.attached.as_mut().and_then(|a| a.filter.as_mut()) {
             frame = filter.poll_frame(cx, frame);
             let goes_on = match &frame {
                 Poll::Pending => true,
-                Poll::Ready(Some(Ok(frame))) => !frame.is_trailers(),
+                Poll::Ready(Some(Ok(frame))) => matches!(frame, Frame::Data(_)),
                 Poll::Ready(Some(Err(_)) | None) => false,
             };
             if !goes_on {
@@ -392,17 +395,23 @@ impl http_body::Body for Body {
         if self.attached.is_some() {
             // Who knows the length does not ask again after the last data frame of a body of known length.
             let (ended, error) = match &frame {
-                Some(Ok(frame)) => (frame.is_trailers() || self.is_end_stream(), None),
+                Some(Ok(frame)) => {
+                    (matches!(frame, Frame::Trailers(_)) || self.is_end_stream(), None)
+                }
                 Some(Err(error)) => (true, Some(error.code())),
                 None => (true, None),
             };
-            let data = frame.as_ref().and_then(|frame| frame.as_ref().ok()?.data_ref());
-            self.note(data.map_or(0, Bytes::len), ended, error);
+            let bytes = match &frame {
+                Some(Ok(Frame::Data(data))) => data.len(),
+                _ => 0,
+            };
+            self.note(bytes, ended, error);
         }
         Poll::Ready(frame)
     }
 
-    fn is_end_stream(&self) -> bool {
+    /// Whether nothing more will come.
+    pub fn is_end_stream(&self) -> bool {
         let filter = self.attached.as_ref().and_then(|attached| attached.filter.as_ref());
         if filter.is_some_and(|filter| filter.appends()) {
             return false;
@@ -416,15 +425,15 @@ impl http_body::Body for Body {
         }
     }
 
-    fn size_hint(&self) -> SizeHint {
-        let remaining = match &self.kind {
+    /// Bytes of content still to come, if that is known.
+    fn remaining(&self) -> Option<u64> {
+        match &self.kind {
             Kind::Empty | Kind::None(_) | Kind::Tunnel(_) | Kind::Upgraded(_) => Some(0),
             Kind::Full(content) => Some(content.len() as u64),
             Kind::H1Request(body) => body.remaining(),
             Kind::H1Response(body) => body.remaining(),
             Kind::H2(recv) => recv.remaining(),
-        };
-        remaining.map_or_else(SizeHint::default, SizeHint::with_exact)
+        }
     }
 }
 

@@ -11,8 +11,9 @@
 
 use std::rc::Rc;
 
-use http::{HeaderMap, StatusCode, Version};
+use http::{StatusCode, Version};
 
+use crate::Fields;
 use crate::reverse;
 use crate::wire::hop;
 
@@ -24,7 +25,7 @@ pub(crate) trait Interim: std::fmt::Debug {
     /// Takes one without its hop-by-hop fields for the request on `stream` (HTTP/2). It is left out
     /// where the client cannot be told: it speaks HTTP/1.0, its final response has begun, or its
     /// connection has no room.
-    fn send(&self, stream: u32, status: StatusCode, headers: &HeaderMap);
+    fn send(&self, stream: u32, status: StatusCode, headers: &Fields);
 }
 
 /// Where the interim responses to one request go.
@@ -46,7 +47,7 @@ impl Way {
     }
 
     /// Takes one as the node sent it in `version`.
-    pub(crate) fn send(&self, status: StatusCode, mut headers: HeaderMap, version: Version) {
+    pub(crate) fn send(&self, status: StatusCode, mut headers: Fields, version: Version) {
         hop::strip_response(&mut headers);
         if self.is_signed {
             reverse::add_via(&mut headers, version);

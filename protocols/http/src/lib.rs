@@ -6,11 +6,13 @@
 pub mod body;
 pub mod date;
 mod debt;
+pub mod fields;
 pub mod forward;
 pub mod h1;
 pub mod h2;
 pub mod interim;
 mod max_forwards;
+mod message;
 pub mod pool;
 mod private;
 pub mod probe;
@@ -21,10 +23,7 @@ pub mod tunnel;
 pub mod upstream;
 pub mod wire;
 
-pub use body::Body;
+pub use body::{Body, Frame};
+pub use fields::Fields;
+pub use message::{Request, RequestParts, Response, ResponseParts};
 pub use serve::{Client, Handle};
-
-/// A request on its way through the proxy.
-pub type Request = http::Request<Body>;
-/// A response on its way back.
-pub type Response = http::Response<Body>;

@@ -3,10 +3,10 @@
 
 use bytes::Bytes;
 use http::header::{AUTHORIZATION, CONTENT_TYPE, COOKIE, MAX_FORWARDS, PROXY_AUTHORIZATION};
-use http::{HeaderMap, HeaderValue, Method};
+use http::{HeaderValue, Method};
 
 use crate::body::Body;
-use crate::{Request, Response};
+use crate::{Fields, Request, Response};
 
 /// What TRACE does not give back (RFC 9110 §9.3.8): a script could read what it must not see.
 const SENSITIVE: [http::HeaderName; 3] = [AUTHORIZATION, COOKIE, PROXY_AUTHORIZATION];
@@ -22,15 +22,15 @@ pub(crate) fn take_one(request: &mut Request) -> Option<Response> {
         0 => Some(last_recipient(request)),
         // At most what we count with, where more is asked for.
         left => {
-            request.headers_mut().insert(MAX_FORWARDS, (left - 1).into());
+            request.headers_mut().insert(MAX_FORWARDS, HeaderValue::from(left - 1));
             None
         }
     }
 }
 
 /// The field's number; a larger one than we count with is the largest.
-fn left(headers: &HeaderMap) -> Option<u32> {
-    let mut lines = headers.get_all(MAX_FORWARDS).iter();
+fn left(headers: &Fields) -> Option<u32> {
+    let mut lines = headers.get_all(MAX_FORWARDS);
     let digits = lines.next()?.to_str().ok()?;
     let is_number = !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit());
     (is_number && lines.next().is_none()).then(|| digits.parse().unwrap_or(u32::MAX))
@@ -41,7 +41,9 @@ fn last_recipient(request: &Request) -> Response {
         return Response::new(Body::full(Bytes::new()));
     }
     let mut seen = format!("TRACE {} {:?}\r\n", request.uri(), request.version()).into_bytes();
-    for (name, value) in request.headers().iter().filter(|(name, _)| !SENSITIVE.contains(name)) {
+    for (name, value) in
+        request.headers().iter().filter(|(name, _)| !SENSITIVE.iter().any(|secret| name == secret))
+    {
         seen.extend_from_slice(name.as_str().as_bytes());
         seen.extend_from_slice(b": ");
         seen.extend_from_slice(value.as_bytes());
@@ -62,7 +64,7 @@ mod tests {
         for value in fields {
             builder = builder.header("max-forwards", *value);
         }
-        builder.header("cookie", "a=1").body(Body::empty()).unwrap()
+        builder.header("cookie", "a=1").body(Body::empty()).unwrap().into()
     }
 
     /// P04.
@@ -78,7 +80,7 @@ mod tests {
         ] {
             let mut request = request(method, &[given]);
             assert!(take_one(&mut request).is_none(), "{method} {given}");
-            assert_eq!(request.headers()["max-forwards"], sent, "{method} {given}");
+            assert_eq!(request.headers().get("max-forwards").unwrap(), sent, "{method} {given}");
         }
         let mut none = request("OPTIONS", &[]);
         assert!(take_one(&mut none).is_none());
@@ -92,7 +94,7 @@ mod tests {
         let answer = take_one(&mut request("OPTIONS", &["0"])).unwrap();
         assert_eq!((answer.status().as_u16(), answer.body().length()), (200, Some(0)));
         let answer = take_one(&mut request("TRACE", &["0"])).unwrap();
-        assert_eq!(answer.headers()["content-type"], "message/http");
+        assert_eq!(answer.headers().get("content-type").unwrap(), "message/http");
         let text = format!("{:?}", answer.body());
         assert!(text.contains("TRACE /x?y HTTP/1.1") && text.contains("max-forwards: 0"), "{text}");
         assert!(!text.contains("cookie"), "{text}");

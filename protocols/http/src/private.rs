@@ -8,12 +8,12 @@
 use std::cell::RefCell;
 use std::rc::Rc;
 
-use http::header::AUTHORIZATION;
-use http::{HeaderMap, HeaderName, Version};
+use http::Version;
 
-use crate::Request;
+use crate::fields::{AsName, Known};
 use crate::pool::Home;
 use crate::wire::hop;
+use crate::{Fields, Request};
 
 /// Nodes a client can be known to at a time; the one it was known to first is forgotten, which
 /// costs another handshake.
@@ -71,7 +71,7 @@ impl Private {
 impl Return<'_> {
     /// After `request`, where `is_challenged` says that its response asked for such a scheme.
     pub(crate) fn after(self, request: &Request, is_challenged: bool) -> Option<Rc<Home>> {
-        if !is_challenged && !authenticates_connection(request.headers(), &AUTHORIZATION) {
+        if !is_challenged && !authenticates_connection(request.headers(), Known::AUTHORIZATION) {
             return Some(self.home);
         }
         // The streams of an HTTP/2 connection have no order, and may be those of several users:
@@ -82,7 +82,11 @@ impl Return<'_> {
 
 /// Whether a line of the field, credentials or a list of challenges, has one of [`SCHEMES`]. A
 /// parameter of another scheme that looks like one counts as well: it costs a connection.
-pub(crate) fn authenticates_connection(headers: &HeaderMap, name: &HeaderName) -> bool {
+pub(crate) fn authenticates_connection(headers: &Fields, name: impl AsName) -> bool {
+    // Nearly no request has one, and an iterator over nothing costs more than this look.
+    if !headers.contains_key(&name) {
+        return false;
+    }
     hop::tokens(headers, name)
         .filter_map(|challenge| challenge.split_ascii_whitespace().next())
         .any(|word| SCHEMES.iter().any(|scheme| word.eq_ignore_ascii_case(scheme)))
@@ -91,7 +95,7 @@ pub(crate) fn authenticates_connection(headers: &HeaderMap, name: &HeaderName) -
 #[cfg(test)]
 mod tests {
     use http::HeaderValue;
-    use http::header::WWW_AUTHENTICATE;
+    use http::header::{AUTHORIZATION, WWW_AUTHENTICATE};
 
     use super::*;
     use crate::Body;
@@ -114,7 +118,7 @@ mod tests {
             ("", false),
             (",, ,", false),
         ] {
-            let mut headers = HeaderMap::new();
+            let mut headers = Fields::new();
             headers.append(WWW_AUTHENTICATE, HeaderValue::from_static("Basic realm=\"b\""));
             headers.append(WWW_AUTHENTICATE, HeaderValue::from_str(value).unwrap());
             assert_eq!(authenticates_connection(&headers, &WWW_AUTHENTICATE), is_one, "{value}");

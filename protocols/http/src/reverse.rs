@@ -6,17 +6,18 @@ use std::sync::Arc;
 use gwproxy_core::upstream::Cluster;
 use gwproxy_core::worker::Worker;
 use gwproxy_core::{Code, Error};
-use http::header::{CONNECTION, EXPECT, HOST, UPGRADE, VIA};
+use http::header::{EXPECT, HOST, UPGRADE};
 use http::uri::PathAndQuery;
-use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, Version, request};
+use http::{HeaderValue, Method, StatusCode, Uri, Version};
 
 use crate::body::Body;
+use crate::fields::{Known, Seen, Value};
 use crate::serve::Client;
 use crate::tunnel::{Tunnel, Upgrade};
 use crate::upstream::{Terms, Upstream};
 use crate::wire::forwarded::{self, Trusted};
-use crate::wire::hop::{self, Seen};
-use crate::{Request, Response, max_forwards};
+use crate::wire::hop;
+use crate::{Fields, Request, RequestParts, Response, max_forwards};
 
 /// The name in `Via` and `Proxy-Status`.
 pub const PSEUDONYM: &str = "gwproxy";
@@ -62,11 +63,8 @@ impl Reverse {
     ) -> Result<Response, Error> {
         let wants_upgrade = wants_websocket(&request);
         let version = request.version();
-        if wants_upgrade {
-            let head = head_of(&request);
-            if let Err(refusal) = self.upgrade.check_request(&head) {
-                return Ok(*refusal);
-            }
+        if wants_upgrade && let Err(refusal) = self.upgrade.check_request(request.parts()) {
+            return Ok(*refusal);
         }
         if let Some(answer) = max_forwards::take_one(&mut request) {
             return Ok(answer);
@@ -74,7 +72,7 @@ impl Reverse {
         prepare(&mut request, client, &self.trusted)?;
         let asked = wants_upgrade.then(|| {
             request.headers_mut().insert(UPGRADE, HeaderValue::from_static("websocket"));
-            Box::new(head_of(&request))
+            Box::new(request.parts().clone())
         });
         add_via(request.headers_mut(), version);
         let response = self.upstream.send(cluster, request, client, terms).await?;
@@ -90,7 +88,7 @@ impl Reverse {
 pub(crate) fn take_back(
     upgrade: &Rc<dyn Upgrade>,
     worker: &Rc<Worker>,
-    asked: Option<&request::Parts>,
+    asked: Option<&RequestParts>,
     mut response: Response,
 ) -> Result<Response, Error> {
     let status = response.status();
@@ -110,7 +108,7 @@ pub(crate) fn take_back(
 fn switch(
     upgrade: &Rc<dyn Upgrade>,
     worker: &Rc<Worker>,
-    asked: Option<&request::Parts>,
+    asked: Option<&RequestParts>,
     response: Response,
 ) -> Result<Response, Error> {
     let (mut parts, mut body) = response.into_parts();
@@ -119,7 +117,7 @@ fn switch(
     let (Some(asked), Some(upstream)) = (asked, body.take_upgraded()) else {
         return Err(malformed("the node switched protocols without being asked (RFC 9110 §7.8)"));
     };
-    if !hop::has_token(&parts.headers, &UPGRADE, "websocket") {
+    if !hop::has_token(&parts.headers, Known::UPGRADE, "websocket") {
         return Err(malformed(
             "the node switched to a protocol that was not asked for (RFC 9110 §7.8)",
         ));
@@ -141,9 +139,9 @@ fn switch(
 pub fn wants_websocket(request: &Request) -> bool {
     let headers = request.headers();
     request.version() >= Version::HTTP_11
-        && headers.contains_key(UPGRADE)
-        && hop::has_token(headers, &UPGRADE, "websocket")
-        && hop::has_token(headers, &CONNECTION, "upgrade")
+        && headers.seen().has(Seen::UPGRADE)
+        && hop::has_token(headers, Known::UPGRADE, "websocket")
+        && hop::has_token(headers, Known::CONNECTION, "upgrade")
 }
 
 /// The request as the next hop should see it: no hop-by-hop fields, origin-form, one truth about
@@ -159,11 +157,11 @@ pub(crate) fn prepare(
             "CONNECT is for a forward proxy; this listener is a reverse proxy",
         ));
     }
-    let seen = Seen::of(request.headers());
+    let seen = request.headers().seen();
     if seen.has(Seen::VIA) {
         check_loop(request.headers())?;
     }
-    hop::strip_seen(request.headers_mut(), seen);
+    hop::strip(request.headers_mut());
     if seen.has(Seen::EXPECT) && request.body().is_empty() {
         // RFC 9110 §10.1.1: without content there is nothing to wait for.
         request.headers_mut().remove(EXPECT);
@@ -176,10 +174,10 @@ pub(crate) fn prepare(
 
 /// RFC 9110 §7.6: a request that passed through here again and again goes round in a loop. One
 /// proxy may well stand behind another of the same name, so a single own `Via` says nothing.
-pub(crate) fn check_loop(headers: &HeaderMap) -> Result<(), Error> {
+pub(crate) fn check_loop(headers: &Fields) -> Result<(), Error> {
     // `received-protocol received-by [comment]` (RFC 9110 §7.6.3).
     let is_own = |hop: &&str| hop.split_ascii_whitespace().nth(1) == Some(PSEUDONYM);
-    if hop::tokens(headers, &VIA).filter(is_own).count() < OWN_HOPS_MAX {
+    if hop::tokens(headers, Known::VIA).filter(is_own).count() < OWN_HOPS_MAX {
         return Ok(());
     }
     Err(Error::new(
@@ -191,7 +189,7 @@ pub(crate) fn check_loop(headers: &HeaderMap) -> Result<(), Error> {
 /// RFC 9112 §3.2.2: the authority of an absolute-form target replaces the `Host` field.
 pub(crate) fn to_origin_form(request: &mut Request) -> Result<(), Error> {
     let Some(authority) = request.uri().authority() else { return Ok(()) };
-    let is_known = |host: &HeaderValue| host.as_bytes() == authority.as_str().as_bytes();
+    let is_known = |host: Value<'_>| host == *authority.as_str();
     if !request.headers().get(HOST).is_some_and(is_known) {
         let host = HeaderValue::from_str(authority.as_str())
             .map_err(|_| Error::new(Code::ClientMalformed, "the target's host is not valid"))?;
@@ -211,20 +209,11 @@ pub(crate) fn to_origin_form(request: &mut Request) -> Result<(), Error> {
 }
 
 /// RFC 9110 §7.6.3.
-pub(crate) fn add_via(headers: &mut HeaderMap, version: Version) {
+pub(crate) fn add_via(headers: &mut Fields, version: Version) {
     let value = match version {
         Version::HTTP_2 => "2 gwproxy",
         Version::HTTP_10 => "1.0 gwproxy",
         _ => "1.1 gwproxy",
     };
-    headers.append(VIA, HeaderValue::from_static(value));
-}
-
-pub(crate) fn head_of(request: &Request) -> request::Parts {
-    let (mut parts, ()) = http::Request::new(()).into_parts();
-    request.method().clone_into(&mut parts.method);
-    request.uri().clone_into(&mut parts.uri);
-    parts.version = request.version();
-    request.headers().clone_into(&mut parts.headers);
-    parts
+    headers.append(Known::VIA, HeaderValue::from_static(value));
 }

@@ -16,7 +16,7 @@ use gwproxy_core::{Code, Error};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::body::Guard;
-use crate::h2;
+use crate::{RequestParts, ResponseParts, h2};
 
 /// One end of a connection that left HTTP, with the bytes that were read too far.
 #[derive(Debug)]
@@ -82,7 +82,7 @@ pub trait Upgrade: 'static {
     ///
     /// # Errors
     /// The response for the client.
-    fn check_request(&self, parts: &http::request::Parts) -> Result<(), Box<crate::Response>>;
+    fn check_request(&self, parts: &RequestParts) -> Result<(), Box<crate::Response>>;
 
     /// Judges the node's 101 before the client sees it.
     ///
@@ -90,8 +90,8 @@ pub trait Upgrade: 'static {
     /// Why the node's answer must not go on.
     fn check_response(
         &self,
-        request: &http::request::Parts,
-        response: &http::response::Parts,
+        request: &RequestParts,
+        response: &ResponseParts,
     ) -> Result<Agreed, Error>;
 
     /// Carries both ends until they are done, and keeps `traffic` up to date meanwhile.
@@ -146,14 +146,14 @@ impl Default for RawTunnel {
 }
 
 impl Upgrade for RawTunnel {
-    fn check_request(&self, _parts: &http::request::Parts) -> Result<(), Box<crate::Response>> {
+    fn check_request(&self, _parts: &RequestParts) -> Result<(), Box<crate::Response>> {
         Ok(())
     }
 
     fn check_response(
         &self,
-        _request: &http::request::Parts,
-        _response: &http::response::Parts,
+        _request: &RequestParts,
+        _response: &ResponseParts,
     ) -> Result<Agreed, Error> {
         Ok(Agreed::default())
     }

@@ -10,10 +10,11 @@ use gwproxy_core::upstream::connect::{Resolver, connect};
 use gwproxy_core::upstream::{Cluster, ClusterSettings, Endpoint, NodeAddr, Outcome, Tried};
 use gwproxy_core::worker::Worker;
 use gwproxy_core::{Code, Error};
-use http::header::{HOST, UPGRADE};
+use http::header::HOST;
 use http::uri::Scheme;
 use http::{Method, StatusCode};
 
+use crate::fields::Seen;
 use crate::h1::client::{Connection, Limit, SendError};
 use crate::interim::Way;
 use crate::pool::{Home, Pool, StreamSlot};
@@ -43,6 +44,8 @@ pub struct Terms {
     pub host: Host,
     /// Where interim responses go. Default none: they end here.
     pub interim: Option<Way>,
+    /// What time it is, for who has just looked at the clock. Default: the clock is asked.
+    pub now: Option<Instant>,
     /// Speak HTTP/2 from the first byte to `http` nodes as well (RFC 9113 §3.3). Default no.
     pub prior_knowledge: bool,
 }
@@ -101,6 +104,7 @@ impl Default for Terms {
             key: None,
             host: Host::Preserve,
             interim: None,
+            now: None,
             prior_knowledge: false,
         }
     }
@@ -144,6 +148,7 @@ impl Upstream {
         client: &Client,
         terms: &Terms,
     ) -> Result<Response, Error> {
+        let mut now = terms.now.unwrap_or_else(Instant::now);
         let is_upgrade = is_upgrade(&request);
         let replayable = is_replayable(&request, is_upgrade);
         let mut next = request;
@@ -152,7 +157,7 @@ impl Upstream {
         loop {
             let is_known = |node| client.private.home(node).is_some();
             let known = (!client.private.is_empty()).then_some(&is_known as &dyn Fn(u64) -> bool);
-            let mut lease = match cluster.acquire_known(Instant::now(), terms.key, &tried, known) {
+            let mut lease = match cluster.acquire_known(now, terms.key, &tried, known) {
                 Ok(lease) => lease,
                 Err(error) => return Err(last.unwrap_or(error)),
             };
@@ -161,7 +166,7 @@ impl Upstream {
             let endpoint = Arc::clone(lease.endpoint());
             let settings = cluster.settings();
             let Failed { error, request, .. } =
-                match self.attempt(&endpoint, next, is_upgrade, client, terms, settings).await {
+                match self.attempt(&endpoint, next, client, terms, settings, now).await {
                     Ok(mut response) => {
                         let outcome = outcome_of_status(response.status());
                         if response.status() == StatusCode::SWITCHING_PROTOCOLS {
@@ -173,12 +178,13 @@ impl Upstream {
                     }
                     Err(failed) => failed,
                 };
-            lease.settle(outcome_of(&error), Instant::now());
+            now = Instant::now();
+            lease.settle(outcome_of(&error), now);
             let error = error.at(Some(Arc::clone(&endpoint.name)));
             let may = !is_last
                 && may_try_again(&error, replayable)
                 // A try that reached no node added no load; others are paid from the budget.
-                && (error.is_unsent() || cluster.may_retry(Instant::now()));
+                && (error.is_unsent() || cluster.may_retry(now));
             match request.filter(|_| may) {
                 Some(again) => next = again,
                 None => return Err(error),
@@ -194,15 +200,16 @@ impl Upstream {
         &self,
         endpoint: &Endpoint,
         mut request: Box<Request>,
-        is_upgrade: bool,
         client: &Client,
         terms: &Terms,
         settings: &ClusterSettings,
+        now: Instant,
     ) -> Result<Response, Failed> {
+        let is_upgrade = is_upgrade(&request);
         match &terms.host {
             Host::Preserve => {}
             Host::Fixed(host) => {
-                request.headers_mut().insert(HOST, host.clone());
+                request.headers_mut().insert(HOST, host);
             }
             Host::Node => set_host(&mut request, endpoint),
         }
@@ -235,7 +242,7 @@ impl Upstream {
             && may_reuse
             && let Some(conn) = home.take_h1()
         {
-            match on_connection(conn, request, is_upgrade, terms, way_back()).await {
+            match on_connection(conn, request, Some(now), terms, way_back()).await {
                 Err(failed) => request = failed.on_a_fresh_connection()?,
                 done => return done,
             }
@@ -244,9 +251,7 @@ impl Upstream {
         match Box::pin(self.open(endpoint, &client.peer, &home, speaks, settings.connect_timeout))
             .await
         {
-            Ok(Opened::H1(conn)) => {
-                on_connection(conn, request, is_upgrade, terms, way_back()).await
-            }
+            Ok(Opened::H1(conn)) => on_connection(conn, request, None, terms, way_back()).await,
             Ok(Opened::H2(slot)) => {
                 self.on_stream(slot, &home, endpoint, request, is_upgrade, terms).await
             }
@@ -316,7 +321,7 @@ impl Upstream {
         terms: &Terms,
     ) -> Result<Response, Failed> {
         let scheme = if endpoint.tls.is_some() { Scheme::HTTPS } else { Scheme::HTTP };
-        let limit = Limit { first_byte: terms.first_byte, body: terms.body };
+        let limit = Limit { first_byte: terms.first_byte, body: terms.body, now: None };
         let (was_used, conn) = (slot.is_used(), Rc::clone(slot.conn()));
         let (timer, interim) = (self.worker.timer(), terms.interim.as_ref());
         let done =
@@ -350,16 +355,16 @@ enum Opened {
 async fn on_connection(
     conn: Box<Connection>,
     mut request: Box<Request>,
-    is_upgrade: bool,
+    now: Option<Instant>,
     terms: &Terms,
     way_back: Return<'_>,
 ) -> Result<Response, Failed> {
     let body = std::mem::take(request.body_mut());
-    let limit = Limit { first_byte: terms.first_byte, body: terms.body };
+    let limit = Limit { first_byte: terms.first_byte, body: terms.body, now };
     let was_idle = conn.served > 0;
     let is_bodiless = body.is_empty();
     let interim = terms.interim.as_ref();
-    match h1::client::exchange(conn, &request, is_upgrade, body, limit, interim, way_back).await {
+    match h1::client::exchange(conn, &request, body, limit, interim, way_back).await {
         Ok(response) => Ok(response),
         Err(SendError { error, was_silent }) => Err(Failed {
             error,
@@ -408,7 +413,7 @@ fn may_try_again(error: &Error, replayable: bool) -> bool {
 }
 
 fn is_upgrade(request: &Request) -> bool {
-    request.headers().contains_key(UPGRADE)
+    request.headers().seen().has(Seen::UPGRADE)
 }
 
 fn is_replayable(request: &Request, is_upgrade: bool) -> bool {

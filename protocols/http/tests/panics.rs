@@ -11,7 +11,6 @@ use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
 use gwproxy_core::Error;
 use gwproxy_core::net::accept::Listener;
 use gwproxy_core::net::{ListenAddr, listen};
@@ -19,8 +18,7 @@ use gwproxy_core::telemetry::{Metrics, panics};
 use gwproxy_core::worker::Workers;
 use gwproxy_http::body::Filter;
 use gwproxy_http::serve::{Server, Settings};
-use gwproxy_http::{Body, Client, Handle, Request, Response};
-use http_body::Frame;
+use gwproxy_http::{Body, Client, Frame, Handle, Request, Response};
 use tokio::sync::Notify;
 
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -58,7 +56,7 @@ struct Breaks {
     had_one: bool,
 }
 
-type Polled = Poll<Option<Result<Frame<Bytes>, Error>>>;
+type Polled = Poll<Option<Result<Frame, Error>>>;
 
 impl Filter for Breaks {
     fn poll_frame(&mut self, _: &mut Context<'_>, frame: Polled) -> Polled {

@@ -11,9 +11,12 @@ use base64::Engine as _;
 use base64::alphabet;
 use base64::engine::{GeneralPurpose, GeneralPurposeConfig};
 use gwproxy_core::{Code, Error};
+use gwproxy_http::fields::Known;
+use gwproxy_http::wire::hop::{has_token, items};
 pub use gwproxy_http::wire::websocket::accept;
-use http::header::{self, AsHeaderName, HeaderName};
-use http::{HeaderMap, Method, StatusCode, Uri, Version, request, response};
+use gwproxy_http::{Fields, RequestParts, ResponseParts};
+use http::header::{self, HeaderName};
+use http::{Method, StatusCode, Uri, Version};
 
 /// The only version there is (§4.1).
 const VERSION: &str = "13";
@@ -115,7 +118,7 @@ impl std::error::Error for Reject {}
 ///
 /// # Errors
 /// The first thing that is wrong, beginning with what tells most.
-pub fn check_request(request: &request::Parts) -> Result<(), Reject> {
+pub fn check_request(request: &RequestParts) -> Result<(), Reject> {
     check(&request.method, &request.uri, request.version, &request.headers)
 }
 
@@ -123,13 +126,8 @@ pub fn check_request(request: &request::Parts) -> Result<(), Reject> {
 ///
 /// # Errors
 /// As [`check_request`].
-pub fn check(
-    method: &Method,
-    uri: &Uri,
-    version: Version,
-    fields: &HeaderMap,
-) -> Result<(), Reject> {
-    if !has_token(fields, header::UPGRADE, "websocket") {
+pub fn check(method: &Method, uri: &Uri, version: Version, fields: &Fields) -> Result<(), Reject> {
+    if !has_token(fields, Known::UPGRADE, "websocket") {
         let asks = fields.contains_key(header::UPGRADE);
         return Err(if asks { Reject::OtherUpgrade } else { Reject::NoUpgrade });
     }
@@ -142,7 +140,7 @@ pub fn check(
     if !fields.contains_key(header::HOST) && uri.authority().is_none() {
         return Err(Reject::Host);
     }
-    if !has_token(fields, header::CONNECTION, "upgrade") {
+    if !has_token(fields, Known::CONNECTION, "upgrade") {
         return Err(Reject::ConnectionToken);
     }
     if sole(fields, header::SEC_WEBSOCKET_VERSION) != Some(VERSION.as_bytes()) {
@@ -152,7 +150,7 @@ pub fn check(
     if key.is_none_or(|key| key.len() != 16) {
         return Err(Reject::Key);
     }
-    let has_length = fields.get_all(header::CONTENT_LENGTH).iter().any(|n| n.as_bytes() != b"0");
+    let has_length = fields.get_all(header::CONTENT_LENGTH).any(|n| n.as_bytes() != b"0");
     if has_length || fields.contains_key(header::TRANSFER_ENCODING) {
         return Err(Reject::Body);
     }
@@ -164,20 +162,20 @@ pub fn check(
 ///
 /// # Errors
 /// [`Code::UpstreamMalformed`] with the sentence that says what is wrong.
-pub fn check_response(request: &request::Parts, response: &response::Parts) -> Result<(), Error> {
+pub fn check_response(request: &RequestParts, response: &ResponseParts) -> Result<(), Error> {
     let malformed = |what: Cow<'static, str>| Err(Error::new(Code::UpstreamMalformed, what));
     let (asked, fields) = (&request.headers, &response.headers);
-    if !has_token(fields, header::UPGRADE, "websocket") {
+    if !has_token(fields, Known::UPGRADE, "websocket") {
         return malformed("The upstream switched to something that is not WebSocket.".into());
     }
-    if !has_token(fields, header::CONNECTION, "upgrade") {
+    if !has_token(fields, Known::CONNECTION, "upgrade") {
         return malformed("The upstream's handshake lacks Upgrade in its Connection field.".into());
     }
     let key = sole(asked, header::SEC_WEBSOCKET_KEY).unwrap_or_default();
     if sole(fields, header::SEC_WEBSOCKET_ACCEPT) != Some(accept(key).as_bytes()) {
         return malformed("The upstream's Sec-WebSocket-Accept does not answer the key.".into());
     }
-    let mut subprotocols = fields.get_all(header::SEC_WEBSOCKET_PROTOCOL).iter();
+    let mut subprotocols = fields.get_all(header::SEC_WEBSOCKET_PROTOCOL);
     if let Some(chosen) = subprotocols.next() {
         // Subprotocol names are compared as they are, in case too.
         let offered = items(asked, header::SEC_WEBSOCKET_PROTOCOL).any(|o| o == chosen.as_bytes());
@@ -197,24 +195,13 @@ pub fn check_response(request: &request::Parts, response: &response::Parts) -> R
 }
 
 /// Whether the upstream's 101 agreed on any extension.
-pub fn has_extensions(response: &response::Parts) -> bool {
+pub fn has_extensions(response: &ResponseParts) -> bool {
     items(&response.headers, header::SEC_WEBSOCKET_EXTENSIONS).next().is_some()
 }
 
-/// The items of a comma-separated field, over all its lines.
-fn items(fields: &HeaderMap, name: impl AsHeaderName) -> impl Iterator<Item = &[u8]> {
-    let lines = fields.get_all(name).into_iter();
-    let items = lines.flat_map(|line| line.as_bytes().split(|&byte| byte == b','));
-    items.map(<[u8]>::trim_ascii).filter(|item| !item.is_empty())
-}
-
-fn has_token(fields: &HeaderMap, name: HeaderName, token: &str) -> bool {
-    items(fields, name).any(|item| item.eq_ignore_ascii_case(token.as_bytes()))
-}
-
 /// The value of a field that must stand exactly once.
-fn sole(fields: &HeaderMap, name: HeaderName) -> Option<&[u8]> {
-    let mut lines = fields.get_all(name).iter();
+fn sole(fields: &Fields, name: HeaderName) -> Option<&[u8]> {
+    let mut lines = fields.get_all(name);
     let value = lines.next()?.as_bytes().trim_ascii();
     lines.next().is_none().then_some(value)
 }

@@ -6,9 +6,9 @@ use gwproxy_core::Error;
 use gwproxy_core::worker::{LocalFuture, Worker};
 use gwproxy_http::h1::head;
 use gwproxy_http::tunnel::{Agreed, Traffic, Upgrade, Upgraded};
-use gwproxy_http::{Request, Response, rescue};
+use gwproxy_http::{Request, RequestParts, Response, ResponseParts, rescue};
+use http::Version;
 use http::header::HeaderValue;
-use http::{Version, request, response};
 
 use crate::handshake::{self, Reject};
 use crate::relay::{Opening, relay_counted};
@@ -28,14 +28,14 @@ impl WebSocket {
 }
 
 impl Upgrade for WebSocket {
-    fn check_request(&self, parts: &request::Parts) -> Result<(), Box<Response>> {
+    fn check_request(&self, parts: &RequestParts) -> Result<(), Box<Response>> {
         handshake::check_request(parts).map_err(|reject| Box::new(answer(reject, parts.version)))
     }
 
     fn check_response(
         &self,
-        request: &request::Parts,
-        response: &response::Parts,
+        request: &RequestParts,
+        response: &ResponseParts,
     ) -> Result<Agreed, Error> {
         handshake::check_response(request, response)?;
         Ok(Agreed { extensions: handshake::has_extensions(response) })

@@ -7,8 +7,9 @@ use base64::alphabet::STANDARD;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use gwproxy_core::worker::LocalFuture;
 use gwproxy_core::{Code, Error};
-use http::HeaderMap;
 use http::header::PROXY_AUTHORIZATION;
+
+use crate::Fields;
 
 /// Base64 as browsers and scripts write it: padding is often forgotten and means nothing.
 const BASE64: GeneralPurpose = GeneralPurpose::new(
@@ -33,7 +34,7 @@ pub trait Credentials: std::fmt::Debug + 'static {
 /// [`Code::ProxyAuthRequired`], or that the check itself failed.
 pub(super) async fn authenticate(
     credentials: &Rc<dyn Credentials>,
-    headers: &HeaderMap,
+    headers: &Fields,
 ) -> Result<Box<str>, Error> {
     let required = |sentence| Err(Error::new(Code::ProxyAuthRequired, sentence).unsent());
     if !headers.contains_key(PROXY_AUTHORIZATION) {
@@ -50,8 +51,8 @@ pub(super) async fn authenticate(
 }
 
 /// The user and the password of the one `Proxy-Authorization` line.
-fn basic(headers: &HeaderMap) -> Option<(String, String)> {
-    let mut lines = headers.get_all(PROXY_AUTHORIZATION).iter();
+fn basic(headers: &Fields) -> Option<(String, String)> {
+    let mut lines = headers.get_all(PROXY_AUTHORIZATION);
     let line = lines.next()?;
     if lines.next().is_some() {
         return None;
@@ -74,7 +75,7 @@ mod tests {
     use http::HeaderValue;
 
     fn read(lines: &[&str]) -> Option<(String, String)> {
-        let mut headers = HeaderMap::new();
+        let mut headers = Fields::new();
         for line in lines {
             headers.append(PROXY_AUTHORIZATION, HeaderValue::from_str(line).unwrap());
         }

@@ -24,19 +24,19 @@ use gwproxy_core::net::{HostPort, Stream};
 use gwproxy_core::upstream::connect;
 use gwproxy_core::{Code, Error};
 use http::header::{CONNECTION, UPGRADE};
-use http::{HeaderMap, HeaderValue, StatusCode, Version};
+use http::{HeaderValue, StatusCode, Version};
 use tokio::net::TcpStream;
 
 use crate::body::Body;
 use crate::h1::head::Reject;
 use crate::interim::Way;
 use crate::rescue::{self, Problem, Rescue};
-use crate::reverse::{self, head_of};
+use crate::reverse;
 use crate::serve::{Client, Handle};
 use crate::tunnel::{Tunnel, Upgrade, Upgraded, UpgradedIo, carry_raw};
 use crate::upstream::{Terms, Upstream};
 use crate::wire::hop;
-use crate::{Request, Response, max_forwards};
+use crate::{Fields, Request, Response, max_forwards};
 
 pub use authenticate::Credentials;
 pub use destination::{Destination, DestinationError, Form, Ports};
@@ -214,7 +214,7 @@ impl Forward {
         }
         reverse::check_loop(request.headers())?;
         let addrs = self.admit(Form::Absolute, &at, request.headers(), client, user).await?;
-        if wants_upgrade && let Err(refusal) = self.upgrade.check_request(&head_of(&request)) {
+        if wants_upgrade && let Err(refusal) = self.upgrade.check_request(request.parts()) {
             return Ok(*refusal);
         }
         if let Some(answer) = max_forwards::take_one(&mut request) {
@@ -225,7 +225,7 @@ impl Forward {
         reverse::to_origin_form(&mut request)?;
         let asked = wants_upgrade.then(|| {
             request.headers_mut().insert(UPGRADE, HeaderValue::from_static("websocket"));
-            head_of(&request)
+            request.parts().clone()
         });
         reverse::add_via(request.headers_mut(), version);
         let connect_timeout = self.settings.connect_timeout;
@@ -245,7 +245,7 @@ impl Forward {
         &self,
         form: Form,
         at: &HostPort,
-        headers: &HeaderMap,
+        headers: &Fields,
         client: &Client,
         user: &mut Option<Box<str>>,
     ) -> Result<Rc<[SocketAddr]>, Refusal> {

@@ -23,7 +23,7 @@ async fn p03_interim_responses_are_signed_as_well() {
         .await;
     let all = client.rest().await;
     let hint =
-        "HTTP/1.1 103 Early Hints\r\nlink: </x>\r\nvia: 1.1 gwproxy\r\n\r\nHTTP/1.1 200 OK\r\n";
+        "HTTP/1.1 103 Early Hints\r\nLink: </x>\r\nvia: 1.1 gwproxy\r\n\r\nHTTP/1.1 200 OK\r\n";
     assert!(all.starts_with(hint), "{all}");
     served.await.unwrap();
 }

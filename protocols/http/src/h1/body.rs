@@ -1,9 +1,10 @@
 //! Message bodies off the wire: length, chunked, until close (RFC 9112 §6–§7).
 
 use bytes::{Buf, Bytes, BytesMut};
-use http::{HeaderMap, HeaderName};
+use http::HeaderName;
 
 use super::head::{Framing, parse_trailers};
+use crate::Fields;
 use crate::wire::hop;
 
 /// Bytes a chunk-size line may have, with its extensions.
@@ -42,7 +43,7 @@ pub enum Part {
     Data(Bytes),
     /// The trailer section, without what must not be forwarded from it
     /// ([`hop::strip_trailers`]); the body ends with it.
-    Trailers(HeaderMap),
+    Trailers(Fields),
     /// The body is over.
     End,
 }
@@ -64,7 +65,7 @@ impl Decoder {
     }
 
     /// A decoder at the start of the body of a message with this head.
-    pub fn of_message(framing: Framing, head: &HeaderMap) -> Self {
+    pub fn of_message(framing: Framing, head: &Fields) -> Self {
         let mut decoder = Self::new(framing);
         if framing == Framing::Chunked {
             decoder.nominated = hop::nominated(head);

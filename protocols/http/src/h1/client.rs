@@ -3,45 +3,37 @@
 mod body;
 
 use std::future::poll_fn;
-use std::pin::Pin;
 use std::task::{Context, Poll, ready};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use bytes::{Bytes, BytesMut};
+use bytes::BytesMut;
 use gwproxy_core::net::Stream;
 use gwproxy_core::timer::{Deadline, Timer};
 use gwproxy_core::{Code, Error};
-use http::header::{CONNECTION, UPGRADE};
 use http::uri::PathAndQuery;
 use http::{Method, StatusCode, Version};
-use http_body::{Body as _, Frame};
 
 use super::body::Decoder;
 use super::encode;
 use super::head::{self, Framing, Limits, ResponseHead, Scan};
 use super::read::{LARGE_BYTES, Reader};
-use super::spelling::{Spelling, put_name};
 use super::write::Writer;
-use crate::body::Body;
+use crate::body::{Body, Frame};
+use crate::fields::Seen;
 use crate::h2;
 use crate::interim::{INTERIM_MAX, Way};
 use crate::private::Return;
 use crate::tunnel::{Upgraded, UpgradedIo};
 use crate::wire::hop;
-use crate::{Request, Response};
+use crate::{Fields, Request, Response};
 pub use body::ResponseBody;
 
 /// How long an upload waits for `100 Continue` before it starts anyway (RFC 9110 §10.1.1).
 const CONTINUE_WAIT: Duration = Duration::from_secs(1);
 
 /// Bounds of a node's response head: a node may set larger cookies than a client may send.
-const RESPONSE_LIMITS: Limits = Limits {
-    head_bytes: 64 * 1024,
-    fields: 128,
-    field_bytes: 32 * 1024,
-    target_bytes: 8 * 1024,
-    preserve_case: false,
-};
+const RESPONSE_LIMITS: Limits =
+    Limits { head_bytes: 64 * 1024, fields: 128, field_bytes: 32 * 1024, target_bytes: 8 * 1024 };
 
 /// A connection to a node, between exchanges or in one.
 #[derive(Debug)]
@@ -61,6 +53,8 @@ pub(crate) struct Limit {
     pub(crate) first_byte: Duration,
     /// Silence within a body, either way.
     pub(crate) body: Duration,
+    /// What time it is, for who knows.
+    pub(crate) now: Option<Instant>,
 }
 
 /// A request body on its way to a node.
@@ -120,7 +114,11 @@ impl Connection {
         asked: &Method,
     ) -> Poll<Result<ResponseHead, Error>> {
         loop {
-            match head::parse_response(&mut self.reader.buf, scan, limits, asked) {
+            let parsed = match &mut self.reader.buf {
+                buf if buf.is_empty() => Ok(None),
+                buf => head::parse_response(buf, scan, limits, asked),
+            };
+            match parsed {
                 Ok(Some(head)) => return Poll::Ready(Ok(head)),
                 Ok(None) => {}
                 Err(reject) => {
@@ -156,7 +154,6 @@ impl Connection {
 pub(crate) async fn exchange(
     mut conn: Box<Connection>,
     request: &Request,
-    is_upgrade: bool,
     body: Body,
     limit: Limit,
     interim: Option<&Way>,
@@ -170,21 +167,20 @@ pub(crate) async fn exchange(
         Some(length) => Framing::Length(length),
         None => Framing::Chunked,
     };
-    queue_head(&mut conn.writer.gathered, request, framing, is_upgrade);
+    queue_head(&mut conn.writer.gathered, request, framing);
     let waits = framing != Framing::None && expects_continue(request);
     let mut upload = Upload::new(body, framing, waits);
     conn.served += 1;
-    conn.deadline.arm(match upload.state {
+    let wait = match upload.state {
         UploadState::WaitsForContinue => CONTINUE_WAIT,
         _ => limit.first_byte,
-    });
+    };
+    match limit.now {
+        Some(now) => conn.deadline.arm_from(now, wait),
+        None => conn.deadline.arm(wait),
+    }
     let mut awaited = Awaited {
         scan: Scan::default(),
-        // A client that wrote names its way gets the node's way of writing them.
-        limits: Limits {
-            preserve_case: request.extensions().get::<Spelling>().is_some(),
-            ..RESPONSE_LIMITS
-        },
         interim_count: 0,
         interim,
         frames: Frames::default(),
@@ -208,7 +204,6 @@ pub(crate) async fn exchange(
 /// The head of a response, until it is there.
 struct Awaited<'a> {
     scan: Scan,
-    limits: Limits,
     /// Interim responses so far.
     interim_count: u32,
     interim: Option<&'a Way>,
@@ -226,7 +221,7 @@ impl Awaited<'_> {
     ) -> Poll<Result<ResponseHead, Error>> {
         loop {
             ready_error(upload.poll(cx, conn))?;
-            match conn.poll_head(cx, &mut self.scan, &self.limits, asked) {
+            match conn.poll_head(cx, &mut self.scan, &RESPONSE_LIMITS, asked) {
                 Poll::Ready(Ok(head)) if is_interim(head.parts.status) => {
                     self.interim_count += 1;
                     if self.interim_count > INTERIM_MAX {
@@ -300,7 +295,7 @@ fn finish_head(
 ) -> Result<Response, Error> {
     let ResponseHead { parts, framing, keep_alive, authenticates_connection } = head;
     if parts.status == StatusCode::SWITCHING_PROTOCOLS {
-        if !request.headers().contains_key(UPGRADE) {
+        if !request.headers().seen().has(Seen::UPGRADE) {
             return Err(Error::new(
                 Code::UpstreamMalformed,
                 "the node switched protocols without being asked (RFC 9110 §7.8)",
@@ -378,7 +373,7 @@ impl Upload {
                     {
                         return self.refuse();
                     }
-                    match Pin::new(&mut self.body).poll_frame(cx) {
+                    match self.body.poll_frame(cx) {
                         Poll::Ready(Some(Ok(frame))) => {
                             self.frames += 1;
                             self.queue(frame, &mut conn.writer);
@@ -399,17 +394,16 @@ impl Upload {
         }
     }
 
-    fn queue(&mut self, frame: Frame<Bytes>, writer: &mut Writer) {
+    fn queue(&mut self, frame: Frame, writer: &mut Writer) {
         self.waits_for_client = false;
-        match frame.into_data() {
-            Ok(data) if data.is_empty() => {}
-            Ok(data) if self.chunked => {
+        match frame {
+            Frame::Data(data) if data.is_empty() => {}
+            Frame::Data(data) if self.chunked => {
                 encode::chunk_size(&mut writer.gathered, data.len());
                 writer.push(data, b"\r\n");
             }
-            Ok(data) => writer.push(data, b""),
-            Err(frame) => {
-                let mut trailers = frame.into_trailers().unwrap_or_default();
+            Frame::Data(data) => writer.push(data, b""),
+            Frame::Trailers(mut trailers) => {
                 // HTTP/2 trailers have met no decoder of ours.
                 hop::strip_trailers(&mut trailers, &[]);
                 self.end(writer, Some(&trailers));
@@ -417,7 +411,7 @@ impl Upload {
         }
     }
 
-    fn end(&mut self, writer: &mut Writer, trailers: Option<&http::HeaderMap>) {
+    fn end(&mut self, writer: &mut Writer, trailers: Option<&Fields>) {
         self.waits_for_client = false;
         if self.chunked {
             encode::last_chunk(&mut writer.gathered, trailers);
@@ -445,20 +439,16 @@ fn is_interim(status: StatusCode) -> bool {
 }
 
 fn expects_continue(request: &Request) -> bool {
-    request.headers().contains_key(http::header::EXPECT)
+    request.headers().seen().has(Seen::EXPECT)
 }
 
-fn queue_head(out: &mut BytesMut, request: &Request, framing: Framing, is_upgrade: bool) {
+fn queue_head(out: &mut BytesMut, request: &Request, framing: Framing) {
     let (uri, headers) = (request.uri(), request.headers());
     let target = uri.path_and_query().map_or("/", PathAndQuery::as_str).as_bytes();
-    let host = headers.get(http::header::HOST).map(http::HeaderValue::as_bytes);
-    let authority = || uri.authority().map_or("", http::uri::Authority::as_str).as_bytes();
-    let host = host.unwrap_or_else(authority);
-    let spelling = request.extensions().get();
-    encode::request_head(out, request.method(), target, host, headers, framing, spelling);
-    if is_upgrade {
+    let authority = uri.authority().map_or("", http::uri::Authority::as_str).as_bytes();
+    encode::request_head(out, request.method(), target, authority, headers, framing);
+    if headers.seen().has(Seen::UPGRADE) {
         out.truncate(out.len() - 2);
-        put_name(out, &CONNECTION, spelling);
-        out.extend_from_slice(b"upgrade\r\n\r\n");
+        out.extend_from_slice(b"connection: upgrade\r\n\r\n");
     }
 }

@@ -1,43 +1,43 @@
 //! Message heads and body framing onto the wire.
 
 use bytes::BytesMut;
-use http::header::{CONNECTION, CONTENT_LENGTH, DATE, HOST, TRANSFER_ENCODING};
-use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version};
+use http::{Method, StatusCode, Version};
 
 use super::head::Framing;
-use super::spelling::{Spelling, put_name};
+use crate::Fields;
+use crate::fields::{Known, Seen};
 
 /// The longest chunk-size line we write: 16 digits and CRLF.
 const CHUNK_LINE_BYTES: usize = 18;
 
-/// Writes a request head. `target` and `host` are given because they depend on the form: a proxy
-/// generates both (RFC 9112 §3.2). Framing and connection fields of `headers` are ours to write,
-/// not the caller's.
+/// Writes a request head. `target` is given because it depends on the form; `authority` is the
+/// `Host` of a request that has none (RFC 9112 §3.2). Framing and connection fields of `headers`
+/// are ours to write, not the caller's.
 pub(super) fn request_head(
     out: &mut BytesMut,
     method: &Method,
     target: &[u8],
-    host: &[u8],
-    headers: &HeaderMap,
+    authority: &[u8],
+    headers: &Fields,
     framing: Framing,
-    spelling: Option<&Spelling>,
 ) {
     out.reserve(512);
     out.extend_from_slice(method.as_str().as_bytes());
     out.extend_from_slice(b" ");
     out.extend_from_slice(target);
     out.extend_from_slice(b" HTTP/1.1\r\n");
-    put_name(out, &HOST, spelling);
-    out.extend_from_slice(host);
-    out.extend_from_slice(b"\r\n");
-    fields(out, headers, spelling, |name| *name == HOST || is_framing(name));
+    if !headers.seen().has(Seen::HOST) {
+        put(out, b"host", authority);
+    }
     // A body of known length zero is announced for methods that usually have one (RFC 9110 §8.6).
     let announces_none = matches!(*method, Method::POST | Method::PUT | Method::PATCH);
     match framing {
-        Framing::Length(length) => content_length(out, length, spelling),
-        Framing::Chunked => chunked(out, spelling),
-        Framing::None if announces_none => content_length(out, 0, spelling),
-        Framing::None | Framing::UntilClose => {}
+        Framing::Length(length) => fields(out, headers, Some(length)),
+        Framing::None if announces_none => fields(out, headers, Some(0)),
+        Framing::Chunked | Framing::None | Framing::UntilClose => fields(out, headers, None),
+    }
+    if framing == Framing::Chunked {
+        put(out, b"transfer-encoding", b"chunked");
     }
     out.extend_from_slice(b"\r\n");
 }
@@ -47,41 +47,37 @@ pub(super) fn request_head(
 pub(super) fn response_head(
     out: &mut BytesMut,
     status: StatusCode,
-    headers: &HeaderMap,
+    headers: &Fields,
     framing: ResponseFraming,
     connection: Option<&'static str>,
     date: &[u8],
-    spelling: Option<&Spelling>,
 ) {
     status_line(out, status);
     // RFC 9110 §8.6: a 1xx or 204 has no Content-Length.
-    let keep_length = framing == ResponseFraming::AsGiven
-        && !status.is_informational()
-        && status != StatusCode::NO_CONTENT;
-    let is_ours = |name: &_| is_framing(name) && !(keep_length && *name == CONTENT_LENGTH);
-    fields(out, headers, spelling, is_ours);
+    let keep_length = !status.is_informational() && status != StatusCode::NO_CONTENT;
     match framing {
-        ResponseFraming::Length(length) => content_length(out, length, spelling),
-        ResponseFraming::Chunked => chunked(out, spelling),
-        ResponseFraming::AsGiven | ResponseFraming::UntilClose => {}
+        ResponseFraming::Length(length) => fields(out, headers, Some(length)),
+        ResponseFraming::AsGiven if keep_length => {
+            headers.write(out, Seen::FRAMING.but(Seen::CONTENT_LENGTH));
+        }
+        _ => fields(out, headers, None),
+    }
+    if framing == ResponseFraming::Chunked {
+        put(out, b"transfer-encoding", b"chunked");
     }
     if let Some(option) = connection {
-        put_name(out, &CONNECTION, spelling);
-        out.extend_from_slice(option.as_bytes());
-        out.extend_from_slice(b"\r\n");
+        put(out, b"connection", option.as_bytes());
     }
-    if !headers.contains_key(DATE) {
-        put_name(out, &DATE, spelling);
-        out.extend_from_slice(date);
-        out.extend_from_slice(b"\r\n");
+    if !headers.seen().has(Seen::DATE) {
+        put(out, b"date", date);
     }
     out.extend_from_slice(b"\r\n");
 }
 
 /// Writes an interim response; it has no content (RFC 9110 §15.2), so nothing that frames some.
-pub fn interim_head(out: &mut BytesMut, status: StatusCode, headers: &HeaderMap) {
+pub fn interim_head(out: &mut BytesMut, status: StatusCode, headers: &Fields) {
     status_line(out, status);
-    fields(out, headers, None, is_framing);
+    headers.write(out, Seen::FRAMING);
     out.extend_from_slice(b"\r\n");
 }
 
@@ -130,16 +126,20 @@ pub fn chunk_size(out: &mut BytesMut, size: usize) {
 }
 
 /// Writes the end of a chunked body, with trailers if there are any.
-pub fn last_chunk(out: &mut BytesMut, trailers: Option<&HeaderMap>) {
+pub fn last_chunk(out: &mut BytesMut, trailers: Option<&Fields>) {
     out.extend_from_slice(b"0\r\n");
     if let Some(trailers) = trailers {
-        fields(out, trailers, None, is_framing);
+        trailers.write(out, Seen::FRAMING);
     }
     out.extend_from_slice(b"\r\n");
 }
 
 fn status_line(out: &mut BytesMut, status: StatusCode) {
     out.reserve(512);
+    if status == StatusCode::OK {
+        // Nearly every response's.
+        return out.extend_from_slice(b"HTTP/1.1 200 OK\r\n");
+    }
     out.extend_from_slice(b"HTTP/1.1 ");
     out.extend_from_slice(status.as_str().as_bytes());
     out.extend_from_slice(b" ");
@@ -147,43 +147,29 @@ fn status_line(out: &mut BytesMut, status: StatusCode) {
     out.extend_from_slice(b"\r\n");
 }
 
-fn fields(
-    out: &mut BytesMut,
-    headers: &HeaderMap,
-    spelling: Option<&Spelling>,
-    skip: impl Fn(&HeaderName) -> bool,
-) {
-    let mut put = |name: &[u8], value: &HeaderValue| {
-        out.extend_from_slice(name);
-        out.extend_from_slice(b": ");
-        out.extend_from_slice(value.as_bytes());
-        out.extend_from_slice(b"\r\n");
-    };
-    if let Some(spelling) = spelling {
-        spelling.fields(headers, skip, put);
-        return;
-    }
-    for (name, value) in headers {
-        if !skip(name) {
-            put(name.as_str().as_bytes(), value);
-        }
-    }
+fn put(out: &mut BytesMut, name: &[u8], value: &[u8]) {
+    out.extend_from_slice(name);
+    out.extend_from_slice(b": ");
+    out.extend_from_slice(value);
+    out.extend_from_slice(b"\r\n");
 }
 
-fn chunked(out: &mut BytesMut, spelling: Option<&Spelling>) {
-    put_name(out, &TRANSFER_ENCODING, spelling);
-    out.extend_from_slice(b"chunked\r\n");
-}
-
-fn is_framing(name: &HeaderName) -> bool {
-    *name == CONTENT_LENGTH || *name == TRANSFER_ENCODING || *name == CONNECTION
-}
-
-fn content_length(out: &mut BytesMut, length: u64, spelling: Option<&Spelling>) {
-    put_name(out, &CONTENT_LENGTH, spelling);
+/// All fields but those that frame the message, which are ours, and its length if it has one. A
+/// field that says the same already stays as it is, where it is.
+fn fields(out: &mut BytesMut, headers: &Fields, length: Option<u64>) {
+    let Some(length) = length else { return headers.write(out, Seen::FRAMING) };
     let mut digits = [0u8; 20];
+    let digits = decimal(length, &mut digits);
+    if headers.get(Known::CONTENT_LENGTH).is_some_and(|said| said.as_bytes() == digits) {
+        return headers.write(out, Seen::FRAMING.but(Seen::CONTENT_LENGTH));
+    }
+    headers.write(out, Seen::FRAMING);
+    put(out, b"content-length", digits);
+}
+
+fn decimal(number: u64, digits: &mut [u8; 20]) -> &[u8] {
     let mut at = digits.len();
-    let mut left = length;
+    let mut left = number;
     loop {
         at -= 1;
         if let Some(digit) = digits.get_mut(at) {
@@ -194,8 +180,7 @@ fn content_length(out: &mut BytesMut, length: u64, spelling: Option<&Spelling>) 
             break;
         }
     }
-    out.extend_from_slice(digits.get(at..).unwrap_or_default());
-    out.extend_from_slice(b"\r\n");
+    digits.get(at..).unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -208,12 +193,9 @@ mod tests {
             let mut out = BytesMut::new();
             chunk_size(&mut out, number);
             assert_eq!(out, format!("{number:x}\r\n").as_bytes());
-            let mut out = BytesMut::new();
-            content_length(&mut out, number as u64, None);
-            assert_eq!(out, format!("content-length: {number}\r\n").as_bytes());
+            let number = number as u64;
+            assert_eq!(decimal(number, &mut [0; 20]), number.to_string().as_bytes());
         }
-        let mut out = BytesMut::new();
-        content_length(&mut out, u64::MAX, None);
-        assert_eq!(out, format!("content-length: {}\r\n", u64::MAX).as_bytes());
+        assert_eq!(decimal(u64::MAX, &mut [0; 20]), u64::MAX.to_string().as_bytes());
     }
 }

@@ -1,20 +1,22 @@
 //! Message heads: finding the end, parsing, and the framing verdict (RFC 9112 §2–§6).
 
+mod framing;
+
+use std::ops::Range;
+
 use bytes::{Buf, Bytes, BytesMut};
 use gwproxy_core::{Code, Error};
-use http::header::{
-    CONNECTION, CONTENT_LENGTH, EXPECT, HOST, PROXY_AUTHENTICATE, TRANSFER_ENCODING,
-    WWW_AUTHENTICATE,
-};
+use http::header::{EXPECT, PROXY_AUTHENTICATE, WWW_AUTHENTICATE};
 use http::uri::{Authority, PathAndQuery};
-use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, Version};
+use http::{Method, StatusCode, Uri, Version};
 use httparse::Status;
 
-use super::spelling::Spelling;
-use crate::Request;
 use crate::body::Body;
+use crate::fields::{Known, Lines, Seen, Several};
 use crate::private::authenticates_connection;
-use crate::wire::hop::{self, Seen};
+use crate::wire::hop;
+use crate::{Fields, Request, RequestParts, ResponseParts};
+use framing::{check_expect, keeps_alive, request_framing, response_framing};
 
 /// The most fields a head may have, whatever the configured limit: the parser's array is on the
 /// stack.
@@ -40,9 +42,6 @@ pub struct Limits {
     pub field_bytes: usize,
     /// Bytes of the request target. Default 8 KiB; above: 414.
     pub target_bytes: usize,
-    /// Remember how field names were written, and their order, so that they leave as they came
-    /// where both sides speak HTTP/1. Default false: names are written in small letters.
-    pub preserve_case: bool,
 }
 
 /// How the end of a body is found (RFC 9112 §6.3).
@@ -76,7 +75,7 @@ pub struct RequestHead {
 #[derive(Debug)]
 pub struct ResponseHead {
     /// Status and fields.
-    pub parts: http::response::Parts,
+    pub parts: ResponseParts,
     /// How its body ends.
     pub framing: Framing,
     /// Whether the connection may be used again after the body.
@@ -106,17 +105,13 @@ pub struct Scan {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self {
-            head_bytes: 16 * 1024,
-            fields: 100,
-            field_bytes: 8 * 1024,
-            target_bytes: 8 * 1024,
-            preserve_case: false,
-        }
+        Self { head_bytes: 16 * 1024, fields: 100, field_bytes: 8 * 1024, target_bytes: 8 * 1024 }
     }
 }
 
 impl Reject {
+    const INCOMPLETE: Self = Self::bad("the head is not complete");
+
     const METHOD_TOO_LONG: Self = Self::new(StatusCode::NOT_IMPLEMENTED, "the method is too long");
 
     const fn new(status: StatusCode, reason: &'static str) -> Self {
@@ -138,6 +133,11 @@ impl Reject {
 }
 
 impl Scan {
+    /// Whether it has seen nothing yet.
+    fn is_fresh(self) -> bool {
+        self.scanned == 0 && self.empty_lines == 0
+    }
+
     /// The length of the head with its empty line, once it is all there.
     fn find_end(&mut self, buf: &mut BytesMut, limits: &Limits) -> Result<Option<usize>, Reject> {
         while let Some(at) = buf.get(self.scanned..).and_then(|rest| memchr::memchr(b'\n', rest)) {
@@ -184,6 +184,91 @@ impl Scan {
     }
 }
 
+/// A head that was read: its bytes, what its first line says, its fields.
+struct Read<L> {
+    length: usize,
+    line: L,
+    lines: Lines,
+}
+
+/// What a request line says; the target as a place in the head.
+struct RequestLine {
+    method: Method,
+    target: Range<usize>,
+    version: Version,
+}
+
+/// What a status line says.
+struct StatusLine {
+    status: StatusCode,
+    version: Version,
+}
+
+impl<L> Read<L> {
+    /// Whether [`Scan::find_end`] would find this end and nothing wrong before it: as the parser
+    /// would, but no line ends in a bare LF.
+    fn is_strict(&self, bytes: &[u8], limits: &Limits) -> bool {
+        let ends_before = |at: usize| {
+            at.checked_sub(2).and_then(|from| bytes.get(from..at)).is_some_and(|end| end == b"\r\n")
+        };
+        let end = self.length.saturating_sub(2);
+        let first = self.lines.starts().next().unwrap_or(end);
+        !matches!(bytes.first(), Some(b'\r' | b'\n'))
+            && ends_before(self.length)
+            && ends_before(end)
+            && self.lines.starts().all(ends_before)
+            && self.length <= limits.head_bytes
+            && first <= limits.target_bytes
+    }
+}
+
+/// Takes a head off the front of `buf` once it is all there.
+fn take_head<L>(
+    buf: &mut BytesMut,
+    scan: &mut Scan,
+    limits: &Limits,
+    read: impl Fn(&[u8]) -> Result<Read<L>, Reject>,
+) -> Result<Option<(Bytes, L, Lines)>, Reject> {
+    // Nearly all heads come in one piece, and whoever is content with one need not look for its
+    // end first. What is wrong with one is found the other way, however it was cut.
+    if scan.is_fresh()
+        && let Ok(head) = read(buf)
+        && head.is_strict(buf, limits)
+    {
+        return Ok(Some((buf.split_to(head.length).freeze(), head.line, head.lines)));
+    }
+    let Some(length) = scan.find_end(buf, limits)? else { return Ok(None) };
+    let bytes = buf.split_to(length).freeze();
+    let head = read(&bytes)?;
+    Ok(Some((bytes, head.line, head.lines)))
+}
+
+fn read_request(bytes: &[u8], limits: &Limits) -> Result<Read<RequestLine>, Reject> {
+    let mut fields = [const { std::mem::MaybeUninit::uninit() }; MAX_FIELDS];
+    let mut parsed = httparse::Request::new(&mut []);
+    let length = match parsed.parse_with_uninit_headers(bytes, &mut fields) {
+        Ok(Status::Complete(length)) => length,
+        Ok(Status::Partial) => return Err(Reject::INCOMPLETE),
+        Err(error) => return Err(explain(error, bytes)),
+    };
+    let (Some(method), Some(target), Some(minor)) = (parsed.method, parsed.path, parsed.version)
+    else {
+        return Err(Reject::bad("the request line is not complete"));
+    };
+    if target.len() > limits.target_bytes {
+        return Err(Reject::new(StatusCode::URI_TOO_LONG, "the request target is too long"));
+    }
+    let lines = lines_of(bytes, parsed.headers, limits, FIELDS_ADDED)?;
+    let start = (target.as_ptr() as usize).wrapping_sub(bytes.as_ptr() as usize);
+    let target = start..start + target.len();
+    let line = RequestLine { method: parse_method(method)?, target, version: version_of(minor) };
+    Ok(Read { length, line, lines })
+}
+
+fn version_of(minor: u8) -> Version {
+    if minor == 0 { Version::HTTP_10 } else { Version::HTTP_11 }
+}
+
 /// Takes one request head off the front of `buf`; `None` when it is not all there yet.
 ///
 /// # Errors
@@ -193,31 +278,16 @@ pub fn parse_request(
     scan: &mut Scan,
     limits: &Limits,
 ) -> Result<Option<RequestHead>, Reject> {
-    let Some(length) = scan.find_end(buf, limits)? else {
+    let Some(taken) = take_head(buf, scan, limits, |bytes| read_request(bytes, limits))? else {
         return check_method(buf).map(|()| None);
     };
     *scan = Scan::default();
-    let head = buf.split_to(length).freeze();
-    let mut fields = [const { std::mem::MaybeUninit::uninit() }; MAX_FIELDS];
-    let mut parsed = httparse::Request::new(&mut []);
-    match parsed.parse_with_uninit_headers(&head, &mut fields) {
-        Ok(Status::Complete(_)) => {}
-        Ok(Status::Partial) => return Err(Reject::bad("the head is not complete")),
-        Err(error) => return Err(explain(error, &head)),
-    }
-    let (Some(method), Some(target), Some(minor)) = (parsed.method, parsed.path, parsed.version)
-    else {
-        return Err(Reject::bad("the request line is not complete"));
-    };
-    if target.len() > limits.target_bytes {
-        return Err(Reject::new(StatusCode::URI_TOO_LONG, "the request target is too long"));
-    }
-    let (mut headers, seen) = header_map(&head, parsed.headers, limits, FIELDS_ADDED)?;
-    let version = if minor == 0 { Version::HTTP_10 } else { Version::HTTP_11 };
-    let method = parse_method(method)?;
-    let uri = parse_target(&head, &method, target)?;
+    let (head, RequestLine { method, target, version }, lines) = taken;
+    let uri = parse_target(head.slice(target), &method)?;
+    let mut headers = lines.of(head, true);
+    let seen = headers.seen();
     check_host(&headers, version)?;
-    let framing = request_framing(&headers, seen, version)?;
+    let framing = request_framing(&headers, version)?;
     let has_content = !matches!(framing, Framing::None | Framing::Length(0));
     let expects_continue =
         seen.has(Seen::EXPECT) && check_expect(&headers, version)? && has_content;
@@ -232,16 +302,28 @@ pub fn parse_request(
     if seen.has(Seen::UPGRADE) && has_content {
         return Err(Reject::bad("a request with Upgrade must not have a body"));
     }
-    let keep_alive = keeps_alive(&headers, seen, version);
-    let mut request = Box::new(Request::new(Body::empty()));
-    *request.method_mut() = method;
-    *request.uri_mut() = uri;
-    *request.version_mut() = version;
-    *request.headers_mut() = headers;
-    if limits.preserve_case {
-        request.extensions_mut().insert(Spelling::of_head(&head));
-    }
+    let keep_alive = keeps_alive(&headers, version);
+    let parts = RequestParts { method, uri, version, headers };
+    let request = Box::new(Request::from_parts(parts, Body::empty()));
     Ok(Some(RequestHead { request, framing, keep_alive, expects_continue }))
+}
+
+fn read_response(bytes: &[u8], limits: &Limits) -> Result<Read<StatusLine>, Reject> {
+    let mut fields = [const { std::mem::MaybeUninit::uninit() }; MAX_FIELDS];
+    let mut parsed = httparse::Response::new(&mut []);
+    let config = httparse::ParserConfig::default();
+    let parse = config.parse_response_with_uninit_headers(&mut parsed, bytes, &mut fields);
+    let length = match parse {
+        Ok(Status::Complete(length)) => length,
+        Ok(Status::Partial) => return Err(Reject::INCOMPLETE),
+        Err(error) => return Err(explain(error, bytes)),
+    };
+    let (Some(code), Some(minor)) = (parsed.code, parsed.version) else {
+        return Err(Reject::bad("the status line is not complete"));
+    };
+    let status = StatusCode::from_u16(code).map_err(|_| Reject::bad("the status is no number"))?;
+    let lines = lines_of(bytes, parsed.headers, limits, 0)?;
+    Ok(Read { length, line: StatusLine { status, version: version_of(minor) }, lines })
 }
 
 /// Takes one response head off the front of `buf`; `None` when it is not all there yet. `asked` is
@@ -255,77 +337,54 @@ pub fn parse_response(
     limits: &Limits,
     asked: &Method,
 ) -> Result<Option<ResponseHead>, Reject> {
-    let Some(length) = scan.find_end(buf, limits)? else { return Ok(None) };
-    if scan.empty_lines > 0 {
+    let taken = take_head(buf, scan, limits, |bytes| read_response(bytes, limits))?;
+    if scan.empty_lines > 0 && taken.is_some() {
         return Err(Reject::bad("bytes before the status line"));
     }
+    let Some((head, StatusLine { status, version }, lines)) = taken else { return Ok(None) };
     *scan = Scan::default();
-    let head = buf.split_to(length).freeze();
-    let mut fields = [const { std::mem::MaybeUninit::uninit() }; MAX_FIELDS];
-    let mut parsed = httparse::Response::new(&mut []);
-    let config = httparse::ParserConfig::default();
-    match config.parse_response_with_uninit_headers(&mut parsed, &head, &mut fields) {
-        Ok(Status::Complete(_)) => {}
-        Ok(Status::Partial) => return Err(Reject::bad("the head is not complete")),
-        Err(error) => return Err(explain(error, &head)),
-    }
-    let (Some(code), Some(minor)) = (parsed.code, parsed.version) else {
-        return Err(Reject::bad("the status line is not complete"));
-    };
-    let status = StatusCode::from_u16(code).map_err(|_| Reject::bad("the status is no number"))?;
-    let (headers, seen) = header_map(&head, parsed.headers, limits, 0)?;
-    let version = if minor == 0 { Version::HTTP_10 } else { Version::HTTP_11 };
-    let framing = response_framing(&headers, seen, version, status, asked)?;
-    let keep_alive = keeps_alive(&headers, seen, version) && framing != Framing::UntilClose;
-    let authenticates_connection = seen.has(Seen::CHALLENGE)
+    let headers = lines.of(head, false);
+    let framing = response_framing(&headers, version, status, asked)?;
+    let keep_alive = keeps_alive(&headers, version) && framing != Framing::UntilClose;
+    let authenticates_connection = headers.seen().has(Seen::CHALLENGE)
         && (authenticates_connection(&headers, &WWW_AUTHENTICATE)
             || authenticates_connection(&headers, &PROXY_AUTHENTICATE));
-    let (mut parts, ()) = http::Response::new(()).into_parts();
-    parts.status = status;
-    parts.version = version;
-    parts.headers = headers;
-    if limits.preserve_case {
-        parts.extensions.insert(Spelling::of_head(&head));
-    }
+    let parts = ResponseParts { status, version, headers };
     Ok(Some(ResponseHead { parts, framing, keep_alive, authenticates_connection }))
 }
 
 /// Parses the fields of a trailer section, which must be complete in `section`.
-pub(super) fn parse_trailers(section: &Bytes, fields_max: usize) -> Result<HeaderMap, Reject> {
+pub(super) fn parse_trailers(section: &Bytes, fields_max: usize) -> Result<Fields, Reject> {
     let mut fields = [httparse::EMPTY_HEADER; MAX_FIELDS];
     match httparse::parse_headers(section, &mut fields) {
         Ok(Status::Complete((_, parsed))) => {
             let limits = Limits { fields: fields_max, ..Limits::default() };
-            header_map(section, parsed, &limits, 0).map(|(trailers, _)| trailers)
+            Ok(lines_of(section, parsed, &limits, 0)?.of(section.clone(), false))
         }
         Ok(Status::Partial) => Err(Reject::bad("the trailer section is not complete")),
         Err(error) => Err(explain(error, section)),
     }
 }
 
-fn header_map(
-    head: &Bytes,
+/// What the parser found valid, and so is: a token, and no control characters (RFC 9110 §5.5,
+/// §5.6.2).
+fn lines_of(
+    head: &[u8],
     fields: &[httparse::Header<'_>],
     limits: &Limits,
     more: usize,
-) -> Result<(HeaderMap, Seen), Reject> {
+) -> Result<Lines, Reject> {
     if fields.len() > limits.fields {
         return Err(too_large("the head has too many fields"));
     }
-    let mut headers = HeaderMap::with_capacity(fields.len() + more);
-    let mut seen = Seen::default();
+    let mut lines = Lines::with_capacity(fields.len() + more);
     for field in fields {
         if field.name.len() + field.value.len() > limits.field_bytes {
             return Err(too_large("a field is larger than the limit"));
         }
-        let name = HeaderName::from_bytes(field.name.as_bytes())
-            .map_err(|_| Reject::bad("a field name has a forbidden character"))?;
-        let value = HeaderValue::from_maybe_shared(head.slice_ref(field.value))
-            .map_err(|_| Reject::bad("a field value has a forbidden character"))?;
-        seen.note(&name);
-        headers.append(name, value);
+        lines.push(head, field.name.as_bytes(), field.value);
     }
-    Ok((headers, seen))
+    Ok(lines)
 }
 
 /// Whether an unfinished head can still become a request. Who speaks another protocol may never
@@ -360,18 +419,20 @@ fn parse_method(method: &str) -> Result<Method, Reject> {
 }
 
 /// The four forms of a request target (RFC 9112 §3.2).
-fn parse_target(head: &Bytes, method: &Method, target: &str) -> Result<Uri, Reject> {
+fn parse_target(target: Bytes, method: &Method) -> Result<Uri, Reject> {
     let bad = Reject::bad("the request target is not valid (RFC 9112 §3.2)");
-    if target.contains('#') {
+    let (length, is_rooted, is_star) =
+        (target.len(), target.first() == Some(&b'/'), *target == b"*"[..]);
+    if memchr::memchr(b'#', &target).is_some() {
         // `Uri` would leave it out, and the next reader might not.
         return Err(Reject::bad("the request target has a fragment (RFC 9112 §3.2)"));
     }
-    let uri = Uri::from_maybe_shared(head.slice_ref(target.as_bytes())).map_err(|_| bad)?;
+    let uri = Uri::from_maybe_shared(target).map_err(|_| bad)?;
     let is_authority_form = uri.scheme().is_none() && uri.authority().is_some();
     let fits = match *method {
         Method::CONNECT => is_authority_form && uri.port_u16().is_some_and(|port| port != 0),
-        Method::OPTIONS if target == "*" => true,
-        _ => target.starts_with('/') || (uri.scheme().is_some() && uri.authority().is_some()),
+        Method::OPTIONS if is_star => true,
+        _ => is_rooted || (uri.scheme().is_some() && uri.authority().is_some()),
     };
     let is_host = uri.authority().is_none_or(|host| is_authority(host.as_str().as_bytes()));
     if !fits || !is_host {
@@ -380,7 +441,7 @@ fn parse_target(head: &Bytes, method: &Method, target: &str) -> Result<Uri, Reje
     let bytes_of =
         |scheme: &str, host: &Authority| scheme.len() + "://".len() + host.as_str().len();
     let bare = uri.scheme_str().zip(uri.authority()).map(|(scheme, host)| bytes_of(scheme, host));
-    if *method == Method::OPTIONS && bare == Some(target.len()) {
+    if *method == Method::OPTIONS && bare == Some(length) {
         // RFC 9112 §3.2.4: an empty path means the server, which `Uri` would read as `/`.
         let mut parts = uri.into_parts();
         parts.path_and_query = Some(PathAndQuery::from_static("*"));
@@ -389,19 +450,13 @@ fn parse_target(head: &Bytes, method: &Method, target: &str) -> Result<Uri, Reje
     Ok(uri)
 }
 
-fn check_host(headers: &HeaderMap, version: Version) -> Result<(), Reject> {
-    let mut hosts = headers.get_all(HOST).iter();
-    match (hosts.next(), hosts.next()) {
-        (Some(host), None) => {
-            if is_authority(host.as_bytes()) {
-                Ok(())
-            } else {
-                Err(Reject::bad("the Host field is not a host (RFC 9110 §7.2)"))
-            }
-        }
-        (Some(_), Some(_)) => Err(Reject::bad("more than one Host field (RFC 9112 §3.2)")),
-        (None, _) if version == Version::HTTP_10 => Ok(()),
-        (None, _) => Err(Reject::bad("the Host field is missing (RFC 9112 §3.2)")),
+fn check_host(headers: &Fields, version: Version) -> Result<(), Reject> {
+    match headers.sole(Known::HOST) {
+        Ok(Some(host)) if is_authority(host.as_bytes()) => Ok(()),
+        Ok(Some(_)) => Err(Reject::bad("the Host field is not a host (RFC 9110 §7.2)")),
+        Err(Several) => Err(Reject::bad("more than one Host field (RFC 9112 §3.2)")),
+        Ok(None) if version == Version::HTTP_10 => Ok(()),
+        Ok(None) => Err(Reject::bad("the Host field is missing (RFC 9112 §3.2)")),
     }
 }
 
@@ -439,108 +494,6 @@ fn is_plain(host: &[u8]) -> bool {
         && name.iter().all(is_name)
         && port.len() <= 5
         && port.iter().skip(1).all(u8::is_ascii_digit)
-}
-
-fn request_framing(headers: &HeaderMap, seen: Seen, version: Version) -> Result<Framing, Reject> {
-    match transfer_encoding(headers, seen)? {
-        Coding::Chunked if version == Version::HTTP_10 => {
-            Err(Reject::bad("Transfer-Encoding in an HTTP/1.0 message (RFC 9112 §6.1)"))
-        }
-        Coding::Chunked if seen.has(Seen::CONTENT_LENGTH) => {
-            Err(Reject::bad("both Content-Length and Transfer-Encoding (RFC 9112 §6.1)"))
-        }
-        Coding::Chunked => Ok(Framing::Chunked),
-        Coding::None => Ok(content_length(headers, seen)?.map_or(Framing::None, Framing::Length)),
-    }
-}
-
-fn response_framing(
-    headers: &HeaderMap,
-    seen: Seen,
-    version: Version,
-    status: StatusCode,
-    asked: &Method,
-) -> Result<Framing, Reject> {
-    let coding = transfer_encoding(headers, seen)?;
-    let length = content_length(headers, seen)?;
-    if matches!(coding, Coding::Chunked) {
-        if length.is_some() {
-            return Err(Reject::bad("both Content-Length and Transfer-Encoding (RFC 9112 §6.1)"));
-        }
-        if version == Version::HTTP_10 {
-            return Err(Reject::bad("Transfer-Encoding in an HTTP/1.0 message (RFC 9112 §6.1)"));
-        }
-    }
-    let bodiless = status.is_informational()
-        || matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED)
-        || asked == Method::HEAD
-        || (asked == Method::CONNECT && status.is_success());
-    Ok(match (coding, length) {
-        _ if bodiless => Framing::None,
-        (Coding::Chunked, _) => Framing::Chunked,
-        (Coding::None, Some(length)) => Framing::Length(length),
-        (Coding::None, None) => Framing::UntilClose,
-    })
-}
-
-enum Coding {
-    None,
-    Chunked,
-}
-
-/// Only one coding is spoken: a single `chunked`. Everything else is where smuggling lives.
-fn transfer_encoding(headers: &HeaderMap, seen: Seen) -> Result<Coding, Reject> {
-    if !seen.has(Seen::TRANSFER_ENCODING) {
-        return Ok(Coding::None);
-    }
-    let mut lines = headers.get_all(TRANSFER_ENCODING).iter();
-    let Some(line) = lines.next() else { return Ok(Coding::None) };
-    if lines.next().is_some() {
-        return Err(Reject::bad("more than one Transfer-Encoding field"));
-    }
-    if line.as_bytes().eq_ignore_ascii_case(b"chunked") {
-        return Ok(Coding::Chunked);
-    }
-    Err(Reject::new(
-        StatusCode::NOT_IMPLEMENTED,
-        "a transfer coding other than a single `chunked` (RFC 9112 §6.1)",
-    ))
-}
-
-/// One field line of digits, nothing else (RFC 9110 §8.6). A list of equal values is legal to
-/// accept; refusing it costs no honest client anything.
-fn content_length(headers: &HeaderMap, seen: Seen) -> Result<Option<u64>, Reject> {
-    if !seen.has(Seen::CONTENT_LENGTH) {
-        return Ok(None);
-    }
-    let mut lines = headers.get_all(CONTENT_LENGTH).iter();
-    let Some(line) = lines.next() else { return Ok(None) };
-    let digits = line.as_bytes();
-    let bad = Reject::bad("Content-Length is not one number (RFC 9110 §8.6)");
-    if lines.next().is_some()
-        || digits.is_empty()
-        || digits.len() > 19
-        || !digits.iter().all(u8::is_ascii_digit)
-    {
-        return Err(bad);
-    }
-    line.to_str().ok().and_then(|text| text.parse().ok()).map(Some).ok_or(bad)
-}
-
-fn check_expect(headers: &HeaderMap, version: Version) -> Result<bool, Reject> {
-    let mut lines = headers.get_all(EXPECT).iter();
-    let Some(line) = lines.next() else { return Ok(false) };
-    if lines.next().is_none() && line.as_bytes().eq_ignore_ascii_case(b"100-continue") {
-        // RFC 9110 §10.1.1: a 1.0 client cannot know what a 100 is.
-        return Ok(version != Version::HTTP_10);
-    }
-    Err(Reject::new(StatusCode::EXPECTATION_FAILED, "an expectation other than 100-continue"))
-}
-
-/// A proxy keeps no connection with an HTTP/1.0 peer, asked or not (RFC 9112 §9.3).
-fn keeps_alive(headers: &HeaderMap, seen: Seen, version: Version) -> bool {
-    version == Version::HTTP_11
-        && !(seen.has(Seen::CONNECTION) && hop::has_token(headers, &CONNECTION, "close"))
 }
 
 const fn too_large(reason: &'static str) -> Reject {

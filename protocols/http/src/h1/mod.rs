@@ -11,5 +11,4 @@ pub mod encode;
 pub mod head;
 pub(crate) mod read;
 pub mod server;
-mod spelling;
 mod write;

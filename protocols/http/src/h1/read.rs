@@ -63,6 +63,7 @@ impl Reader {
             _ => SMALL_BYTES,
         };
         if self.buf.capacity() == 0 {
+            ready!(stream.poll_readable(cx))?;
             (self.buf, self.is_large) = take_spare(self.most);
         }
         if self.buf.capacity() - self.buf.len() < room / 2 {

@@ -10,16 +10,14 @@ use std::rc::Rc;
 use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
+use bytes::BytesMut;
 use gwproxy_core::error::Blame;
 use gwproxy_core::net::Stream;
 use gwproxy_core::net::splice::Pipe;
 use gwproxy_core::timer::Deadline;
 use gwproxy_core::worker::Worker;
 use gwproxy_core::{Code, Error};
-use http::header::{CONNECTION, UPGRADE};
-use http::{HeaderMap, Method, StatusCode, Version};
-use http_body::{Body as _, Frame};
+use http::{Method, StatusCode, Version};
 use tokio::io::{AsyncRead, AsyncWriteExt, ReadBuf};
 
 use super::body::Decoder;
@@ -27,12 +25,13 @@ use super::encode::{self, ResponseFraming};
 use super::head::{self, Framing, Reject, RequestHead, Scan};
 use super::read::Reader;
 use super::write::Writer;
-use crate::body::{Body, Guard};
+use crate::body::{Body, Frame, Guard};
 use crate::debt::Debt;
+use crate::fields::{Known, Seen};
 use crate::interim::Interim;
 use crate::serve::{Client, HalfClose, Handle, Settings};
 use crate::tunnel::{Tunnel, Upgraded, UpgradedIo};
-use crate::{Response, date};
+use crate::{Fields, Response, date};
 use body::EndTurn;
 pub(crate) use body::RequestBody;
 
@@ -327,7 +326,7 @@ impl Conn {
         let framing = framing_of(&response, asked);
         let keep = keep && framing != ResponseFraming::UntilClose;
         // RFC 9110 §7.8: who sends Upgrade (a 426) names it in Connection.
-        let connection = match (keep, response.headers().contains_key(UPGRADE)) {
+        let connection = match (keep, response.headers().seen().has(Seen::UPGRADE)) {
             (true, false) => None,
             (true, true) => Some("upgrade"),
             (false, false) => Some("close"),
@@ -361,8 +360,7 @@ impl Conn {
         let out = &mut io.writer.gathered;
         date::with_now(|date| {
             let (status, headers) = (response.status(), response.headers());
-            let spelling = response.extensions().get();
-            encode::response_head(out, status, headers, framing, connection, date, spelling);
+            encode::response_head(out, status, headers, framing, connection, date);
         });
     }
 
@@ -408,7 +406,7 @@ impl Conn {
             }
             return Poll::Ready(Ok(false));
         }
-        if let Some(frame) = ready!(Pin::new(body).poll_frame(cx)).transpose()? {
+        if let Some(frame) = ready!(body.poll_frame(cx)).transpose()? {
             return Poll::Ready(Ok(self.queue_frame(frame, chunked)));
         }
         if chunked {
@@ -418,23 +416,22 @@ impl Conn {
     }
 
     /// Queues one frame; true when it ends the body.
-    fn queue_frame(&self, frame: Frame<Bytes>, chunked: bool) -> bool {
+    fn queue_frame(&self, frame: Frame, chunked: bool) -> bool {
         let writer = &mut self.io.borrow_mut().writer;
-        match frame.into_data() {
-            Ok(data) if data.is_empty() => false,
-            Ok(data) if chunked => {
+        match frame {
+            Frame::Data(data) if data.is_empty() => false,
+            Frame::Data(data) if chunked => {
                 encode::chunk_size(&mut writer.gathered, data.len());
                 writer.push(data, b"\r\n");
                 false
             }
-            Ok(data) => {
+            Frame::Data(data) => {
                 writer.push(data, b"");
                 false
             }
-            Err(frame) => {
+            Frame::Trailers(trailers) => {
                 if chunked {
-                    let trailers = frame.into_trailers().ok();
-                    encode::last_chunk(&mut writer.gathered, trailers.as_ref());
+                    encode::last_chunk(&mut writer.gathered, Some(&trailers));
                 }
                 true
             }
@@ -530,7 +527,7 @@ impl Conn {
 }
 
 impl Interim for Conn {
-    fn send(&self, _stream: u32, status: StatusCode, headers: &HeaderMap) {
+    fn send(&self, _stream: u32, status: StatusCode, headers: &Fields) {
         let io = &mut *self.io.borrow_mut();
         if !io.takes_interim || io.is_responding {
             return;
@@ -563,7 +560,7 @@ fn framing_of(response: &Response, asked: &Asked) -> ResponseFraming {
 }
 
 fn closes(response: &Response) -> bool {
-    crate::wire::hop::has_token(response.headers(), &CONNECTION, "close")
+    crate::wire::hop::has_token(response.headers(), Known::CONNECTION, "close")
 }
 
 fn gone() -> Error {

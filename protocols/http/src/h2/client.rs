@@ -11,7 +11,7 @@ use gwproxy_core::timer::Timer;
 use gwproxy_core::{Code, Error};
 use http::header::{CONTENT_LENGTH, EXPECT, HOST, SEC_WEBSOCKET_KEY, TE};
 use http::uri::Scheme;
-use http::{HeaderValue, Method, Version, response};
+use http::{HeaderValue, Method, Version};
 
 use super::conn::{Bounds, Conn, Role};
 use super::drive::{Driver, Patience};
@@ -22,12 +22,13 @@ use super::stream::Asks;
 use super::{Reason, reset_code};
 use crate::body::Body;
 use crate::debt::Progress;
+use crate::fields::Value;
 use crate::h1::client::Limit;
 use crate::interim::Way;
 use crate::pool::StreamSlot;
 use crate::tunnel::{Upgraded, UpgradedIo};
 use crate::wire::websocket;
-use crate::{Request, Response};
+use crate::{Request, Response, ResponseParts};
 
 /// Bounds of a node's field section; larger than a client's, as for HTTP/1.1.
 const BOUNDS: Bounds = Bounds { section: 64 * 1024, fields: 128 };
@@ -141,10 +142,10 @@ pub(crate) async fn exchange(
 
 /// What a node answers to extended CONNECT (RFC 8441 §5): 2xx is what 101 is in HTTP/1.1.
 fn switched(
-    mut head: response::Parts,
+    mut head: ResponseParts,
     recv: Recv,
     send: Send,
-    key: Option<&HeaderValue>,
+    key: Option<Value<'_>>,
     slot: StreamSlot,
 ) -> Response {
     let mut body = if head.status.is_success() {
@@ -175,7 +176,7 @@ impl Awaited<'_> {
         &mut self,
         cx: &mut std::task::Context<'_>,
         send: &Send,
-    ) -> Poll<Result<response::Parts, Error>> {
+    ) -> Poll<Result<ResponseParts, Error>> {
         let mut is_clients_turn = false;
         let mut moved = (u64::MAX, None);
         if let Some(upload) = &mut self.upload {
@@ -253,20 +254,20 @@ fn put_head(
         Some(path) => Encoder::path(out, path.as_str()),
         None => Encoder::path(out, "/"),
     }
-    for (name, value) in request.headers() {
-        if *name == HOST || *name == EXPECT || (*name == CONTENT_LENGTH && length.is_some()) {
+    for (name, value) in request.headers().iter() {
+        if name == HOST || name == EXPECT || (name == CONTENT_LENGTH && length.is_some()) {
             continue;
         }
         if is_upgrade && websocket::is_of_handshake(name) {
             continue;
         }
-        if *name == TE {
-            encoder.header(out, &TE, &HeaderValue::from_static("trailers"));
+        if name == TE {
+            encoder.header(out, TE, HeaderValue::from_static("trailers"));
             continue;
         }
         encoder.header(out, name, value);
     }
     if let Some(length) = length {
-        encoder.header(out, &CONTENT_LENGTH, &length.into());
+        encoder.header(out, CONTENT_LENGTH, HeaderValue::from(length));
     }
 }

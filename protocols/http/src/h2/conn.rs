@@ -14,8 +14,8 @@ use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 
 use bytes::Bytes;
+use http::StatusCode;
 use http::header::CONTENT_LENGTH;
-use http::{HeaderMap, StatusCode, response};
 
 use self::ending::Farewell;
 use super::frame::{self, INITIAL_FRAME_BYTES, setting};
@@ -28,6 +28,7 @@ use super::{
     Reason,
 };
 use crate::Request;
+use crate::{Fields, ResponseParts};
 
 /// Streams at a time that a peer may open (`SETTINGS_MAX_CONCURRENT_STREAMS`).
 pub(super) const STREAMS_MAX: usize = 100;
@@ -339,9 +340,9 @@ impl State {
     }
 
     /// Sends trailers, which end the stream.
-    pub(super) fn send_trailers(&mut self, key: usize, trailers: &HeaderMap) {
+    pub(super) fn send_trailers(&mut self, key: usize, trailers: &Fields) {
         let fields = |encoder: &mut Encoder, out: &mut bytes::BytesMut| {
-            for (name, value) in trailers {
+            for (name, value) in trailers.iter() {
                 encoder.header(out, name, value);
             }
         };
@@ -350,7 +351,7 @@ impl State {
 
     /// Sends an interim response, if it still means anything and there is room (server). It has no
     /// content (RFC 9110 §15.2), so no length.
-    pub(super) fn send_interim(&mut self, id: u32, status: StatusCode, headers: &HeaderMap) {
+    pub(super) fn send_interim(&mut self, id: u32, status: StatusCode, headers: &Fields) {
         let Some(key) = self.streams.find(id) else { return };
         let is_answered = self.streams.get(key).is_none_or(|stream| stream.is_answered);
         if is_answered || self.out.len() >= OUT_BYTES_MAX {
@@ -358,7 +359,7 @@ impl State {
         }
         let fields = |encoder: &mut Encoder, out: &mut bytes::BytesMut| {
             Encoder::status(out, status);
-            for (name, value) in headers.iter().filter(|(name, _)| **name != CONTENT_LENGTH) {
+            for (name, value) in headers.iter().filter(|(name, _)| *name != CONTENT_LENGTH) {
                 encoder.header(out, name, value);
             }
         };
@@ -427,7 +428,7 @@ impl State {
         &mut self,
         cx: &Context<'_>,
         key: usize,
-    ) -> Poll<Result<response::Parts, Broken>> {
+    ) -> Poll<Result<ResponseParts, Broken>> {
         let Some(stream) = self.streams.get_mut(key) else {
             return Poll::Ready(Err(Broken::Lost("the stream is gone")));
         };

@@ -11,8 +11,7 @@ use bytes::{Buf, Bytes};
 use gwproxy_core::timer::{Deadline, Timer};
 use gwproxy_core::{Code, Error};
 use http::header::CONTENT_LENGTH;
-use http::{HeaderMap, StatusCode, response};
-use http_body::Frame;
+use http::{HeaderValue, StatusCode};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::ahead::Pace;
@@ -22,6 +21,7 @@ use super::{Reason, hpack::Encoder};
 use crate::debt::Debt;
 use crate::serve::Client;
 use crate::wire::hop;
+use crate::{Fields, Frame, ResponseParts};
 
 /// A share in a stream. The last one to go ends it.
 #[derive(Debug)]
@@ -125,7 +125,7 @@ impl Recv {
     pub(crate) fn poll_frame(
         &mut self,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
+    ) -> Poll<Option<Result<Frame, Error>>> {
         let event = match self.poll_event(cx) {
             Poll::Ready(event) => event,
             Poll::Pending => {
@@ -140,13 +140,13 @@ impl Recv {
                 self.is_over = true;
                 None
             }
-            Some(Ok(Event::Data(data))) => Some(Ok(Frame::data(self.take(data)))),
-            Some(Ok(Event::Gathered(data))) => Some(Ok(Frame::data(self.take(data.freeze())))),
+            Some(Ok(Event::Data(data))) => Some(Ok(Frame::Data(self.take(data)))),
+            Some(Ok(Event::Gathered(data))) => Some(Ok(Frame::Data(self.take(data.freeze())))),
             Some(Ok(Event::Trailers(mut trailers))) => {
                 self.is_over = true;
                 // RFC 9110 §6.5.1; HTTP/1.1's own are cleaned when they are parsed.
                 hop::strip_trailers(&mut trailers, &[]);
-                Some(Ok(Frame::trailers(trailers)))
+                Some(Ok(Frame::Trailers(trailers)))
             }
             Some(Err(broken)) => {
                 self.is_over = true;
@@ -325,16 +325,16 @@ impl Send {
     }
 
     /// Sends a response's head.
-    pub(super) fn head(&self, parts: &response::Parts, length: Option<u64>, ends: bool) {
+    pub(super) fn head(&self, parts: &ResponseParts, length: Option<u64>, ends: bool) {
         let fields = |encoder: &mut Encoder, out: &mut bytes::BytesMut| {
             Encoder::status(out, parts.status);
-            for (name, value) in &parts.headers {
-                if length.is_none() || *name != CONTENT_LENGTH {
+            for (name, value) in parts.headers.iter() {
+                if length.is_none() || name != CONTENT_LENGTH {
                     encoder.header(out, name, value);
                 }
             }
             if let Some(length) = length {
-                encoder.header(out, &CONTENT_LENGTH, &length.into());
+                encoder.header(out, CONTENT_LENGTH, HeaderValue::from(length));
             }
         };
         self.handle.conn.with(|state| {
@@ -370,7 +370,7 @@ impl Send {
         self.handle.conn.with(|state| state.poll_broken(cx, self.handle.key))
     }
 
-    pub(super) fn poll_head(&self, cx: &Context<'_>) -> Poll<Result<response::Parts, Broken>> {
+    pub(super) fn poll_head(&self, cx: &Context<'_>) -> Poll<Result<ResponseParts, Broken>> {
         self.handle.conn.with(|state| state.poll_head(cx, self.handle.key))
     }
 
@@ -378,7 +378,7 @@ impl Send {
         self.handle.conn.with(|state| state.send_data(self.handle.key, data, ends));
     }
 
-    pub(super) fn trailers(&self, trailers: &HeaderMap) {
+    pub(super) fn trailers(&self, trailers: &Fields) {
         self.handle.conn.with(|state| state.send_trailers(self.handle.key, trailers));
     }
 

@@ -3,28 +3,30 @@
 use bytes::Bytes;
 use http::header::{CONTENT_LENGTH, COOKIE, HOST};
 use http::uri::{Authority, PathAndQuery, Scheme};
-use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, Version};
+use http::{HeaderName, HeaderValue, Method, StatusCode, Uri, Version};
 
 use super::hpack::{Field, Section};
-use crate::Request;
 use crate::body::Body;
-use crate::wire::websocket;
+use crate::fields::Value;
+use crate::wire::{number, websocket};
+use crate::{Fields, Request, ResponseParts};
 
-/// Fields that a request's head has room for at first: most fit, with those that the proxy adds.
-const REQUEST_FIELDS: usize = 12;
+/// Fields, and bytes of them, that a request's head has room for at first: most fit, with those
+/// that the proxy adds.
+const REQUEST_ROOM: (usize, usize) = (16, 640);
 /// The same of a response.
-const RESPONSE_FIELDS: usize = 6;
+const RESPONSE_ROOM: (usize, usize) = (8, 256);
 
 /// The fields of one section, as they come.
 #[derive(Debug, Default)]
-pub(super) struct Fields {
+pub(super) struct Gathered {
     method: Option<Method>,
     scheme: Option<Bytes>,
     authority: Option<(Authority, HeaderValue)>,
     path: Option<PathAndQuery>,
     protocol: Option<Bytes>,
     status: Option<StatusCode>,
-    headers: HeaderMap,
+    headers: Fields,
     length: Option<u64>,
     cookies: u32,
     count: usize,
@@ -46,11 +48,11 @@ pub(super) struct RequestHead {
 /// A head that is not malformed.
 #[derive(Debug)]
 pub(super) struct ResponseHead {
-    pub(super) parts: http::response::Parts,
+    pub(super) parts: ResponseParts,
     pub(super) length: Option<u64>,
 }
 
-impl Fields {
+impl Gathered {
     /// The next field. Of more than `max` only the number is kept.
     pub(super) fn take(&mut self, field: Field, max: usize) {
         let (is_new, is_pseudo) = match field {
@@ -88,7 +90,7 @@ impl Fields {
 
     fn header(&mut self, name: HeaderName, value: HeaderValue) {
         if name == CONTENT_LENGTH {
-            let length = content_length(value.as_bytes());
+            let length = number(value.as_bytes());
             // Two that agree are refused as over HTTP/1: who is behind may know one only.
             if length.is_none() || self.length.is_some() {
                 self.malformed.get_or_insert("Content-Length is not one number");
@@ -97,9 +99,9 @@ impl Fields {
         } else if name == COOKIE {
             self.cookies += 1;
         }
-        if self.headers.capacity() == 0 {
-            let is_request = self.status.is_none();
-            self.headers.reserve(if is_request { REQUEST_FIELDS } else { RESPONSE_FIELDS });
+        if self.headers.is_empty() {
+            let (lines, bytes) = if self.status.is_none() { REQUEST_ROOM } else { RESPONSE_ROOM };
+            self.headers = Fields::with_capacity(lines, bytes);
         }
         self.headers.append(name, value);
     }
@@ -202,10 +204,7 @@ impl Fields {
         if status == StatusCode::SWITCHING_PROTOCOLS {
             return Err("101 does not exist in HTTP/2 (RFC 9113 §8.6)");
         }
-        let (mut parts, ()) = http::Response::new(()).into_parts();
-        parts.status = status;
-        parts.version = Version::HTTP_2;
-        parts.headers = self.headers;
+        let parts = ResponseParts { status, version: Version::HTTP_2, headers: self.headers };
         Ok(ResponseHead { parts, length: self.length })
     }
 
@@ -213,7 +212,7 @@ impl Fields {
     ///
     /// # Errors
     /// Why it is malformed.
-    pub(super) fn trailers(self, section: Section, max: usize) -> Result<HeaderMap, &'static str> {
+    pub(super) fn trailers(self, section: Section, max: usize) -> Result<Fields, &'static str> {
         if let Some(reason) = self.malformed {
             return Err(reason);
         }
@@ -228,20 +227,25 @@ impl Fields {
 }
 
 /// One way to name the host for everything behind: the field, as HTTP/1.1 has it.
-fn add_host(headers: &mut HeaderMap, host: HeaderValue) -> Result<(), &'static str> {
-    let mut others = headers.get_all(HOST).iter();
-    match (others.next(), others.next()) {
-        (None, _) => {}
-        (Some(other), None) if other.as_bytes().eq_ignore_ascii_case(host.as_bytes()) => {}
-        _ => return Err(":authority and Host differ (RFC 9113 §8.3.1)"),
+fn add_host(headers: &mut Fields, host: HeaderValue) -> Result<(), &'static str> {
+    let agrees = {
+        let mut others = headers.get_all(HOST);
+        match (others.next(), others.next()) {
+            (None, _) => true,
+            (Some(other), None) => other.as_bytes().eq_ignore_ascii_case(host.as_bytes()),
+            _ => false,
+        }
+    };
+    if !agrees {
+        return Err(":authority and Host differ (RFC 9113 §8.3.1)");
     }
     headers.insert(HOST, host);
     Ok(())
 }
 
 /// RFC 9113 §8.2.3: crumbs become one field before they leave HTTP/2.
-fn join_cookies(headers: &mut HeaderMap) {
-    let crumbs: Vec<&[u8]> = headers.get_all(COOKIE).iter().map(HeaderValue::as_bytes).collect();
+fn join_cookies(headers: &mut Fields) {
+    let crumbs: Vec<&[u8]> = headers.get_all(COOKIE).map(Value::as_bytes).collect();
     if let Ok(joined) = HeaderValue::from_bytes(&crumbs.join(&b"; "[..])) {
         headers.insert(COOKIE, joined);
     }
@@ -253,12 +257,4 @@ fn scheme_of(text: &[u8]) -> Option<Scheme> {
         b"https" => Some(Scheme::HTTPS),
         _ => Scheme::try_from(text).ok(),
     }
-}
-
-/// RFC 9110 §8.6: one or more digits, nothing else.
-fn content_length(value: &[u8]) -> Option<u64> {
-    if value.is_empty() || value.len() > 18 || !value.iter().all(u8::is_ascii_digit) {
-        return None;
-    }
-    std::str::from_utf8(value).ok()?.parse().ok()
 }

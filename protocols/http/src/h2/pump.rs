@@ -1,18 +1,16 @@
 //! From a body to a stream, as far as the peer has room.
 
 use std::future::poll_fn;
-use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
 use gwproxy_core::Error;
 use gwproxy_core::timer::Timer;
-use http_body::Body as _;
 
 use super::Reason;
 use super::handle::Send;
-use crate::body::Body;
+use crate::body::{Body, Frame};
 use crate::debt::{Debt, Progress};
 
 /// A body on its way out.
@@ -113,22 +111,20 @@ impl Pump {
                 continue;
             }
             self.waits_for = Turn::Body;
-            match ready!(Pin::new(&mut self.body).poll_frame(cx)) {
-                Some(Ok(frame)) => match frame.into_data() {
-                    Ok(data) => {
-                        self.is_last = self.body.is_end_stream();
-                        if data.is_empty() && self.is_last {
-                            send.data(data, true);
-                            return Poll::Ready(Ok(()));
-                        }
-                        self.pending = data;
-                    }
-                    Err(frame) => {
-                        self.moved += 1;
-                        send.trailers(&frame.into_trailers().unwrap_or_default());
+            match ready!(self.body.poll_frame(cx)) {
+                Some(Ok(Frame::Data(data))) => {
+                    self.is_last = self.body.is_end_stream();
+                    if data.is_empty() && self.is_last {
+                        send.data(data, true);
                         return Poll::Ready(Ok(()));
                     }
-                },
+                    self.pending = data;
+                }
+                Some(Ok(Frame::Trailers(trailers))) => {
+                    self.moved += 1;
+                    send.trailers(&trailers);
+                    return Poll::Ready(Ok(()));
+                }
                 Some(Err(error)) => return Poll::Ready(Err(Stopped::Body(error))),
                 None => {
                     send.data(Bytes::new(), true);

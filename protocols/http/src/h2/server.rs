@@ -12,8 +12,8 @@ use futures_util::stream::FuturesUnordered;
 use futures_util::{FutureExt, StreamExt};
 use gwproxy_core::net::Stream;
 use gwproxy_core::worker::Worker;
-use http::header::{CONNECTION, CONTENT_LENGTH, DATE, EXPECT, HOST, UPGRADE};
-use http::{HeaderMap, HeaderValue, Method, StatusCode};
+use http::header::{CONTENT_LENGTH, DATE, EXPECT, HOST};
+use http::{HeaderValue, Method, StatusCode};
 
 use super::conn::{Accepted, Bounds, Conn, Role, State};
 use super::drive::{Driver, Patience};
@@ -21,12 +21,13 @@ use super::handle::{Handle as Share, Recv, Send, StreamIo};
 use super::pump::{Pump, Stopped};
 use super::{Reason, reset_code};
 use crate::body::Body;
+use crate::fields::Seen;
 use crate::h1::head::{Reject, is_authority};
 use crate::interim::Interim;
 use crate::serve::{Client, Handle, Settings};
 use crate::tunnel::{Upgraded, UpgradedIo};
 use crate::wire::{hop, websocket};
-use crate::{Request, Response, date};
+use crate::{Fields, Request, Response, date};
 
 /// Serves one connection to its end. `early` are bytes already read from it.
 pub(crate) async fn serve<H: Handle>(
@@ -87,7 +88,7 @@ pub(crate) async fn serve<H: Handle>(
 }
 
 impl Interim for Conn {
-    fn send(&self, stream: u32, status: StatusCode, headers: &HeaderMap) {
+    fn send(&self, stream: u32, status: StatusCode, headers: &Fields) {
         self.with(|state| state.send_interim(stream, status, headers));
     }
 }
@@ -163,13 +164,13 @@ impl<H: Handle> Exchange<H> {
         }
         check(request, &self.settings)?;
         let is_tunnel =
-            *request.method() == Method::CONNECT || request.headers().contains_key(UPGRADE);
+            *request.method() == Method::CONNECT || request.headers().seen().has(Seen::UPGRADE);
         if !is_tunnel && let Some(stream) = self.send.recv_ended() {
             *request.body_mut() = Body::none_on(stream);
             return Ok(None);
         }
         let (timer, silence) = (self.worker.timer().clone(), self.settings.timeouts.body);
-        let owes_continue = !is_tunnel && request.headers().contains_key(EXPECT);
+        let owes_continue = !is_tunnel && request.headers().seen().has(Seen::EXPECT);
         let recv = Recv::new(self.send.share(), timer, silence, owes_continue);
         if is_tunnel {
             *request.body_mut() = Body::none_on(recv.stream());
@@ -231,7 +232,7 @@ fn check(request: &Request, settings: &Settings) -> Result<(), Reject> {
         });
     }
     if uri.authority().is_none() {
-        let mut hosts = request.headers().get_all(HOST).iter();
+        let mut hosts = request.headers().get_all(HOST);
         match (hosts.next(), hosts.next()) {
             (None, _) => return Err(bad("neither :authority nor Host names a host")),
             (Some(_), Some(_)) => return Err(bad("more than one Host field")),
@@ -256,13 +257,13 @@ fn check(request: &Request, settings: &Settings) -> Result<(), Reject> {
 
 /// A response as HTTP/2 has it: with a date, and without what only HTTP/1.1 knows.
 fn fit(mut response: Response) -> Response {
-    if response.headers().contains_key(CONNECTION) {
+    if response.headers().seen().has(Seen::CONNECTION) {
         hop::strip(response.headers_mut());
     }
-    if !response.headers().contains_key(DATE) {
+    if !response.headers().seen().has(Seen::DATE) {
         let date = date::with_now(HeaderValue::from_bytes);
         if let Ok(date) = date {
-            response.headers_mut().insert(DATE, date);
+            response.headers_mut().append(DATE, date);
         }
     }
     response

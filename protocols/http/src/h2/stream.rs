@@ -4,10 +4,10 @@ use std::collections::{HashMap, VecDeque};
 use std::task::{Context, Waker};
 
 use bytes::{Bytes, BytesMut};
-use http::{HeaderMap, response};
 use slab::Slab;
 
 use super::Reason;
+use crate::{Fields, ResponseParts};
 
 /// Data frames up to this size are gathered while nobody reads them. Others keep the buffer alive
 /// that they were read into, and that may be eight times as large; a peer must not make us hold
@@ -21,9 +21,9 @@ const GATHER_BYTES: usize = 16 * 1024;
 pub(super) struct Stream {
     pub(super) id: u32,
     /// The response's head, on the client's side.
-    pub(super) head: Option<response::Parts>,
+    pub(super) head: Option<ResponseParts>,
     /// Interim responses before it that nobody has taken yet.
-    pub(super) hints: VecDeque<response::Parts>,
+    pub(super) hints: VecDeque<ResponseParts>,
     /// A final head was received.
     pub(super) has_head: bool,
     /// Interim responses received.
@@ -77,7 +77,7 @@ pub(super) enum Asks {
 pub(super) enum Event {
     Data(Bytes),
     Gathered(BytesMut),
-    Trailers(HeaderMap),
+    Trailers(Fields),
 }
 
 impl Event {
@@ -164,7 +164,7 @@ impl Stream {
         }
     }
 
-    pub(super) fn push_trailers(&mut self, trailers: HeaderMap) {
+    pub(super) fn push_trailers(&mut self, trailers: Fields) {
         self.push(Event::Trailers(trailers));
     }
 

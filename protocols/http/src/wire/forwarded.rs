@@ -3,17 +3,19 @@
 //! A client can write anything into these fields, so they are set afresh; only what a trusted
 //! proxy says is kept and extended.
 
-use std::cell::{OnceCell, RefCell};
+use std::cell::{Ref, RefCell};
 use std::fmt::Write as _;
 use std::net::{IpAddr, SocketAddr};
 
-use bytes::{Bytes, BytesMut};
+use bytes::BytesMut;
 use gwproxy_core::net::PeerAddr;
-use http::header::{FORWARDED, HOST, HeaderName};
+use http::HeaderValue;
+use http::header::{FORWARDED, HeaderName};
 use http::uri::Scheme;
-use http::{HeaderMap, HeaderValue};
 use ipnet::IpNet;
 
+use crate::Fields;
+use crate::fields::{Known, Seen, Value};
 use crate::h1::head::is_authority;
 
 /// The client's address, and the proxies' it came through.
@@ -22,15 +24,6 @@ pub const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for
 pub const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 /// The scheme the client used.
 pub const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
-/// Further fields that claim to know the client; dropped unless a trusted proxy sent them.
-static CLAIMS: [HeaderName; 5] = [
-    HeaderName::from_static("x-real-ip"),
-    HeaderName::from_static("x-forwarded-port"),
-    HeaderName::from_static("x-forwarded-server"),
-    HeaderName::from_static("x-forwarded-prefix"),
-    HeaderName::from_static("x-client-ip"),
-];
-
 /// The proxies in front of this one whose word counts. Default: none.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Trusted {
@@ -57,39 +50,37 @@ impl Trusted {
 /// What is said of one client in request after request, kept with its connection.
 #[derive(Debug, Default)]
 pub struct Said {
-    address: OnceCell<HeaderValue>,
-    /// The last host, and the element of `Forwarded` that names it.
-    element: RefCell<Option<(HeaderValue, HeaderValue)>>,
+    /// The last host, and what was said then.
+    last: RefCell<(Option<HeaderValue>, Fields)>,
 }
 
 impl Said {
-    fn address(&self, remote: PeerAddr) -> HeaderValue {
-        let address = self.address.get_or_init(|| {
-            let text = match remote.ip() {
-                Some(ip) => ip.to_string(),
-                None => "unix".to_owned(),
-            };
-            HeaderValue::try_from(text).unwrap_or(UNKNOWN)
-        });
-        address.clone()
-    }
-
-    fn element(
-        &self,
-        remote: PeerAddr,
-        scheme: &Scheme,
-        host: Option<&HeaderValue>,
-    ) -> HeaderValue {
-        let mut last = self.element.borrow_mut();
-        if let (Some(host), Some((known, element))) = (host, &*last)
-            && host == known
-        {
-            return element.clone();
+    /// The fields that say of a request for `host` whose it is.
+    fn of(&self, remote: PeerAddr, scheme: &Scheme, host: Option<Value<'_>>) -> Ref<'_, Fields> {
+        let is_known = {
+            let (known, fields) = &*self.last.borrow();
+            let known = known.as_ref().map(HeaderValue::as_bytes);
+            !fields.is_empty() && known == host.map(Value::as_bytes)
+        };
+        if !is_known {
+            let fields = said_of(remote, scheme, host);
+            self.last.replace((host.map(Value::to_value), fields));
         }
-        let element = HeaderValue::try_from(element(remote, scheme, host)).unwrap_or(UNKNOWN);
-        *last = host.map(|host| (host.clone(), element.clone()));
-        element
+        Ref::map(self.last.borrow(), |(_, fields)| fields)
     }
+}
+
+fn said_of(remote: PeerAddr, scheme: &Scheme, host: Option<Value<'_>>) -> Fields {
+    let mut fields = Fields::new();
+    let address = remote.ip().map_or_else(|| "unix".to_owned(), |ip| ip.to_string());
+    fields.append(X_FORWARDED_FOR, HeaderValue::try_from(address).unwrap_or(UNKNOWN));
+    fields.append(X_FORWARDED_PROTO, proto_of(scheme));
+    if let Some(host) = host {
+        fields.append(X_FORWARDED_HOST, host);
+    }
+    let element = HeaderValue::try_from(element(remote, scheme, host)).unwrap_or(UNKNOWN);
+    fields.append(FORWARDED, element);
+    fields
 }
 
 const UNKNOWN: HeaderValue = HeaderValue::from_static("unknown");
@@ -97,7 +88,7 @@ const UNKNOWN: HeaderValue = HeaderValue::from_static("unknown");
 /// Sets the forwarding fields of a request from `remote` over `scheme`; `said` is the
 /// connection's.
 pub fn set(
-    headers: &mut HeaderMap,
+    headers: &mut Fields,
     remote: PeerAddr,
     scheme: &Scheme,
     trusted: &Trusted,
@@ -106,36 +97,19 @@ pub fn set(
     if trusted.trusts(remote) {
         return extend(headers, remote, scheme, trusted, said);
     }
-    if headers.keys().any(|name| CLAIMS.contains(name)) {
-        for name in &CLAIMS {
-            headers.remove(name);
-        }
-    }
-    headers.insert(X_FORWARDED_FOR, said.address(remote));
-    headers.insert(X_FORWARDED_PROTO, proto_of(scheme));
-    let host = headers.get(HOST).cloned();
-    let element = said.element(remote, scheme, host.as_ref());
-    match host {
-        Some(host) => headers.insert(X_FORWARDED_HOST, host),
-        None => headers.remove(X_FORWARDED_HOST),
-    };
-    headers.insert(FORWARDED, element);
+    headers.remove_known(Seen::FORWARDING);
+    let said = said.of(remote, scheme, headers.get(Known::HOST));
+    headers.append_all(&said);
 }
 
 /// Adds this hop to what a trusted proxy says, in both notations. Nodes read one or the other, so
 /// both must tell the same (RFC 7239 §7.4): many a proxy writes `X-Forwarded-For` and lets a
 /// client's `Forwarded` through as it came. So the former decides, and the latter is written anew.
-fn extend(
-    headers: &mut HeaderMap,
-    remote: PeerAddr,
-    scheme: &Scheme,
-    trusted: &Trusted,
-    said: &Said,
-) {
-    let host = headers.get(HOST).cloned();
+fn extend(headers: &mut Fields, remote: PeerAddr, scheme: &Scheme, trusted: &Trusted, said: &Said) {
+    let said = said.of(remote, scheme, headers.get(Known::HOST));
     let (list, elements) = (joined(headers, &X_FORWARDED_FOR), joined(headers, &FORWARDED));
     // What is added behind a quote that never ends would be a part of it.
-    let is_open = headers.get_all(FORWARDED).iter().any(|line| is_open(line.as_bytes()));
+    let is_open = headers.get_all(FORWARDED).any(|line| is_open(line.as_bytes()));
     let (list, elements) = match (list, elements) {
         (Some(list), _) => {
             let hops = hops_of(headers, &X_FORWARDED_FOR);
@@ -150,18 +124,22 @@ fn extend(
         }
         (None, None) => (None, None),
     };
-    headers.insert(X_FORWARDED_FOR, appended(list, said.address(remote)));
-    headers.entry(X_FORWARDED_PROTO).or_insert_with(|| proto_of(scheme));
-    let element = said.element(remote, scheme, host.as_ref());
-    if let Some(host) = host {
-        headers.entry(X_FORWARDED_HOST).or_insert(host);
+    for (name, value) in said.iter() {
+        let before = match () {
+            () if name == X_FORWARDED_FOR => list.as_ref(),
+            () if name == FORWARDED => elements.as_ref(),
+            () => {
+                headers.insert_if_absent(name, value);
+                continue;
+            }
+        };
+        headers.insert(name, appended(before, value));
     }
-    headers.insert(FORWARDED, appended(elements, element));
 }
 
 /// Takes scheme and host for `X-Forwarded-*` from the element of the client. Those before it are
 /// the client's own words.
-fn take_words(headers: &mut HeaderMap, elements: &[u8], client: Option<usize>) {
+fn take_words(headers: &mut Fields, elements: &[u8], client: Option<usize>) {
     let elements = split_unquoted(elements, b',');
     let Some(element) = client.and_then(|at| elements.get(at)) else { return };
     let is_scheme = |value: &&[u8]| {
@@ -174,7 +152,7 @@ fn take_words(headers: &mut HeaderMap, elements: &[u8], client: Option<usize>) {
     let host = value_of(element, "host").filter(is_host);
     for (name, value) in [(X_FORWARDED_PROTO, proto), (X_FORWARDED_HOST, host)] {
         if let Some(value) = value.and_then(|value| HeaderValue::from_bytes(value).ok()) {
-            headers.entry(name).or_insert(value);
+            headers.insert_if_absent(name, value);
         }
     }
 }
@@ -190,12 +168,12 @@ fn proto_of(scheme: &Scheme) -> HeaderValue {
 }
 
 /// The hops of `X-Forwarded-For` or `Forwarded`, the client first.
-fn hops_of(headers: &HeaderMap, name: &HeaderName) -> Vec<Option<IpAddr>> {
-    headers.get_all(name).iter().flat_map(|line| hops_of_line(name, line)).collect()
+fn hops_of(headers: &Fields, name: &HeaderName) -> Vec<Option<IpAddr>> {
+    headers.get_all(name).flat_map(|line| hops_of_line(name, line)).collect()
 }
 
 /// The hops of one line, by the notation that `name` is written in.
-fn hops_of_line(name: &HeaderName, line: &HeaderValue) -> Vec<Option<IpAddr>> {
+fn hops_of_line(name: &HeaderName, line: Value<'_>) -> Vec<Option<IpAddr>> {
     let line = line.as_bytes();
     if *name == FORWARDED {
         let elements = split_unquoted(line, b',');
@@ -212,7 +190,7 @@ fn as_list(hops: &[Option<IpAddr>]) -> BytesMut {
 }
 
 /// `Forwarded` for what the `X-Forwarded-*` fields say: scheme and host are the client's.
-fn as_elements(hops: &[Option<IpAddr>], trusted: &Trusted, headers: &HeaderMap) -> BytesMut {
+fn as_elements(hops: &[Option<IpAddr>], trusted: &Trusted, headers: &Fields) -> BytesMut {
     let client = client_at(hops, trusted);
     let mut text = String::new();
     for (index, hop) in hops.iter().enumerate() {
@@ -221,7 +199,9 @@ fn as_elements(hops: &[Option<IpAddr>], trusted: &Trusted, headers: &HeaderMap) 
         }
         push_for(&mut text, *hop, "unknown");
         if Some(index) == client {
-            let said = |name| headers.get(name).and_then(|value: &HeaderValue| value.to_str().ok());
+            let said = |name: HeaderName| {
+                headers.get(name).and_then(|value: Value<'_>| value.to_str().ok())
+            };
             push_pair(&mut text, "proto", said(X_FORWARDED_PROTO));
             push_pair(&mut text, "host", said(X_FORWARDED_HOST));
         }
@@ -231,13 +211,13 @@ fn as_elements(hops: &[Option<IpAddr>], trusted: &Trusted, headers: &HeaderMap) 
 
 /// The address that limits and lists should count for: the peer, or, behind trusted proxies, the
 /// last address in `X-Forwarded-For`, else in `Forwarded`, that is none of them.
-pub fn client_ip(headers: &HeaderMap, remote: PeerAddr, trusted: &Trusted) -> Option<IpAddr> {
+pub fn client_ip(headers: &Fields, remote: PeerAddr, trusted: &Trusted) -> Option<IpAddr> {
     let peer = remote.ip();
     if !trusted.trusts(remote) {
         return peer;
     }
     let name = if headers.contains_key(X_FORWARDED_FOR) { &X_FORWARDED_FOR } else { &FORWARDED };
-    let lines = headers.get_all(name).iter().rev();
+    let lines = headers.get_all(name).rev();
     let hops = lines.flat_map(|line| hops_of_line(name, line).into_iter().rev());
     last_stranger(peer, hops, trusted).0
 }
@@ -317,8 +297,8 @@ fn split_unquoted(text: &[u8], at: u8) -> Vec<&[u8]> {
     text.split(|byte| !quotes.hold(*byte) && *byte == at).collect()
 }
 
-fn joined(headers: &HeaderMap, name: &HeaderName) -> Option<BytesMut> {
-    let mut lines = headers.get_all(name).iter();
+fn joined(headers: &Fields, name: &HeaderName) -> Option<BytesMut> {
+    let mut lines = headers.get_all(name);
     let mut all = BytesMut::from(lines.next()?.as_bytes());
     for line in lines {
         all.extend_from_slice(b", ");
@@ -327,16 +307,15 @@ fn joined(headers: &HeaderMap, name: &HeaderName) -> Option<BytesMut> {
     Some(all)
 }
 
-fn appended(before: Option<BytesMut>, value: HeaderValue) -> HeaderValue {
-    let Some(mut all) = before else { return value };
-    all.extend_from_slice(b", ");
-    all.extend_from_slice(value.as_bytes());
-    HeaderValue::from_maybe_shared::<Bytes>(all.freeze()).unwrap_or(value)
+fn appended(before: Option<&BytesMut>, value: Value<'_>) -> HeaderValue {
+    let Some(before) = before else { return value.to_value() };
+    let all = [before, &b", "[..], value.as_bytes()].concat();
+    HeaderValue::try_from(all).unwrap_or_else(|_| value.to_value())
 }
 
 /// `for=192.0.2.1;proto=https;host=example.com`; an IPv6 address is quoted and in brackets
 /// (RFC 7239 §6).
-fn element(remote: PeerAddr, scheme: &Scheme, host: Option<&HeaderValue>) -> String {
+fn element(remote: PeerAddr, scheme: &Scheme, host: Option<Value<'_>>) -> String {
     let mut text = String::with_capacity(64);
     push_for(&mut text, remote.ip(), "_unix");
     push_pair(&mut text, "proto", proto_of(scheme).to_str().ok());
@@ -373,8 +352,8 @@ mod tests {
         Trusted { networks: vec!["10.0.0.0/8".parse().unwrap()], hops: 0 }
     }
 
-    fn headers(fields: &[(&'static str, &str)]) -> HeaderMap {
-        let mut headers = HeaderMap::new();
+    fn headers(fields: &[(&'static str, &str)]) -> Fields {
+        let mut headers = Fields::new();
         for (name, value) in fields {
             headers.append(HeaderName::from_static(name), HeaderValue::from_str(value).unwrap());
         }
@@ -394,10 +373,13 @@ mod tests {
             ("forwarded", "for=1.1.1.1"),
         ]);
         set(&mut h, peer("10.0.0.9:5"), &Scheme::HTTP, &Trusted::default(), &Said::default());
-        assert_eq!(h["x-forwarded-for"], "10.0.0.9");
-        assert_eq!(h["x-forwarded-proto"], "http");
-        assert_eq!(h["x-forwarded-host"], "example.com:8080");
-        assert_eq!(h["forwarded"], "for=10.0.0.9;proto=http;host=\"example.com:8080\"");
+        assert_eq!(h.get("x-forwarded-for").unwrap(), "10.0.0.9");
+        assert_eq!(h.get("x-forwarded-proto").unwrap(), "http");
+        assert_eq!(h.get("x-forwarded-host").unwrap(), "example.com:8080");
+        assert_eq!(
+            h.get("forwarded").unwrap(),
+            "for=10.0.0.9;proto=http;host=\"example.com:8080\""
+        );
         assert!(!h.contains_key("x-real-ip") && !h.contains_key("x-forwarded-port"));
     }
 
@@ -412,10 +394,10 @@ mod tests {
             ("forwarded", "for=198.51.100.7, for=10.1.1.1"),
         ]);
         set(&mut h, peer("10.0.0.9:5"), &Scheme::HTTP, &trusted, &Said::default());
-        assert_eq!(h["x-forwarded-for"], "198.51.100.7, 10.1.1.1, 10.0.0.9");
-        assert_eq!(h["x-forwarded-proto"], "https");
+        assert_eq!(h.get("x-forwarded-for").unwrap(), "198.51.100.7, 10.1.1.1, 10.0.0.9");
+        assert_eq!(h.get("x-forwarded-proto").unwrap(), "https");
         assert_eq!(
-            h["forwarded"],
+            h.get("forwarded").unwrap(),
             "for=198.51.100.7;proto=https, for=10.1.1.1, for=10.0.0.9;proto=http;host=a"
         );
     }
@@ -426,7 +408,7 @@ mod tests {
         let told = |fields: &[(&'static str, &str)]| {
             let mut h = headers(fields);
             set(&mut h, peer("10.0.0.9:5"), &Scheme::HTTP, &tens(), &Said::default());
-            let of = |name: &str| h[name].to_str().unwrap().to_owned();
+            let of = |name: &'static str| h.get(name).unwrap().to_str().unwrap().to_owned();
             let names = ["x-forwarded-for", "x-forwarded-proto", "x-forwarded-host", "forwarded"];
             names.map(of)
         };
@@ -488,8 +470,8 @@ mod tests {
     fn ipv6_is_quoted_and_bracketed() {
         let mut h = headers(&[("host", "a")]);
         set(&mut h, peer("[2001:db8::1]:5"), &Scheme::HTTPS, &Trusted::default(), &Said::default());
-        assert_eq!(h["x-forwarded-for"], "2001:db8::1");
-        assert_eq!(h["forwarded"], "for=\"[2001:db8::1]\";proto=https;host=a");
+        assert_eq!(h.get("x-forwarded-for").unwrap(), "2001:db8::1");
+        assert_eq!(h.get("forwarded").unwrap(), "for=\"[2001:db8::1]\";proto=https;host=a");
     }
 
     /// T35.

@@ -8,7 +8,10 @@ use aws_lc_rs::{digest, rand};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use http::header::{CONNECTION, CONTENT_LENGTH, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, UPGRADE};
-use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, response};
+use http::{HeaderValue, StatusCode};
+
+use crate::fields::{Name, Value};
+use crate::{Fields, ResponseParts};
 
 /// The `:protocol` of extended CONNECT, and the token of `Upgrade`.
 pub(crate) const PROTOCOL: &str = "websocket";
@@ -37,7 +40,7 @@ pub fn random<const N: usize>() -> [u8; N] {
 }
 
 /// Adds to the fields of an extended CONNECT what makes it a handshake of HTTP/1.1.
-pub(crate) fn add_handshake(headers: &mut HeaderMap) {
+pub(crate) fn add_handshake(headers: &mut Fields) {
     let key = STANDARD.encode(random::<16>());
     let key = HeaderValue::from_maybe_shared(bytes::Bytes::from(key));
     headers.insert(SEC_WEBSOCKET_KEY, key.unwrap_or(HeaderValue::from_static("")));
@@ -46,12 +49,12 @@ pub(crate) fn add_handshake(headers: &mut HeaderMap) {
 }
 
 /// Whether a field of a handshake stays behind where it becomes an extended CONNECT.
-pub(crate) fn is_of_handshake(name: &HeaderName) -> bool {
-    *name == UPGRADE || *name == SEC_WEBSOCKET_KEY
+pub(crate) fn is_of_handshake(name: Name<'_>) -> bool {
+    name == UPGRADE || name == SEC_WEBSOCKET_KEY
 }
 
 /// A node's 2xx to extended CONNECT becomes the 101 that answers `key`.
-pub(crate) fn to_101(head: &mut response::Parts, key: Option<&HeaderValue>) {
+pub(crate) fn to_101(head: &mut ResponseParts, key: Option<Value<'_>>) {
     let key = key.map_or(&b""[..], |key| key.as_bytes());
     head.status = StatusCode::SWITCHING_PROTOCOLS;
     // RFC 9110 §9.3.6: what says how long content would be means nothing.
@@ -64,7 +67,7 @@ pub(crate) fn to_101(head: &mut response::Parts, key: Option<&HeaderValue>) {
 }
 
 /// A 101 becomes the 2xx that answers extended CONNECT.
-pub(crate) fn to_200(status: &mut StatusCode, headers: &mut HeaderMap) {
+pub(crate) fn to_200(status: &mut StatusCode, headers: &mut Fields) {
     *status = StatusCode::OK;
     headers.remove(UPGRADE);
     headers.remove(SEC_WEBSOCKET_ACCEPT);

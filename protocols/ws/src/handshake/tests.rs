@@ -1,6 +1,7 @@
 //! RFC 6455 §4 (P62): what a handshake needs, on both sides.
 
-use http::{Request, Response};
+use gwproxy_http::{Body, Request, Response};
+use http::HeaderValue;
 
 use super::*;
 
@@ -8,8 +9,8 @@ const KEY_OF_THE_RFC: &str = "dGhlIHNhbXBsZSBub25jZQ==";
 const ACCEPT_OF_THE_RFC: &str = "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=";
 
 /// The client's handshake of RFC 6455 §1.2.
-fn request() -> request::Parts {
-    let request = Request::get("/chat")
+fn request() -> RequestParts {
+    let request = http::Request::get("/chat")
         .header("host", "server.example.com")
         .header("upgrade", "websocket")
         .header("connection", "Upgrade")
@@ -17,16 +18,16 @@ fn request() -> request::Parts {
         .header("origin", "http://example.com")
         .header("sec-websocket-protocol", "chat, superchat")
         .header("sec-websocket-version", "13");
-    request.body(()).unwrap().into_parts().0
+    Request::from(request.body(Body::empty()).unwrap()).into_parts().0
 }
 
 /// The server's, with fields of the caller's.
-fn response(fields: &[(&str, &str)]) -> response::Parts {
-    let mut response = Response::builder().status(101);
+fn response(fields: &[(&str, &str)]) -> ResponseParts {
+    let mut response = http::Response::builder().status(101);
     for (name, value) in fields {
         response = response.header(*name, *value);
     }
-    response.body(()).unwrap().into_parts().0
+    Response::from(response.body(Body::empty()).unwrap()).into_parts().0
 }
 
 const GOOD: [(&str, &str); 3] = [
@@ -47,18 +48,20 @@ fn p62_the_example_of_the_rfc_passes() {
 #[test]
 fn tokens_are_found_over_all_lines_and_in_any_case() {
     let mut request = request();
-    request.headers.insert("upgrade", "WebSocket".parse().unwrap());
-    request.headers.insert("connection", "keep-alive".parse().unwrap());
-    request.headers.append("connection", "foo , upgrade".parse().unwrap());
+    request.headers.insert("upgrade", "WebSocket".parse::<HeaderValue>().unwrap());
+    request.headers.insert("connection", "keep-alive".parse::<HeaderValue>().unwrap());
+    request.headers.append("connection", "foo , upgrade".parse::<HeaderValue>().unwrap());
     assert_eq!(check_request(&request), Ok(()));
     // The key with stray bits that RFC 6455 §4.1 itself shows.
-    request.headers.insert("sec-websocket-key", "AQIDBAUGBwgJCgsMDQ4PEC==".parse().unwrap());
+    request
+        .headers
+        .insert("sec-websocket-key", "AQIDBAUGBwgJCgsMDQ4PEC==".parse::<HeaderValue>().unwrap());
     assert_eq!(check_request(&request), Ok(()));
 }
 
 #[test]
 fn p62_each_flaw_of_a_request_has_its_reason() {
-    let without = |name: &str| {
+    let without = |name: &'static str| {
         let mut request = request();
         request.headers.remove(name);
         check_request(&request)
@@ -67,7 +70,7 @@ fn p62_each_flaw_of_a_request_has_its_reason() {
         let mut request = request();
         request.headers.remove(name);
         for value in values {
-            request.headers.append(name, value.parse().unwrap());
+            request.headers.append(name, value.parse::<HeaderValue>().unwrap());
         }
         check_request(&request)
     };
@@ -134,7 +137,9 @@ fn p62_nothing_is_agreed_that_was_not_offered() {
     let check = |offer: Option<&str>, more: &[(&str, &str)]| {
         let mut request = request();
         if let Some(offer) = offer {
-            request.headers.append("sec-websocket-extensions", offer.parse().unwrap());
+            request
+                .headers
+                .append("sec-websocket-extensions", offer.parse::<HeaderValue>().unwrap());
         }
         let fields = [&GOOD, more].concat();
         check_response(&request, &response(&fields))

@@ -12,6 +12,7 @@ use gwproxy_core::net::{ListenAddr, listen};
 use gwproxy_core::tls::ServerTls;
 use gwproxy_core::upstream::{Cluster, ClusterSettings, Endpoint};
 use gwproxy_core::worker::Workers;
+use gwproxy_http::fields::Value;
 use gwproxy_http::rescue::{Problem, Rescue};
 use gwproxy_http::reverse::Reverse;
 use gwproxy_http::serve::Server;
@@ -47,7 +48,9 @@ impl Handle for Front {
         let rescue = crate::rescue_for(request.headers());
         let mut grpc = Grpc::new(&self.reverse).obeying(self.settings);
         // As a gateway that kept the call for a while.
-        if let Some(spent) = request.headers_mut().remove("x-spent") {
+        let spent = request.headers().get("x-spent").map(Value::to_value);
+        if let Some(spent) = spent {
+            request.headers_mut().remove("x-spent");
             let spent = Duration::from_secs(spent.to_str().unwrap().parse().unwrap());
             grpc = grpc.since(Instant::now().checked_sub(spent).unwrap());
         }

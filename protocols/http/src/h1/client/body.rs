@@ -5,14 +5,13 @@ use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use bytes::Bytes;
 use gwproxy_core::net::splice::Pipe;
 use gwproxy_core::{Code, Error};
-use http_body::Frame;
 
 use super::super::body::{Decoder, Part};
 use super::super::read::LARGE_BYTES;
 use super::{Connection, Upload, UploadState, ready_error};
+use crate::body::Frame;
 use crate::h2::{self, Loan};
 use crate::pool::Home;
 use crate::serve::Client;
@@ -56,7 +55,7 @@ impl ResponseBody {
     pub(crate) fn poll_frame(
         &mut self,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
+    ) -> Poll<Option<Result<Frame, Error>>> {
         if let Some(conn) = self.conn.as_mut() {
             ready_error(self.upload.poll(cx, conn))?;
         }
@@ -65,11 +64,11 @@ impl ResponseBody {
             match self.decoder.decode(&mut conn.reader.buf) {
                 Ok(Some(Part::Data(data))) => {
                     self.moved();
-                    return Poll::Ready(Some(Ok(Frame::data(data))));
+                    return Poll::Ready(Some(Ok(Frame::Data(data))));
                 }
                 Ok(Some(Part::Trailers(trailers))) => {
                     self.finish();
-                    return Poll::Ready(Some(Ok(Frame::trailers(trailers))));
+                    return Poll::Ready(Some(Ok(Frame::Trailers(trailers))));
                 }
                 Ok(Some(Part::End)) => {
                     self.finish();

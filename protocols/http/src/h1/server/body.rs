@@ -4,11 +4,10 @@ use std::future::poll_fn;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
-use bytes::Bytes;
 use gwproxy_core::{Code, Error};
-use http_body::Frame;
 
 use super::{Conn, DRAIN_BYTES_MAX, LINGER, gone};
+use crate::body::Frame;
 use crate::h1::body::Part;
 
 /// The body of a request on its way in. It reads from the connection when it is polled, so a
@@ -34,7 +33,10 @@ impl Conn {
                 match self.poll_body(cx, false) {
                     Poll::Ready(None) => return Poll::Ready(true),
                     Poll::Ready(Some(Ok(frame))) => {
-                        let size = frame.data_ref().map_or(0, |data| data.len() as u64);
+                        let size = match frame {
+                            Frame::Data(data) => data.len() as u64,
+                            Frame::Trailers(_) => 0,
+                        };
                         if size > left {
                             return Poll::Ready(false);
                         }
@@ -51,11 +53,7 @@ impl Conn {
     }
 
     /// Polls the request body. `timed` arms the body deadline while the client sends nothing.
-    fn poll_body(
-        &self,
-        cx: &mut Context<'_>,
-        timed: bool,
-    ) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
+    fn poll_body(&self, cx: &mut Context<'_>, timed: bool) -> Poll<Option<Result<Frame, Error>>> {
         loop {
             {
                 let io = &mut *self.io.borrow_mut();
@@ -64,10 +62,10 @@ impl Conn {
                 }
                 match io.decoder.decode(&mut io.reader.buf) {
                     Ok(Some(Part::Data(data))) => {
-                        return Poll::Ready(Some(Ok(Frame::data(data))));
+                        return Poll::Ready(Some(Ok(Frame::Data(data))));
                     }
                     Ok(Some(Part::Trailers(trailers))) => {
-                        return Poll::Ready(Some(Ok(Frame::trailers(trailers))));
+                        return Poll::Ready(Some(Ok(Frame::Trailers(trailers))));
                     }
                     Ok(Some(Part::End)) => return Poll::Ready(None),
                     Ok(None) => {}
@@ -148,7 +146,7 @@ impl RequestBody {
     pub(crate) fn poll_frame(
         &mut self,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
+    ) -> Poll<Option<Result<Frame, Error>>> {
         if !self.is_current() {
             let sentence = "the exchange ended before its request body did";
             return Poll::Ready(Some(Err(Error::new(Code::ClientClosed, sentence))));

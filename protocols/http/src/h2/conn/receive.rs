@@ -13,7 +13,7 @@ use crate::h2::frame::{
     self, ACK, END_HEADERS, END_STREAM, HEAD_BYTES, Head, Kind, PREFACE, PRIORITY, WINDOW_MAX,
     setting,
 };
-use crate::h2::head::Fields;
+use crate::h2::head::Gathered;
 use crate::h2::hpack::Section;
 use crate::h2::stream::{Asks, Broken, Stream};
 
@@ -203,7 +203,7 @@ impl State {
 
     /// A whole field block. It is decoded in any case: the compression's state depends on it.
     fn fields(&mut self, id: u32, ends: bool, block: &[u8], now: Instant) -> Received {
-        let mut fields = Fields::default();
+        let mut fields = Gathered::default();
         let max = self.bounds.fields;
         let section = self
             .decoder
@@ -224,7 +224,7 @@ impl State {
     fn request(
         &mut self,
         id: u32,
-        fields: Fields,
+        fields: Gathered,
         section: Section,
         ends: bool,
         now: Instant,
@@ -268,7 +268,7 @@ impl State {
     fn more_fields(
         &mut self,
         key: usize,
-        fields: Fields,
+        fields: Gathered,
         section: Section,
         ends: bool,
         now: Instant,

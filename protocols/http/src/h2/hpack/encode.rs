@@ -3,10 +3,11 @@
 use std::hash::{BuildHasher, Hasher};
 
 use bytes::{Bytes, BytesMut};
-use http::{HeaderName, HeaderValue, Method, StatusCode};
+use http::{Method, StatusCode};
 
 use super::table::{STATIC_LEN, Table, static_name};
 use super::{FIELD_OVERHEAD, TABLE_BYTES, huffman};
+use crate::fields::{AsName, AsValue, Name};
 
 /// Slots by which entries are found; more than there can be entries.
 const SLOTS: usize = 256;
@@ -37,18 +38,18 @@ struct Entry {
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum EntryName {
     Authority,
-    Header(HeaderName),
+    Header(Box<[u8]>),
 }
 
 impl EntryName {
-    fn is(&self, name: &HeaderName) -> bool {
-        matches!(self, Self::Header(known) if known == name)
+    fn is(&self, name: &[u8]) -> bool {
+        matches!(self, Self::Header(known) if **known == *name)
     }
 
-    fn as_str(&self) -> &str {
+    fn as_bytes(&self) -> &[u8] {
         match self {
-            Self::Authority => ":authority",
-            Self::Header(name) => name.as_str(),
+            Self::Authority => b":authority",
+            Self::Header(name) => name,
         }
     }
 }
@@ -145,7 +146,7 @@ impl Encoder {
 
     /// `:authority`.
     pub fn authority(&mut self, out: &mut BytesMut, value: &[u8]) {
-        let hash = hash_of(":authority", value);
+        let hash = hash_of(b":authority", value);
         match self.find(hash, value, |entry| entry.name == EntryName::Authority) {
             Some(index) => integer(out, 0x80, 7, index),
             None => self.add(out, EntryName::Authority, 1, value, hash),
@@ -153,19 +154,23 @@ impl Encoder {
     }
 
     /// Any other field.
-    pub fn header(&mut self, out: &mut BytesMut, name: &HeaderName, value: &HeaderValue) {
-        let (text, bytes) = (name.as_str(), value.as_bytes());
+    pub fn header(&mut self, out: &mut BytesMut, name: impl AsName, value: impl AsValue) {
+        Name::new(name.as_name()).in_lower_case(|name| self.field(out, name, value));
+    }
+
+    fn field(&mut self, out: &mut BytesMut, text: &[u8], value: impl AsValue) {
+        let bytes = value.as_value();
         let hash = hash_of(text, bytes);
         // What must not be in the table is not found there; what its sender forbids may be.
         if !value.is_sensitive()
-            && let Some(index) = self.find(hash, bytes, |entry| entry.name.is(name))
+            && let Some(index) = self.find(hash, bytes, |entry| entry.name.is(text))
         {
             return integer(out, 0x80, 7, index);
         }
-        let known = static_name(name).map_or(0, usize::from);
-        let pattern = match indexing(known, value) {
+        let known = static_name(text).map_or(0, usize::from);
+        let pattern = match indexing(known, &value) {
             Indexing::Incremental => {
-                let name = EntryName::Header(name.clone());
+                let name = EntryName::Header(text.into());
                 return self.add(out, name, known, bytes, hash);
             }
             Indexing::Without => 0x00,
@@ -173,25 +178,25 @@ impl Encoder {
         };
         integer(out, pattern, 4, known);
         if known == 0 {
-            string(out, text.as_bytes());
+            string(out, text);
         }
         string(out, bytes);
     }
 
     /// A literal that enters the table. `known` is its name's static index, or 0.
     fn add(&mut self, out: &mut BytesMut, name: EntryName, known: usize, value: &[u8], hash: u64) {
-        let name_hash = hash_of(name.as_str(), b"");
+        let name_hash = hash_of(name.as_bytes(), b"");
         let known = if known == 0 { self.find_name(name_hash, &name) } else { known };
         integer(out, 0x40, 6, known);
         if known == 0 {
-            coded_string(out, name.as_str().as_bytes());
+            coded_string(out, name.as_bytes());
         }
         coded_string(out, value);
         self.insert(name, value, hash, name_hash);
     }
 
     fn insert(&mut self, name: EntryName, value: &[u8], hash: u64, name_hash: u64) {
-        let size = name.as_str().len() + value.len() + FIELD_OVERHEAD;
+        let size = name.as_bytes().len() + value.len() + FIELD_OVERHEAD;
         if !self.table.make_room(size) {
             return;
         }
@@ -231,19 +236,19 @@ impl Encoder {
 /// By the static index of a field's name, or 0. The seldom ones: `age`, `content-length`,
 /// `content-range`, `cookie`, `etag`, `if-modified-since`, `if-none-match`, `last-modified`,
 /// `location`, `range`, `set-cookie`; the secret ones: `authorization`, `proxy-authorization`.
-fn indexing(known: usize, value: &HeaderValue) -> Indexing {
+fn indexing(known: usize, value: &impl AsValue) -> Indexing {
     match known {
         23 | 49 => Indexing::Never,
         _ if value.is_sensitive() => Indexing::Never,
         21 | 28 | 30 | 32 | 34 | 40 | 41 | 44 | 46 | 50 | 55 => Indexing::Without,
-        _ if value.len() > VALUE_BYTES_MAX => Indexing::Without,
+        _ if value.as_value().len() > VALUE_BYTES_MAX => Indexing::Without,
         _ => Indexing::Incremental,
     }
 }
 
-fn hash_of(name: &str, value: &[u8]) -> u64 {
+fn hash_of(name: &[u8], value: &[u8]) -> u64 {
     let mut hasher = foldhash::fast::FixedState::default().build_hasher();
-    hasher.write(name.as_bytes());
+    hasher.write(name);
     hasher.write(value);
     hasher.finish()
 }

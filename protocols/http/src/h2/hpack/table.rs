@@ -3,8 +3,6 @@
 use std::collections::{HashMap, VecDeque};
 use std::sync::LazyLock;
 
-use http::HeaderName;
-
 use super::TABLE_BYTES;
 
 /// Entries of the static table; index 0 is not used.
@@ -84,15 +82,14 @@ impl<E> Table<E> {
 }
 
 /// The index of a field name in the static table.
-pub(super) fn static_name(name: &HeaderName) -> Option<u8> {
-    static NAMES: LazyLock<HashMap<HeaderName, u8, foldhash::fast::FixedState>> =
-        LazyLock::new(|| {
-            STATIC
-                .iter()
-                .zip(1u8..)
-                .filter(|((name, _), _)| !name.starts_with(':'))
-                .map(|((name, _), index)| (HeaderName::from_static(name), index))
-                .collect()
-        });
+pub(super) fn static_name(name: &[u8]) -> Option<u8> {
+    static NAMES: LazyLock<HashMap<&[u8], u8, foldhash::fast::FixedState>> = LazyLock::new(|| {
+        STATIC
+            .iter()
+            .zip(1u8..)
+            .filter(|((name, _), _)| !name.starts_with(':'))
+            .map(|((name, _), index)| (name.as_bytes(), index))
+            .collect()
+    });
     NAMES.get(name).copied()
 }

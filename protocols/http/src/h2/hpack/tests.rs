@@ -506,10 +506,10 @@ fn secrets_enter_no_table() {
     let mut block = BytesMut::new();
     let mut secret = HeaderValue::from_static("s");
     for name in ["authorization", "proxy-authorization", "cookie", "set-cookie"] {
-        encoder.header(&mut block, &HeaderName::from_static(name), &secret);
+        encoder.header(&mut block, HeaderName::from_static(name), &secret);
     }
     secret.set_sensitive(true);
-    encoder.header(&mut block, &HeaderName::from_static("x-secret"), &secret);
+    encoder.header(&mut block, HeaderName::from_static("x-secret"), &secret);
     assert_eq!(encoder.table(), (0, 0));
     let mut marked = Vec::new();
     let note = |field| {

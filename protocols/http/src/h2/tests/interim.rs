@@ -18,7 +18,9 @@ fn read(decoder: &mut Decoder, block: &[u8]) -> (u16, HeaderMap) {
     let (mut status, mut fields) = (0, HeaderMap::new());
     let take = |field| match field {
         Field::Status(code) => status = code.as_u16(),
-        Field::Header(name, value) => drop(fields.append(name, value)),
+        Field::Header(name, value) => {
+            fields.append(name, value);
+        }
         _ => {}
     };
     decoder.decode(block, 65_536, take).unwrap();
@@ -30,7 +32,7 @@ fn hint(stream: u32) -> Vec<u8> {
     let mut encoder = Encoder::default();
     encoder.begin(&mut block);
     Encoder::status(&mut block, http::StatusCode::EARLY_HINTS);
-    encoder.header(&mut block, &http::header::LINK, &"</x>".parse().unwrap());
+    encoder.header(&mut block, http::header::LINK, http::HeaderValue::from_static("</x>"));
     headers(stream, &block, false)
 }
 

@@ -307,7 +307,7 @@ fn t20_cookie_crumbs_count_as_fields() {
             };
             assert_eq!(is_too_large, expected, "{count}");
             if !is_too_large {
-                let cookies: Vec<_> = request.headers().get_all("cookie").iter().collect();
+                let cookies: Vec<_> = request.headers().get_all("cookie").collect();
                 assert_eq!(cookies, [["a=1"; 100][..count].join("; ").as_str()]);
             }
             server.hear(&headers(3, GET, true)).unwrap();
