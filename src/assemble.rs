@@ -31,7 +31,9 @@ use crate::gateway::recorded::Recorded;
 use crate::gateway::refusals::Refusals;
 use crate::gateway::router::Router;
 use crate::gateway::session::Recorder;
-use crate::gateway::{Frontend, Gateway, Only, Service, Shared, Table, Target, first_byte};
+use crate::gateway::{
+    Frontend, Gateway, Only, Service, Shared, Table, Target, body_max, first_byte,
+};
 use crate::plan::{self, AccessLogFormat, AccessLogSink, Action, Plan, Protocol, Source, Trusted};
 
 /// A process at work.
@@ -250,6 +252,7 @@ impl Part {
             only,
             limit: self.limit.clone(),
             underscores: self.plan.underscores,
+            body_max: self.plan.max_body_size,
         };
         let (table, shared) = (Arc::clone(&blueprint.table), Rc::clone(shared));
         let gateway = Gateway::new(table, shared, Rc::new(reverse), frontend);
@@ -280,7 +283,8 @@ impl Part {
         let (settings, upstream_of) = (Arc::new(settings), Rc::clone(upstream));
         let proxy = Rc::new(forward::Forward::new(settings, upstream_of, upgrade, credentials));
         let (listener, limit) = (Arc::clone(&self.plan.name), self.limit.clone());
-        let recorded = Recorded::new(proxy, Rc::clone(shared), listener, limit);
+        let body_max = self.plan.max_body_size.and_then(|size| body_max(Some(size), false));
+        let recorded = Recorded::new(proxy, Rc::clone(shared), listener, limit, body_max);
         Rc::new(Server::new(recorded, Rc::clone(upstream.worker()), self.settings()))
     }
 
@@ -292,6 +296,7 @@ impl Part {
                 head: timeouts.header,
                 body: timeouts.body,
                 keep_alive: timeouts.keep_alive,
+                age: timeouts.max_age.unwrap_or(std::time::Duration::MAX),
             },
             half_close: self.plan.half_close,
         }

@@ -123,6 +123,9 @@ pub struct Listener {
     /// What becomes of requests with a `_` in the name of a field, which CGI takes for a `-`.
     /// Default: they are refused (D24); gRPC calls and forward proxies pass them on always.
     pub underscores: Ambiguous,
+    /// Content of a request in bytes, where its route does not say; 0: any number. None: 10 MiB (D11),
+    /// and any number for gRPC calls and what a forward proxy passes on.
+    pub max_body_size: Option<Size>,
     /// WebSocket behaviour, for `ws` listeners and for upgrades through `http` listeners.
     pub websocket: WebSocket,
 }
@@ -163,6 +166,9 @@ pub struct ListenerTimeouts {
     pub body: Duration,
     /// Between two requests on one connection. Default 60 s (D04).
     pub keep_alive: Duration,
+    /// How old a connection may be, plus or minus a tenth, when it takes its last request. Default 1 h
+    /// (D08); none: of any age.
+    pub max_age: Option<Duration>,
     /// No byte either way on a tunnel, WebSocket, TCP relay or stream. Default 300 s (D05).
     pub idle: Duration,
 }
@@ -301,6 +307,7 @@ impl Default for ListenerTimeouts {
             header: Duration::from_secs(10),
             body: Duration::from_secs(30),
             keep_alive: Duration::from_mins(1),
+            max_age: Some(Duration::from_hours(1)),
             idle: Duration::from_mins(5),
         }
     }

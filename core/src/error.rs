@@ -15,6 +15,8 @@ pub type Cause = Box<dyn StdError + Send + Sync + 'static>;
 /// `application/problem+json` bodies carry it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Code {
+    /// The request's content is larger than it may be.
+    BodyTooLarge,
     /// The circuit breaker of the service or node is open.
     BreakerOpen,
     /// The client went away before the exchange was over.
@@ -74,7 +76,8 @@ pub enum Blame {
 
 impl Code {
     /// Every code, in alphabetical order.
-    pub const ALL: [Self; 22] = [
+    pub const ALL: [Self; 23] = [
+        Self::BodyTooLarge,
         Self::BreakerOpen,
         Self::ClientClosed,
         Self::ClientMalformed,
@@ -102,6 +105,7 @@ impl Code {
     /// The stable name, as in logs and problem bodies.
     pub const fn as_str(self) -> &'static str {
         match self {
+            Self::BodyTooLarge => "body_too_large",
             Self::BreakerOpen => "breaker_open",
             Self::ClientClosed => "client_closed",
             Self::ClientMalformed => "client_malformed",
@@ -130,7 +134,8 @@ impl Code {
     /// Who caused it.
     pub const fn blame(self) -> Blame {
         match self {
-            Self::ClientClosed
+            Self::BodyTooLarge
+            | Self::ClientClosed
             | Self::ClientMalformed
             | Self::ClientTimeout
             | Self::DestinationDenied

@@ -14,6 +14,8 @@ use slab::Slab;
 use tokio::sync::Notify;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
+use crate::health::jittered;
+
 const TICK_MILLIS: u64 = 50;
 /// The precision of a deadline.
 pub const TICK: Duration = Duration::from_millis(TICK_MILLIS);
@@ -48,6 +50,12 @@ pub struct Deadline {
     key: usize,
 }
 
+/// A time to come that is asked for instead of waited for.
+#[derive(Debug, Clone, Copy)]
+pub struct Moment {
+    tick: u64,
+}
+
 impl Timer {
     /// A timer whose first tick is now. Nothing fires until [`Timer::drive`] is polled.
     pub fn new() -> Self {
@@ -59,6 +67,13 @@ impl Timer {
                 occupied: Notify::new(),
             }),
         }
+    }
+
+    /// The moment after about so long: a tenth more or less, so that what began together does not
+    /// end together.
+    pub fn about(&self, after: Duration) -> Moment {
+        let passed = Instant::now().saturating_duration_since(self.shared.started);
+        Moment { tick: ticks_in(passed.saturating_add(jittered(after))) }
     }
 
     /// An unarmed deadline.
@@ -131,6 +146,11 @@ impl Shared {
 }
 
 impl Deadline {
+    /// Whether `moment` is over, by the last tick: no clock is read.
+    pub fn is_past(&self, moment: Moment) -> bool {
+        self.shared.tick.get() >= moment.tick
+    }
+
     /// Expires after `after`, rounded up to the next tick; what is too long to count never does.
     pub fn arm(&self, after: Duration) {
         // The stored tick can be old when the driver was parked, so read the clock: a deadline

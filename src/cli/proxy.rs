@@ -78,6 +78,16 @@ pub(super) struct HttpArgs {
     #[arg(long, value_name = "WHAT", env = "GWPROXY_UNDERSCORES", hide_env = true,
         value_parser = ambiguous_parser(), help_heading = "Listener")]
     underscores: Option<Ambiguous>,
+    /// The largest body of a request, 413 above it; 0 takes any [default: 10MiB; 0 with --forward and
+    /// for gRPC calls]
+    #[arg(
+        long,
+        value_name = "SIZE",
+        env = "GWPROXY_MAX_BODY_SIZE",
+        hide_env = true,
+        help_heading = "Listener"
+    )]
+    max_body_size: Option<Size>,
 }
 
 /// Proxy WebSocket only; anything else gets 426
@@ -185,6 +195,16 @@ pub(super) struct GrpcArgs {
         display_order = 0
     )]
     to: Vec<String>,
+    /// The most that all messages of a call may have, RESOURCE_EXHAUSTED
+    /// above it; 0 takes any [default: 0]
+    #[arg(
+        long,
+        value_name = "SIZE",
+        env = "GWPROXY_MAX_BODY_SIZE",
+        hide_env = true,
+        help_heading = "Listener"
+    )]
+    max_body_size: Option<Size>,
 }
 
 /// What all four have.
@@ -206,6 +226,7 @@ struct Own {
     half_close: HalfClose,
     websocket: WebSocket,
     underscores: Ambiguous,
+    max_body_size: Option<Size>,
 }
 
 impl HttpArgs {
@@ -213,6 +234,7 @@ impl HttpArgs {
         let own = Own {
             underscores: self.underscores.unwrap_or_default(),
             half_close: self.half_close.unwrap_or_default(),
+            max_body_size: self.max_body_size,
             ..Own::default()
         };
         self.shared.invocation(Protocol::Http, &self.to, Some(&self.forward), own)
@@ -239,7 +261,8 @@ impl TcpArgs {
 
 impl GrpcArgs {
     pub(super) fn invocation(self) -> Result<Invocation, Wrong> {
-        self.shared.invocation(Protocol::Grpc, &self.to, None, Own::default())
+        let own = Own { max_body_size: self.max_body_size, ..Own::default() };
+        self.shared.invocation(Protocol::Grpc, &self.to, None, own)
     }
 }
 
@@ -288,6 +311,7 @@ impl SharedArgs {
             half_close: own.half_close,
             encoded_slash: Ambiguous::default(),
             underscores: own.underscores,
+            max_body_size: own.max_body_size,
             websocket: own.websocket,
         };
         let mut plan = Plan {

@@ -65,6 +65,9 @@ const ONE_LINERS: &[&str] = &[
     "http --to http://a:1 --timeout 1m30s --connect-timeout 250ms --idle-timeout 1h",
     "http --to http://a:1 --workers 3 --grace 0s --log off --admin 127.0.0.1:9000",
     "http --to http://a:1 --half-close allow",
+    "http --to http://a:1 --max-body-size 0",
+    "http --forward --max-body-size 1GiB",
+    "grpc --to a:1 --max-body-size 4MiB",
     "http --forward --half-close abort",
     "http --to http://a:1 --access-log off",
     "http --to http://a:1 --access-log /var/log/a.log --access-log-format combined",
@@ -150,6 +153,8 @@ const HOSTS: &[&[&str]] = &[
     &["", "--upstream-host node", "--upstream-host [::1]:80", "--upstream-host Preserve.example"],
 ];
 
+const HTTP: &[&[&str]] = &[&["", "--max-body-size 64KiB", "--max-body-size 0"]];
+
 const UNDERSCORES: &[&[&str]] = &[&["", "--underscores keep", "--underscores refuse"]];
 
 const WITH_NODES: &[&[&str]] = &[
@@ -176,11 +181,11 @@ fn command_line() -> impl Strategy<Value = String> {
     let picks = proptest::collection::vec(any::<proptest::sample::Index>(), 32);
     (0_usize..6, picks).prop_map(|(kind, picks)| {
         let (command, tables): (_, &[&[&[&str]]]) = match kind {
-            0 => ("http", &[ANY_PROXY, WITH_NODES, TUNNELS, REQUESTS, HOSTS, UNDERSCORES]),
+            0 => ("http", &[ANY_PROXY, WITH_NODES, TUNNELS, REQUESTS, HOSTS, HTTP, UNDERSCORES]),
             1 => ("ws", &[ANY_PROXY, WITH_NODES, TUNNELS, REQUESTS, HOSTS, WEBSOCKET]),
             2 => ("tcp", &[ANY_PROXY, WITH_NODES, TUNNELS]),
             3 => ("grpc", &[ANY_PROXY, WITH_NODES, REQUESTS, HOSTS]),
-            4 => ("http", &[ANY_PROXY, FORWARD, TUNNELS, REQUESTS]),
+            4 => ("http", &[ANY_PROXY, FORWARD, TUNNELS, REQUESTS, HTTP]),
             _ => ("ws", &[ANY_PROXY, FORWARD, TUNNELS, REQUESTS, WEBSOCKET]),
         };
         let flags = tables.iter().copied().flatten().zip(&picks).map(|(all, pick)| *pick.get(all));

@@ -211,6 +211,7 @@ impl Check<'_> {
             rewrite_prefix,
             priority: file.priority,
             timeout: file.timeout.map(Duration::from),
+            max_body_size: file.max_body_size,
             limiter: file.limiter,
             service: service?,
         })

@@ -108,6 +108,8 @@ pub(super) struct ListenerFile {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) half_close: Option<HalfClose>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) max_body_size: Option<Size>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) websocket: Option<WebSocketFile>,
 }
 
@@ -197,6 +199,9 @@ pub(super) struct ListenerTimeoutsFile {
     pub(super) body: Option<Span>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) keep_alive: Option<Span>,
+    /// `0s`: any.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) max_age: Option<Span>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) idle: Option<Span>,
 }
@@ -234,6 +239,8 @@ pub(super) struct RouteFile {
     pub(super) enabled: bool,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) timeout: Option<Span>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) max_body_size: Option<Size>,
     #[serde(default, alias = "limiter_config", skip_serializing_if = "Option::is_none")]
     pub(super) limiter: Option<LimitSettings>,
     /// Needed, as a listener's `bind` is.

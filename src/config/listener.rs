@@ -54,6 +54,7 @@ impl Check<'_> {
             half_close: file.half_close.unwrap_or_default(),
             encoded_slash: file.encoded_slash,
             underscores: file.underscores,
+            max_body_size: file.max_body_size,
             websocket: websocket(&file.websocket.unwrap_or_default()),
         })
     }
@@ -223,6 +224,7 @@ fn listener_timeouts(file: &ListenerTimeoutsFile) -> ListenerTimeouts {
         header: file.header.map_or(usual.header, Duration::from),
         body: file.body.map_or(usual.body, Duration::from),
         keep_alive: file.keep_alive.map_or(usual.keep_alive, Duration::from),
+        max_age: file.max_age.map_or(usual.max_age, |age| (!age.is_zero()).then_some(age.get())),
         idle: file.idle.map_or(usual.idle, Duration::from),
     }
 }

@@ -105,6 +105,7 @@ fn listener(one: &Listener, plan: &Plan) -> Result<ListenerFile, String> {
         half_close: different(one.half_close, &HalfClose::default()),
         encoded_slash: one.encoded_slash,
         underscores: one.underscores,
+        max_body_size: one.max_body_size,
         websocket: different(&one.websocket, &&WebSocket::default()).map(websocket).transpose()?,
     })
 }
@@ -149,6 +150,9 @@ fn listener_timeouts(one: &ListenerTimeouts) -> Result<ListenerTimeoutsFile, Str
         header: time(one.header, usual.header)?,
         body: time(one.body, usual.body)?,
         keep_alive: time(one.keep_alive, usual.keep_alive)?,
+        max_age: different(one.max_age, &usual.max_age)
+            .map(|age| span(age.unwrap_or_default()))
+            .transpose()?,
         idle: time(one.idle, usual.idle)?,
     })
 }
@@ -187,6 +191,7 @@ fn route(one: &Route, plan: &Plan) -> Result<RouteFile, String> {
         priority: one.priority,
         enabled: true,
         timeout: one.timeout.map(span).transpose()?,
+        max_body_size: one.max_body_size,
         limiter: one.limiter.clone(),
         service: Some(Name::known(&plan.service(one.service).id).into()),
     })

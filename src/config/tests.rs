@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use gwproxy_core::units::Size;
 use proptest::prelude::*;
 
 use super::*;
@@ -153,6 +154,9 @@ fn every_key_reaches_the_plan() {
     assert_eq!((web.encoded_slash, web.underscores), (Ambiguous::Keep, Ambiguous::Keep));
     assert_eq!(web.timeouts.header, Duration::from_secs(7));
     assert_eq!(web.half_close, crate::plan::HalfClose::Allow);
+    assert_eq!(web.timeouts.max_age, Some(Duration::from_hours(2)));
+    assert_eq!(web.max_body_size, Some(Size::bytes(2 << 20)));
+    assert_eq!(plan.routes[0].max_body_size, Some(Size::bytes(1 << 30)));
     assert_eq!(web.websocket.ping, Some(Duration::from_secs(20)));
     assert_eq!(web.tls.as_ref().unwrap().settings.certificates.len(), 1);
     let Action::Forward(forward) = &proxy.action else { panic!("{:?}", proxy.action) };

@@ -18,6 +18,7 @@ use std::time::{Duration, Instant};
 use arc_swap::{ArcSwap, Cache};
 use gwproxy_core::telemetry::Lines;
 use gwproxy_core::telemetry::metrics::Cells;
+use gwproxy_core::units::Size;
 use gwproxy_core::upstream::Cluster;
 use gwproxy_core::{Code, Error};
 use gwproxy_grpc::deadline;
@@ -28,13 +29,16 @@ use gwproxy_http::reverse::Reverse;
 use gwproxy_http::upstream::{Host, Terms};
 use gwproxy_http::wire::forwarded::{self, Trusted};
 use gwproxy_http::wire::{Ambiguous, hop};
-use gwproxy_http::{Client, Handle, Request, Response};
+use gwproxy_http::{Body, Client, Handle, Request, Response};
 
 use exchange::Exchange;
 use limit::{Limit, Source};
 use router::{Router, Taken};
 
 use crate::plan::AccessLogFormat;
+
+/// Bytes of content of a request to a service, unless told otherwise.
+const BODY_MAX: Size = Size::bytes(10 << 20);
 
 /// What requests are decided by: immutable, swapped as a whole.
 #[derive(Debug)]
@@ -110,6 +114,9 @@ pub struct Frontend {
     /// What becomes of names with `_` (D24). gRPC calls are never refused for them: their metadata
     /// may have such names, and no CGI reads it.
     pub underscores: Ambiguous,
+    /// Bytes of content that a request may have, where its route does not say; none: [`body_max`]'s
+    /// default.
+    pub body_max: Option<Size>,
 }
 
 /// One HTTP listener on one worker.
@@ -160,6 +167,7 @@ impl Gateway {
             let error = Error::new(Code::ClientMalformed, "a field name has an underscore");
             return Err(error.because(remedy).unsent());
         }
+        let mut body_max = self.frontend.body_max;
         let service = match target {
             Target::Serve(service) => service,
             Target::Route(slash) => {
@@ -168,6 +176,7 @@ impl Gateway {
                 check(limit, &request, exchange, now)?;
                 exchange.route = Some(Arc::clone(&route.id));
                 exchange.timeout = route.timeout;
+                body_max = route.max_body_size.or(body_max);
                 if let Some(path) = path {
                     router::rewrite(&mut request, path)?;
                 }
@@ -180,6 +189,7 @@ impl Gateway {
         };
         exchange.service_id = Some(Arc::clone(&service.id));
         check(service.limit.as_ref(), &request, exchange, now)?;
+        hold_to(request.body_mut(), self::body_max(body_max, is_grpc))?;
         let key = service.key.as_ref().map(|source| {
             // Hash balancers must agree over processes and restarts.
             source.key(&request, exchange.client_ip, gwproxy_core::key::stable)
@@ -251,6 +261,21 @@ pub fn first_byte(set: Option<Duration>, is_grpc: bool) -> Duration {
     }
 }
 
+/// How much content a request may have ([`Body::limit`]). Zero is no limit, and so is nothing at all
+/// for gRPC calls, whose messages stream for as long as they last; else 10 MiB (D11).
+pub fn body_max(set: Option<Size>, is_grpc: bool) -> Option<u64> {
+    match set {
+        Some(set) => Some(set.get()).filter(|&bytes| bytes > 0),
+        None if is_grpc => None,
+        None => Some(BODY_MAX.get()),
+    }
+}
+
+/// Applies a limit, if there is one.
+fn hold_to(body: &mut Body, body_max: Option<u64>) -> Result<(), Error> {
+    body_max.map_or(Ok(()), |bytes| body.limit(bytes))
+}
+
 fn check(
     limit: Option<&Arc<Limit>>,
     request: &Request,
@@ -266,6 +291,17 @@ fn check(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// D11: 10 MiB, nothing for gRPC, and what is said for both.
+    #[test]
+    fn d11_content_is_bounded_unless_it_streams() {
+        for (set, http, grpc) in
+            [(None, Some(10 << 20), None), (Some(0), None, None), (Some(7), Some(7), Some(7))]
+        {
+            assert_eq!(body_max(set.map(Size::bytes), false), http);
+            assert_eq!(body_max(set.map(Size::bytes), true), grpc);
+        }
+    }
 
     /// D07, and gRPC without it.
     #[test]

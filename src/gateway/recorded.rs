@@ -12,7 +12,7 @@ use gwproxy_http::{Client, Handle, Request, Response};
 
 use super::exchange::Exchange;
 use super::limit::Limit;
-use super::{Shared, check};
+use super::{Shared, check, hold_to};
 
 /// Limits, counts and logs what the forward proxy answers.
 #[derive(Debug)]
@@ -21,28 +21,32 @@ pub struct Recorded {
     shared: Rc<Shared>,
     listener: Arc<str>,
     limit: Option<Arc<Limit>>,
+    body_max: Option<u64>,
 }
 
 impl Recorded {
-    /// A record for every answer of `inner`, under the listener's name.
+    /// A record for every answer of `inner`, under the listener's name. Content of requests has at
+    /// most `body_max` bytes; none: any number, that is between the client and its destination.
     pub fn new(
         inner: Rc<Forward>,
         shared: Rc<Shared>,
         listener: Arc<str>,
         limit: Option<Arc<Limit>>,
+        body_max: Option<u64>,
     ) -> Rc<Self> {
-        Rc::new(Self { inner, shared, listener, limit })
+        Rc::new(Self { inner, shared, listener, limit, body_max })
     }
 }
 
 impl Handle for Recorded {
-    async fn handle(self: Rc<Self>, request: Box<Request>, client: Rc<Client>) -> Response {
+    async fn handle(self: Rc<Self>, mut request: Box<Request>, client: Rc<Client>) -> Response {
         let client_ip =
             forwarded::client_ip(request.headers(), client.peer.remote, &self.shared.trusted);
         let listener = Arc::clone(&self.listener);
         let mut exchange = Exchange::begin(&request, &client, client_ip, listener, &self.shared);
         let now = std::time::Instant::now();
-        let checked = check(self.limit.as_ref(), &request, &mut exchange, now);
+        let checked = check(self.limit.as_ref(), &request, &mut exchange, now)
+            .and_then(|()| hold_to(request.body_mut(), self.body_max));
         let Answered { mut response, error, user } = match checked {
             Ok(()) => self.inner.respond(request, &client).await,
             Err(error) => {

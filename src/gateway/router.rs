@@ -174,6 +174,7 @@ mod tests {
             rewrite_prefix: rewrite.map(|path| path.parse().unwrap()),
             priority: 0,
             timeout: None,
+            max_body_size: None,
             limiter: None,
             service: ServiceId(0),
         }

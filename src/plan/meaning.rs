@@ -105,9 +105,16 @@ pub const SETTINGS: &[Setting] = &[
         "a gRPC call may be silent until its deadline, which a service's `grpc: {max_deadline}` \
          bounds",
     ),
+    listener(
+        Some("max-body-size"),
+        &["max_body_size"],
+        &[Forward(Http), Serve(Grpc), Serve(Http), Route(Grpc), Route(Http)],
+        "only requests of HTTP and gRPC have bodies; a WebSocket's messages have `max_message`",
+    ),
     listener(None, &["timeouts", "body"], REQUESTS, NO_REQUESTS),
     listener(None, &["timeouts", "header"], REQUESTS, NO_REQUESTS),
     listener(None, &["timeouts", "keep_alive"], REQUESTS, NO_REQUESTS),
+    listener(None, &["timeouts", "max_age"], REQUESTS, NO_REQUESTS),
     listener(
         Some("underscores"),
         &["underscores"],

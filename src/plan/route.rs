@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use gwproxy_core::limit::LimitSettings;
+use gwproxy_core::units::Size;
 use gwproxy_http::wire::{Ambiguous, path};
 use serde::{Deserialize, Serialize};
 
@@ -30,6 +31,8 @@ pub struct Route {
     pub priority: i32,
     /// Time to the first byte of the response, instead of the service's.
     pub timeout: Option<Duration>,
+    /// Content of a request in bytes, instead of the listener's; 0: any number.
+    pub max_body_size: Option<Size>,
     /// Rate limit of this route.
     pub limiter: Option<LimitSettings>,
     /// Where to.
@@ -291,6 +294,7 @@ mod tests {
             rewrite_prefix: None,
             priority: 0,
             timeout: None,
+            max_body_size: None,
             limiter: None,
             service: ServiceId(0),
         }

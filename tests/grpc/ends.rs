@@ -1,5 +1,8 @@
 //! How calls end: by a status of the node, of the proxy, by a deadline, by leaving.
 
+use std::time::Duration;
+
+use bytes::Bytes;
 use serde_json::{Value, json};
 
 use super::{calls, front, values};
@@ -180,4 +183,31 @@ fn row_1_5_a_deadline_within_a_stream_ends_it_on_both_sides() {
     );
     assert_eq!(told[0]["code"], "DEADLINE_EXCEEDED", "{told:?}");
     node.wait_said("over", 1);
+}
+
+/// T24, D05: a call that streams may be silent for longer than an upload; half of it may be all
+/// that its client has to say for now.
+#[test]
+fn t24_the_client_of_a_call_may_be_silent() {
+    let node = echo("grpc", &[]);
+    let proxy = Proxy::run_file(&format!(
+        "listeners:\n\
+         - {{bind: \"127.0.0.1:0\", protocol: grpc, service: app, timeouts: {{body: 500ms}}}}\n\
+         services:\n\
+         - {{id: app, protocol: grpc, nodes: [\"{}\"]}}\n",
+        node.addr(0)
+    ));
+    let mut client = H2::open(proxy.addr(0));
+    let fields = [("content-type", "application/grpc"), ("te", "trailers")];
+    let call = request("POST", "/gwproxy.echo.v1.Echo/ClientStream", &fields);
+    let mut open = client.begin(call, false);
+    let message = Bytes::from_static(&[0; 5]);
+    open.upload.send_data(message.clone(), false).expect("sent");
+    // Four times what a silent upload has.
+    let began = std::time::Instant::now();
+    client.run_until(|| (began.elapsed() > Duration::from_secs(2)).then_some(()));
+    open.upload.send_data(message, true).expect("sent");
+    let told = client.finish(open).expect("an answer");
+    let status = told.trailers.get("grpc-status").or_else(|| told.fields.get("grpc-status"));
+    assert_eq!(status.expect("a status"), "0", "{told:?}");
 }

@@ -179,7 +179,7 @@ fn p35_a_close_lingers_so_that_the_answer_is_read() {
     socket.connect(&proxy.addr(0).into()).expect("connect");
     let mut conn = Conn::of(socket.into());
     // More than ever comes, so that the connection cannot be kept.
-    conn.send("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 50000000\r\n\r\n");
+    conn.send("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5000000\r\n\r\n");
     told.recv().expect("the proxy has the answer and leaves the node");
     conn.send("y".repeat(100_000));
     let got = conn.response();

@@ -1,6 +1,7 @@
 //! HTTP through the built binary: what a client and an upstream see on the wire.
 
 mod abuse;
+mod body_size;
 mod calls;
 mod conformance;
 mod downgrade;
@@ -17,5 +18,6 @@ mod load;
 mod paths;
 mod peers;
 mod reverse;
+mod slow;
 mod streaming;
 mod uploads;

@@ -10,6 +10,8 @@ use crate::support::h2::{Frame, H2, PREFACE, flag, kind, request};
 use crate::support::{Conn, Origin, PATIENCE, Peer, Proxy, home, wrapped};
 
 const QUIET: [&str; 2] = ["--access-log", "off"];
+/// Uploads of any size.
+const ANY_SIZE: [&str; 4] = ["--access-log", "off", "--max-body-size", "0"];
 const GET: &str = "GET / HTTP/1.1\r\nHost: a\r\n\r\n";
 
 /// A body that would not fit by far.
@@ -108,7 +110,7 @@ fn a_large_upload_streams_through_little_memory() {
             peer.send("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n");
         }
     });
-    let proxy = Proxy::http(&origin.url(), &QUIET);
+    let proxy = Proxy::http(&origin.url(), &ANY_SIZE);
     let before = proxy.memory("VmHWM");
     let mut conn = Conn::open(proxy.addr(0));
     conn.send(format!("PUT / HTTP/1.1\r\nHost: a\r\nContent-Length: {LARGE}\r\n\r\n"));
@@ -254,7 +256,7 @@ fn a_slow_node_holds_up_the_client() {
             peer.send("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n");
         }
     });
-    let proxy = Proxy::http(&origin.url(), &QUIET);
+    let proxy = Proxy::http(&origin.url(), &ANY_SIZE);
     let before = proxy.memory("VmHWM");
     let mut conn = Conn::open(proxy.addr(0));
     conn.send(format!("PUT / HTTP/1.1\r\nHost: a\r\nContent-Length: {count}\r\n\r\n"));

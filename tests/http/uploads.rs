@@ -1,10 +1,13 @@
-//! Uploads that outlive what they belong to.
+//! Uploads that outlive what they belong to, and those that nobody takes.
 
-use std::io::Read as _;
+use std::io::{ErrorKind, Read as _, Write as _};
+use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
 
+use rustix::process::{Resource, getrlimit, setrlimit};
+
 use crate::support::h2::{Frame, flag, kind};
-use crate::support::{Conn, Origin, Proxy, text};
+use crate::support::{Conn, Origin, PATIENCE, Proxy, eventually, home, text, wrapped};
 
 const QUIET: [&str; 2] = ["--access-log", "off"];
 const END: u8 = flag::END_STREAM | flag::END_HEADERS;
@@ -79,4 +82,56 @@ fn t08_an_early_answered_upload_gets_nothing_of_the_next_request() {
     assert_eq!(of(5), SECRET, "{seen:?}");
     // Its own content may still come, as far as it was taken from the client.
     assert!("aaaaabbbbb".starts_with(&of(3)), "{seen:?}");
+}
+
+/// Writes what is taken at once; whether anything was.
+fn write_some(client: &mut TcpStream, block: &[u8]) -> bool {
+    match client.write(block) {
+        Ok(written) => written > 0,
+        Err(error) if error.kind() == ErrorKind::WouldBlock => false,
+        Err(error) => panic!("{error}"),
+    }
+}
+
+/// T27, as it stands there: two thousand uploads of 1 GiB each to a node that reads nothing; what
+/// each costs, two connections, is less than 64 KiB for each of them.
+#[test]
+fn t27_thousands_of_uploads_that_no_node_reads_take_little_memory() {
+    const UPLOADS: usize = 2000;
+    let mut descriptors = getrlimit(Resource::Nofile);
+    descriptors.current = descriptors.maximum;
+    setrlimit(Resource::Nofile, descriptors).expect("a limit can be raised to its maximum");
+    let node = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port is free");
+    // The kernel's share of it should not be hundreds of megabytes.
+    socket2::SockRef::from(&node).set_recv_buffer_size(16 * 1024).expect("it can be set");
+    socket2::SockRef::from(&node).set_read_timeout(Some(PATIENCE)).expect("it can be set");
+    let url = format!("http://{}", node.local_addr().expect("it is bound"));
+    let (home, flags) = (home(), ["--max-body-size", "0", "--workers", "2"]);
+    let mut command = wrapped(&[], &home);
+    command.args(["http", "--listen", "127.0.0.1:0", "--to", &url]).args(QUIET).args(flags);
+    command.env("MIMALLOC_ALLOW_THP", "0");
+    let proxy = Proxy::launch(&mut command, home, 1);
+    let before = proxy.memory("VmHWM");
+    let (mut clients, mut taken) = (Vec::new(), Vec::new());
+    for _ in 0..UPLOADS {
+        let mut conn = Conn::open(proxy.addr(0));
+        conn.send("PUT / HTTP/1.1\r\nHost: a\r\nContent-Length: 1073741824\r\n\r\n");
+        conn.stream.set_nonblocking(true).expect("it can be set");
+        socket2::SockRef::from(&conn.stream)
+            .set_send_buffer_size(16 * 1024)
+            .expect("it can be set");
+        clients.push(conn.stream);
+        taken.push(node.accept().expect("the proxy connects"));
+    }
+    let (block, mut idle) = (vec![b'x'; 64 * 1024], 0);
+    eventually("all are held up", || {
+        let moved =
+            clients.iter_mut().filter_map(|one| write_some(one, &block).then_some(())).count();
+        idle = if moved == 0 { idle + 1 } else { 0 };
+        (idle > 10).then_some(())
+    });
+    let grown = proxy.memory("VmHWM").saturating_sub(before);
+    assert!(grown < UPLOADS as u64 * 96, "{grown} kB for {UPLOADS} uploads");
+    let asked = "OPTIONS * HTTP/1.1\r\nHost: a\r\nMax-Forwards: 0\r\n\r\n";
+    assert_eq!(Conn::open(proxy.addr(0)).ask(asked).status(), 200, "nobody else is held up");
 }

@@ -69,6 +69,12 @@ impl Session {
     #[track_caller]
     pub(crate) fn finish(mut self) -> Finished {
         drop(self.stdin.take());
+        self.wait_end()
+    }
+
+    /// Waits until the connection has ended without us; gives all that was told and received.
+    #[track_caller]
+    pub(crate) fn wait_end(mut self) -> Finished {
         let status = wait(&mut self.child, || self.err.text());
         Finished { code: status.code(), stdout: self.out.all(), stderr: text(&self.err.all()) }
     }

@@ -2,7 +2,7 @@
 
 use std::io::Read as _;
 
-use super::{GET, front, http, s_client};
+use super::{GET, Session, front, http, s_client};
 use crate::support::tls::Tls;
 use crate::support::{Authority, Conn, Pair, Proxy, echo, eventually};
 
@@ -176,4 +176,28 @@ fn t25_key_updates_without_end_end_the_connection() {
     let error = hostile.stream.read_to_end(&mut rest).expect_err("no orderly end");
     assert!(rest.is_empty(), "{error}");
     assert_eq!(honest.ask(head).status(), 200);
+}
+
+/// T43, P52, RFC 9113 §9.2.1: a client of TLS 1.2 that asks for another handshake on its connection
+/// gets an alert, in HTTP/1 and HTTP/2; nobody else notices, and the log is not its to fill.
+#[test]
+fn t43_p52_renegotiation_is_refused_by_an_alert() {
+    let (mint, echo) = (Authority::new(), echo("http", &[]));
+    let proxy = http(&mint, &echo.url("http", ""), &["--workers", "1"]);
+    let mut other = Tls::open(proxy.addr(0), &mint.ca(), "gw.test");
+    for alpn in ["http/1.1", "h2"] {
+        assert_eq!(other.ask("GET / HTTP/1.1\r\nHost: gw.test\r\n\r\n").status(), 200);
+        let options = ["-tls1_2", "-alpn", alpn, "-servername", "gw.test"];
+        let mut session = Session::open(proxy.addr(0), &mint, &options);
+        session.wait(&format!("ALPN protocol: {alpn}"));
+        if alpn == "http/1.1" {
+            session.say("GET / HTTP/1.1\r\nHost: gw.test\r\n\r\n");
+            session.wait("HTTP/1.1 200 OK");
+        }
+        session.say("R\n");
+        let refused = session.wait_end();
+        assert!(refused.stderr.contains("no renegotiation"), "{}", refused.stderr);
+        assert_eq!(other.ask("GET / HTTP/1.1\r\nHost: gw.test\r\n\r\n").status(), 200);
+    }
+    assert!(!proxy.stderr().to_lowercase().contains("renegotiation"), "{}", proxy.stderr());
 }

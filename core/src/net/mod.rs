@@ -7,6 +7,7 @@ pub mod proxy_protocol;
 pub mod relay;
 pub mod splice;
 pub mod stream;
+pub mod unsent;
 
 pub use addr::{HostPort, ListenAddr, Peer, PeerAddr, Proxied};
 pub use stream::{Socket, Stream};

@@ -11,6 +11,7 @@ use tokio::net::{TcpStream, UnixStream};
 use tokio_rustls::{client, server};
 
 use super::PeerAddr;
+use super::unsent::unsent;
 
 /// A connected socket.
 #[derive(Debug)]
@@ -110,6 +111,12 @@ impl Stream {
         }
     }
 
+    /// Bytes that the kernel took and the peer has not acknowledged ([`unsent`]); 0 where nobody
+    /// knows.
+    pub fn unsent(&self) -> u64 {
+        self.socket().tcp().and_then(unsent).unwrap_or(0)
+    }
+
     /// Ready when a read may bring something. Only for whom a buffer to read into costs something:
     /// a read that finds nothing after all is still pending.
     pub fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -177,7 +184,20 @@ impl AsyncRead for Stream {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        each!(self, inner => Pin::new(inner).poll_read(cx, buf))
+        match self.get_mut() {
+            Self::Plain(socket) => Pin::new(socket).poll_read(cx, buf),
+            Self::TlsServer(tls) => {
+                let owed = tls.get_ref().1.wants_write();
+                let read = Pin::new(&mut **tls).poll_read(cx, buf);
+                // What TLS answers on its own (alerts) would wait for our next byte. Where something
+                // waited before, somebody waits for the socket, and is the one to be woken.
+                if !owed && tls.get_ref().1.wants_write() {
+                    let _ = Pin::new(&mut **tls).poll_flush(cx);
+                }
+                read
+            }
+            Self::TlsClient(tls) => Pin::new(&mut **tls).poll_read(cx, buf),
+        }
     }
 }
 

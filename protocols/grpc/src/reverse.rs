@@ -22,6 +22,9 @@ use crate::is_grpc;
 use crate::rescue::{GrpcRescue, rescue_for};
 use crate::status::Status;
 
+/// How long the client of a call that streams may say nothing before its answer begins (D05).
+const SILENCE: Duration = Duration::from_mins(5);
+
 /// The gRPC reverse proxy: a thin coat around HTTP's, made where it is needed.
 #[derive(Debug, Clone, Copy)]
 pub struct Grpc<'a> {
@@ -73,6 +76,7 @@ impl<'a> Grpc<'a> {
         let spent = self.arrived.map_or(Duration::ZERO, |arrived| arrived.elapsed());
         let max = self.settings.max_deadline.get();
         let allowed = deadline::take(request.headers_mut(), max, spent)?;
+        request.body_mut().converses(SILENCE);
         // Required of every client, and what asks intermediaries to carry trailers.
         request.headers_mut().insert(TE, HeaderValue::from_static("trailers"));
         let mut terms = Terms { prior_knowledge: true, ..terms.clone() };

@@ -96,7 +96,8 @@ impl Status {
             Code::ClientMalformed | Code::Internal | Code::LoopDetected | Code::ProxyHeader => {
                 Self::Internal
             }
-            Code::Overloaded | Code::RateLimited => Self::ResourceExhausted,
+            // As gRPC itself says of messages that are too large.
+            Code::BodyTooLarge | Code::Overloaded | Code::RateLimited => Self::ResourceExhausted,
             Code::ProxyAuthRequired => Self::Unauthenticated,
             Code::RouteNotFound | Code::UpstreamUnsupported => Self::Unimplemented,
             // What the table says of an answer that is no gRPC.

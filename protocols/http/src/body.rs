@@ -3,7 +3,7 @@
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use gwproxy_core::net::splice::Pipe;
@@ -55,6 +55,8 @@ struct Attached {
     end: Option<Box<dyn OnEnd>>,
     filter: Option<Box<dyn Filter>>,
     bytes: u64,
+    /// Bytes that it may have; none: any number.
+    bytes_max: Option<u64>,
 }
 
 /// A protocol on top of HTTP that looks at a body on its way. It may change frames, end the body
@@ -182,6 +184,33 @@ impl Body {
         self.attached.get_or_insert_default().slot = Some(slot);
     }
 
+    /// Lets it have `bytes_max` bytes of content. If its length is not known, it ends with an error
+    /// where it has more.
+    ///
+    /// # Errors
+    /// [`Code::BodyTooLarge`] for a length above that; nothing of it was read.
+    pub fn limit(&mut self, bytes_max: u64) -> Result<(), Error> {
+        match self.length() {
+            Some(length) if length > bytes_max => Err(too_large(bytes_max).unsent()),
+            Some(_) => Ok(()),
+            None => {
+                self.attached.get_or_insert_default().bytes_max = Some(bytes_max);
+                Ok(())
+            }
+        }
+    }
+
+    /// It is one side of a conversation, as a call's that streams, unless its length is known: its
+    /// client may be silent for `silence` before the answer begins, and for any time after that.
+    /// Only HTTP/2 has these.
+    pub fn converses(&mut self, silence: Duration) {
+        if let Kind::H2(recv) = &mut self.kind
+            && recv.remaining().is_none()
+        {
+            recv.converses(silence);
+        }
+    }
+
     /// Tells `end` when the body ends.
     pub fn on_end(&mut self, end: Box<dyn OnEnd>) {
         self.attached.get_or_insert_default().end = Some(end);
@@ -275,18 +304,23 @@ impl Body {
             Ok(bytes) => (*bytes, None),
             Err(error) => (0, Some(error.code())),
         };
-        self.note(bytes, error.is_some() || self.is_end_stream(), error);
+        self.note(bytes as u64, error.is_some() || self.is_end_stream(), error);
         Poll::Ready(taken)
     }
 
     /// Counts `bytes` that were handed on; reports the end when they were the last.
-    fn note(&mut self, bytes: usize, ended: bool, error: Option<Code>) {
+    fn note(&mut self, bytes: u64, ended: bool, error: Option<Code>) {
         if let Some(attached) = self.attached.as_deref_mut() {
-            attached.bytes += bytes as u64;
+            attached.bytes += bytes;
         }
         if let Some(mut attached) = self.attached.take_if(|_| ended) {
             attached.finish(error, None);
         }
+    }
+
+    /// Bytes that were handed on, if anybody counts them.
+    fn bytes(&self) -> u64 {
+        self.attached.as_ref().map_or(0, |attached| attached.bytes)
     }
 
     fn poll_kind(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame, Error>>> {
@@ -302,6 +336,22 @@ impl Body {
             Kind::H2(recv) => recv.poll_frame(cx),
         }
     }
+}
+
+/// Bytes of content in a frame.
+fn data_of(frame: Option<&Result<Frame, Error>>) -> u64 {
+    match frame {
+        Some(Ok(Frame::Data(data))) => data.len() as u64,
+        _ => 0,
+    }
+}
+
+#[cold]
+fn too_large(bytes_max: u64) -> Error {
+    let sentence = format!("the request's content is larger than {bytes_max} bytes");
+    let remedy =
+        "`--max-body-size` (`max_body_size` of a listener or route) says how large it may be";
+    Error::new(Code::BodyTooLarge, sentence).because(remedy)
 }
 
 /// Reports the end of a tunnel when it is dropped.
@@ -359,7 +409,8 @@ impl Attached {
             let outcome = match error {
                 None => filter.and_then(Filter::outcome).unwrap_or(outcome),
                 Some(
-                    Code::ClientClosed
+                    Code::BodyTooLarge
+                    | Code::ClientClosed
                     | Code::ClientMalformed
                     | Code::ClientTimeout
                     | Code::Draining
@@ -391,7 +442,13 @@ impl Body {
                 self.kind = Kind::Empty;
             }
         }
-        let Poll::Ready(frame) = frame else { return Poll::Pending };
+        let Poll::Ready(mut frame) = frame else { return Poll::Pending };
+        if let Some(bytes_max) = self.attached.as_ref().and_then(|attached| attached.bytes_max)
+            && data_of(frame.as_ref()) > bytes_max.saturating_sub(self.bytes())
+        {
+            self.kind = Kind::Empty;
+            frame = Some(Err(too_large(bytes_max)));
+        }
         if self.attached.is_some() {
             // Who knows the length does not ask again after the last data frame of a body of known length.
             let (ended, error) = match &frame {
@@ -401,11 +458,7 @@ impl Body {
                 Some(Err(error)) => (true, Some(error.code())),
                 None => (true, None),
             };
-            let bytes = match &frame {
-                Some(Ok(Frame::Data(data))) => data.len(),
-                _ => 0,
-            };
-            self.note(bytes, ended, error);
+            self.note(data_of(frame.as_ref()), ended, error);
         }
         Poll::Ready(frame)
     }

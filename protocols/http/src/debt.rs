@@ -36,12 +36,26 @@ impl Debt {
         silence: Duration,
         now: Progress,
     ) -> Poll<()> {
+        self.poll_too_slow(cx, deadline, silence, now, || 0)
+    }
+
+    /// The same of a peer of whose bytes a kernel may hold some back: `held` tells how many of those
+    /// that moved, and is asked at each look only.
+    pub(crate) fn poll_too_slow(
+        &mut self,
+        cx: &mut Context<'_>,
+        deadline: &Deadline,
+        silence: Duration,
+        now: Progress,
+        held: impl Fn() -> u64,
+    ) -> Poll<()> {
         if self.silence != Some(silence) {
             *self = Self { silence: Some(silence), bytes: 0, seen: now };
             deadline.arm(silence / LOOKS);
         }
         loop {
             ready!(deadline.poll_expired(cx));
+            let now = (now.0.saturating_sub(held()), now.1);
             if self.is_too_much(silence, now) {
                 return Poll::Ready(());
             }

@@ -5,6 +5,7 @@ use std::collections::{HashMap, VecDeque};
 use std::rc::{Rc, Weak};
 use std::time::Duration;
 
+use gwproxy_core::timer::{Deadline, Moment, Timer};
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, interval};
 
@@ -17,7 +18,10 @@ const IDLE_MAX: usize = 256;
 /// read for each request.
 const SWEEP: Duration = Duration::from_secs(1);
 /// Requests one HTTP/1.1 connection serves before it is replaced.
-const SERVED_MAX: u32 = 10_000;
+pub(crate) const SERVED_MAX: u32 = 10_000;
+/// How old a connection becomes, plus or minus a tenth (D08): after it a request goes to a fresh one,
+/// and with it to where the node's name leads by then.
+pub(crate) const AGE_MAX: Duration = Duration::from_hours(1);
 /// Requests at a time on one HTTP/2 connection before another one is opened.
 pub(crate) const STREAMS_MAX: usize = 100;
 
@@ -57,6 +61,9 @@ struct Idle {
 #[derive(Debug)]
 pub(crate) struct Multiplexed {
     conn: Rc<Conn>,
+    timer: Deadline,
+    /// From when on it takes no further stream.
+    retires: Moment,
     streams: Cell<usize>,
     /// Streams it has carried.
     served: Cell<u64>,
@@ -130,7 +137,7 @@ impl Home {
     /// Keeps a connection whose exchange is over.
     pub(crate) fn put_h1(&self, conn: Box<Connection>) {
         let mut idle = self.idle.borrow_mut();
-        if conn.served < SERVED_MAX && idle.len() < IDLE_MAX && self.looks_max > 0 {
+        if !conn.is_old() && idle.len() < IDLE_MAX && self.looks_max > 0 {
             idle.push_back(Idle { conn, sweeps: 0 });
         }
     }
@@ -138,7 +145,7 @@ impl Home {
     /// A place on an open HTTP/2 connection.
     pub(crate) fn take_h2(&self) -> Option<StreamSlot> {
         let mut shared = self.shared.borrow_mut();
-        shared.retain(|at| at.conn.is_open());
+        shared.retain(|at| at.conn.is_open() && !at.timer.is_past(at.retires));
         let has_room = |at: &&Rc<Multiplexed>| {
             // Uploads can go on after their answers: what is open counts, and what is to be.
             at.streams.get().max(at.conn.streams_open()) < STREAMS_MAX.min(at.conn.streams_max())
@@ -147,9 +154,11 @@ impl Home {
     }
 
     /// Adds an HTTP/2 connection and takes the first place on it.
-    pub(crate) fn add_h2(&self, conn: Rc<Conn>) -> StreamSlot {
+    pub(crate) fn add_h2(&self, conn: Rc<Conn>, timer: &Timer) -> StreamSlot {
         let at = Rc::new(Multiplexed {
             conn,
+            timer: timer.deadline(),
+            retires: timer.about(AGE_MAX),
             streams: Cell::new(0),
             served: Cell::new(0),
             sweeps: Cell::new(0),

@@ -67,6 +67,7 @@ pub const fn status_of(code: Code) -> StatusCode {
     match code {
         // nginx's 499, for the log: nobody is there to read it. RFC 9110 has no such status.
         Code::ClientClosed | Code::ClientMalformed | Code::ProxyHeader => StatusCode::BAD_REQUEST,
+        Code::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
         Code::ClientTimeout => StatusCode::REQUEST_TIMEOUT,
         Code::DestinationDenied => StatusCode::FORBIDDEN,
         Code::Internal => StatusCode::INTERNAL_SERVER_ERROR,
@@ -90,6 +91,7 @@ pub const fn status_of(code: Code) -> StatusCode {
 /// A short title: the same for every occurrence of a code (RFC 9457 §3.1.3).
 pub const fn title_of(code: Code) -> &'static str {
     match code {
+        Code::BodyTooLarge => "The request's content is larger than this proxy takes.",
         Code::BreakerOpen => "The service is failing; it is given time to recover.",
         Code::ClientClosed => "The client closed the connection.",
         Code::ClientMalformed => "The request is not valid.",
@@ -119,9 +121,11 @@ pub const fn title_of(code: Code) -> &'static str {
 const fn proxy_error_of(code: Code) -> &'static str {
     match code {
         // Nobody reads this one; §2.3.7 is what an origin would have said.
-        Code::ClientClosed | Code::ClientMalformed | Code::ClientTimeout | Code::ProxyHeader => {
-            "http_request_error"
-        }
+        Code::BodyTooLarge
+        | Code::ClientClosed
+        | Code::ClientMalformed
+        | Code::ClientTimeout
+        | Code::ProxyHeader => "http_request_error",
         Code::DestinationDenied => "destination_ip_prohibited",
         Code::Internal => "proxy_internal_error",
         Code::LoopDetected => "proxy_loop_detected",
@@ -144,6 +148,14 @@ pub fn rejected(reject: &Reject) -> Response {
     let code = reject.error().code();
     // What was wrong with its own bytes is no secret to the client.
     let mut response = problem(reject.status, code, proxy_error_of(code), Some(reject.reason));
+    response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    response
+}
+
+/// The answer of a handler that panicked; the connection closes after it.
+#[cold]
+pub(crate) fn failed() -> Response {
+    let mut response = Problem::default().answer(&Error::new(Code::Internal, "a bug"));
     response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
     response
 }

@@ -63,6 +63,9 @@ pub struct Timeouts {
     pub body: Duration,
     /// Silence between requests. Default 60 s.
     pub keep_alive: Duration,
+    /// How old a connection may be, plus or minus a tenth, when it takes its last request. Default
+    /// 1 h (D08); [`Duration::MAX`]: of any age.
+    pub age: Duration,
 }
 
 /// What it means when an HTTP/1 client ends its sending direction (FIN) while a request of its
@@ -124,6 +127,7 @@ impl Default for Timeouts {
             head: Duration::from_secs(10),
             body: Duration::from_secs(30),
             keep_alive: Duration::from_mins(1),
+            age: Duration::from_hours(1),
         }
     }
 }

@@ -294,7 +294,7 @@ impl Upstream {
         };
         if is_h2 {
             let conn = h2::client::open(stream, timer);
-            let slot = home.add_h2(Rc::clone(&conn));
+            let slot = home.add_h2(Rc::clone(&conn), timer);
             let deadline = timer.deadline();
             return match deadline.within(limit, poll_fn(|cx| conn.poll_settings(cx))).await {
                 Some(Ok(())) => Ok(Opened::H2(slot)),
@@ -396,7 +396,8 @@ fn outcome_of(error: &Error) -> Outcome {
         | Code::UpstreamConnectTimeout
         | Code::UpstreamUnresolved
         | Code::UpstreamTls => Outcome::ConnectFailed,
-        Code::ClientClosed
+        Code::BodyTooLarge
+        | Code::ClientClosed
         | Code::ClientMalformed
         | Code::ClientTimeout
         | Code::Overloaded

@@ -36,6 +36,8 @@ impl Handle for Fragile {
     async fn handle(self: Rc<Self>, request: Box<Request>, _: Rc<Client>) -> Response {
         match request.uri().path() {
             "/before" => panic!("before\nthe answer"),
+            // As an index out of bounds or a failed comparison has it.
+            "/secret" => panic!("{}", request.uri()),
             "/within" => {
                 let mut body = Body::full("some");
                 body.filter(Box::<Breaks>::default());
@@ -108,9 +110,12 @@ fn t69_a_panic_ends_its_own_request_or_connection() {
     assert!(h1(addr, "/").ends_with("fine"));
     let descriptors = open_descriptors();
 
-    // HTTP/1: its connection ends, before an answer or within it.
+    // HTTP/1: a 500 before an answer, the end of the connection within it.
     for _ in 0..ROUNDS {
-        assert_eq!(h1(addr, "/before"), "");
+        let answer = h1(addr, "/before");
+        assert!(answer.starts_with("HTTP/1.1 500 Internal Server Error\r\n"), "{answer}");
+        assert!(answer.contains("\r\nconnection: close\r\n"), "{answer}");
+        assert!(answer.contains("\"code\":\"internal\""), "{answer}");
         let cut = h1(addr, "/within");
         assert!(!cut.ends_with("0\r\n\r\n"), "it looks whole: {cut}");
         assert!(h1(addr, "/").ends_with("fine"));
@@ -119,11 +124,13 @@ fn t69_a_panic_ends_its_own_request_or_connection() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(h2(addr, &go_on));
     drop(runtime);
+    // T61: what a client wrote is told by no panic.
+    assert!(h1(addr, "/secret").contains(" 500 "));
     // Every place and every descriptor is back.
     assert!(h1(addr, "/").ends_with("fine"));
     wait_for(descriptors);
 
-    let count = 4 * ROUNDS;
+    let count = 4 * ROUNDS + 1;
     assert_eq!(panics::count(), count as u64);
     let metrics = Metrics::new(1, vec!["-".into()]).render();
     assert!(metrics.contains(&format!("\ngwproxy_panics_total {count}\n")), "{metrics}");
@@ -135,8 +142,12 @@ fn t69_a_panic_ends_its_own_request_or_connection() {
         assert_eq!(log.matches(field).count(), count, "{field}: {log}");
     }
     assert_eq!(told, count, "one line each: {log}");
-    for (message, count) in [("before\\nthe answer", 2 * ROUNDS), ("within the answer", 2 * ROUNDS)]
-    {
+    for (message, count) in [
+        ("before\\nthe answer", 2 * ROUNDS),
+        ("within the answer", 2 * ROUNDS),
+        ("panicked: (a message with values)", 1),
+        ("/secret", 0),
+    ] {
         let is_told = |line: &&str| line.contains(message);
         assert_eq!(log.lines().filter(is_told).count(), count, "{log}");
     }

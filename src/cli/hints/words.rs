@@ -208,6 +208,11 @@ pub(super) const FLAGS: &[Words] = &[
     words(&["allow-domain", "whitelist", "allowlist"], "allow", ""),
     words(&["block", "blacklist", "blocklist", "denylist"], "deny", ""),
     words(&["heartbeat", "ping-interval", "ping-period"], "ping", ""),
+    words(
+        &["body-limit", "body-size", "client-max-body-size", "max-body", "max-request-size"],
+        "max-body-size",
+        "",
+    ),
     words(&["max-frame", "max-message-size", "max-payload", "max-size"], "max-message", ""),
     words(&["connect", "forward-proxy", "open-proxy"], "forward", ""),
     words(&["dry-run", "dump-config", "show-config"], "print-config", ""),

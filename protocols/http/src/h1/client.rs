@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
 use gwproxy_core::net::Stream;
-use gwproxy_core::timer::{Deadline, Timer};
+use gwproxy_core::timer::{Deadline, Moment, Timer};
 use gwproxy_core::{Code, Error};
 use http::uri::PathAndQuery;
 use http::{Method, StatusCode, Version};
@@ -22,6 +22,7 @@ use crate::body::{Body, Frame};
 use crate::fields::Seen;
 use crate::h2;
 use crate::interim::{INTERIM_MAX, Way};
+use crate::pool::{AGE_MAX, SERVED_MAX};
 use crate::private::Return;
 use crate::tunnel::{Upgraded, UpgradedIo};
 use crate::wire::hop;
@@ -42,6 +43,8 @@ pub(crate) struct Connection {
     reader: Reader,
     writer: Writer,
     deadline: Deadline,
+    /// From when on it is not used again.
+    retires: Moment,
     /// Exchanges it has served.
     pub(crate) served: u32,
 }
@@ -94,8 +97,14 @@ impl Connection {
             reader: Reader::default(),
             writer: Writer::default(),
             deadline: timer.deadline(),
+            retires: timer.about(AGE_MAX),
             served: 0,
         }
+    }
+
+    /// Whether it has served for long enough.
+    pub(crate) fn is_old(&self) -> bool {
+        self.served >= SERVED_MAX || self.deadline.is_past(self.retires)
     }
 
     /// Whether an idle connection can still be used: a node that closed it or sent bytes nobody

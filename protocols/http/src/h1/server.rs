@@ -5,6 +5,7 @@ mod body;
 use std::cell::{Cell, RefCell};
 use std::future::{Future, poll_fn};
 use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker, ready};
@@ -14,7 +15,7 @@ use bytes::BytesMut;
 use gwproxy_core::error::Blame;
 use gwproxy_core::net::Stream;
 use gwproxy_core::net::splice::Pipe;
-use gwproxy_core::timer::Deadline;
+use gwproxy_core::timer::{Deadline, Moment};
 use gwproxy_core::worker::Worker;
 use gwproxy_core::{Code, Error};
 use http::{Method, StatusCode, Version};
@@ -31,7 +32,7 @@ use crate::fields::{Known, Seen};
 use crate::interim::Interim;
 use crate::serve::{Client, HalfClose, Handle, Settings};
 use crate::tunnel::{Tunnel, Upgraded, UpgradedIo};
-use crate::{Fields, Response, date};
+use crate::{Fields, Response, date, rescue};
 use body::EndTurn;
 pub(crate) use body::RequestBody;
 
@@ -52,6 +53,8 @@ struct Conn {
     /// For writes that make no progress.
     writing: Deadline,
     settings: Rc<Settings>,
+    /// From when on a request is the last one.
+    retires: Moment,
     /// Counts exchanges. An upload may outlive its exchange in another task; by this number it
     /// finds that the bytes that come now are not its own.
     turn: Cell<u64>,
@@ -131,6 +134,7 @@ pub(crate) async fn serve<H: Handle>(
         }),
         reading: worker.timer().deadline(),
         writing: worker.timer().deadline(),
+        retires: worker.timer().about(settings.timeouts.age),
         settings,
         turn: Cell::new(0),
     });
@@ -262,8 +266,11 @@ impl Conn {
         mut handling: Pin<Box<dyn Future<Output = Response>>>,
     ) -> Option<Response> {
         poll_fn(|cx| {
-            if let Poll::Ready(response) = handling.as_mut().poll(cx) {
-                return Poll::Ready(Some(response));
+            // A panic ends its request, and its client is told as of any other error.
+            match catch_unwind(AssertUnwindSafe(|| handling.as_mut().poll(cx))) {
+                Ok(Poll::Ready(response)) => return Poll::Ready(Some(response)),
+                Ok(Poll::Pending) => {}
+                Err(_) => return Poll::Ready(Some(rescue::failed())),
             }
             // Interim responses. What cannot leave now is for the final one to complain about.
             let _ = self.poll_flush(cx);
@@ -320,6 +327,7 @@ impl Conn {
                 && !was_last
                 && !io.expects_continue
                 && !worker.is_draining()
+                && !self.reading.is_past(self.retires)
                 && !closes(&response)
                 && io.decoder.remaining().is_none_or(|left| left <= DRAIN_BYTES_MAX)
         };
@@ -454,7 +462,8 @@ impl Conn {
             Poll::Ready(Err(error)) => Poll::Ready(Err(gone().because(error))),
             Poll::Pending => {
                 let (silence, now) = (self.settings.timeouts.body, (io.writer.written, None));
-                ready!(io.reading_debt.poll_too_much(cx, &self.writing, silence, now));
+                let held = || stream.unsent();
+                ready!(io.reading_debt.poll_too_slow(cx, &self.writing, silence, now, held));
                 Poll::Ready(Err(Error::new(
                     Code::ClientTimeout,
                     "the client stopped reading the response, or reads it too slowly",

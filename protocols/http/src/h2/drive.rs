@@ -26,6 +26,9 @@ const FAREWELL_WAIT: Duration = Duration::from_secs(1);
 /// system throw our last words away (RFC 9112 §9.6 tells why).
 const LINGER: Duration = Duration::from_secs(2);
 
+/// Looks at a peer for which nothing can be written, in the time that it may be silent.
+const WRITE_LOOKS: u32 = 3;
+
 /// How long a peer may take.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Patience {
@@ -46,6 +49,9 @@ pub(super) struct Driver {
     deadline: Deadline,
     patience: Patience,
     waits: Option<Wait>,
+    /// What the kernel held of the connection's bytes at the last look of a wait to write, and how
+    /// many looks before it saw nothing of them arrive.
+    held: (u32, Option<u64>),
     read: u64,
     /// The last read filled its buffer: more is to be expected.
     is_flooded: bool,
@@ -100,6 +106,7 @@ impl Driver {
             deadline: timer.deadline(),
             patience,
             waits: None,
+            held: (0, None),
             read: 0,
             is_flooded: false,
             is_pinged: false,
@@ -233,7 +240,7 @@ impl Driver {
     fn poll_time(&mut self, cx: &mut Context<'_>, is_write_blocked: bool) -> Poll<()> {
         let wait = self.wait(is_write_blocked);
         if self.waits != wait {
-            self.waits = wait;
+            (self.waits, self.held) = (wait, (0, None));
             match wait.and_then(|wait| self.limit(wait)) {
                 Some(limit) => self.deadline.arm(limit),
                 None => self.deadline.disarm(),
@@ -253,6 +260,12 @@ impl Driver {
             Some(Wait::Head(_) | Wait::Data(_)) => {
                 self.fail(Fault { reason: Reason::PROTOCOL_ERROR, text: "a frame took too long" });
             }
+            Some(wait @ Wait::Write(_)) if self.is_slow_only() => {
+                if let Some(limit) = self.limit(wait) {
+                    self.deadline.arm(limit);
+                }
+                return Poll::Ready(());
+            }
             Some(Wait::Write(_) | Wait::Pong(_)) => {
                 self.conn.with(|state| state.lose("the peer fell silent"));
                 self.phase = Phase::Lingering;
@@ -260,6 +273,16 @@ impl Driver {
         }
         self.waits = None;
         Poll::Ready(())
+    }
+
+    /// Whether a peer for which nothing can be written is slow and not silent: it takes what the
+    /// kernel holds for it, or that is still to be seen.
+    fn is_slow_only(&mut self) -> bool {
+        let held = self.stream.unsent();
+        let arrived = self.held.1.replace(held).map_or(0, |before| before.saturating_sub(held));
+        self.conn.with(|state| state.out.arrived += arrived);
+        self.held.0 = if arrived > 0 { 0 } else { self.held.0 + 1 };
+        self.held.0 < WRITE_LOOKS
     }
 
     fn wait(&self, is_write_blocked: bool) -> Option<Wait> {
@@ -292,7 +315,8 @@ impl Driver {
 
     fn limit(&self, wait: Wait) -> Option<Duration> {
         match wait {
-            Wait::Write(_) | Wait::Data(_) => Some(self.patience.write),
+            Wait::Write(_) => Some(self.patience.write / WRITE_LOOKS),
+            Wait::Data(_) => Some(self.patience.write),
             Wait::Head(_) => Some(self.patience.head),
             Wait::Sign(_) => Some(PING_INTERVAL),
             Wait::Pong(_) => Some(PING_TIMEOUT),

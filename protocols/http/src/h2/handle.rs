@@ -15,7 +15,7 @@ use http::{HeaderValue, StatusCode};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::ahead::Pace;
-use super::conn::{Conn, Role};
+use super::conn::{Conn, Role, State};
 use super::stream::{Broken, Event, Stream};
 use super::{Reason, hpack::Encoder};
 use crate::debt::Debt;
@@ -62,6 +62,8 @@ pub(crate) struct Recv {
     silence: Duration,
     deadline: Option<Deadline>,
     is_waiting: bool,
+    /// It is one side of a conversation ([`Self::converses`]).
+    converses: bool,
     debt: Debt,
     /// Bytes received.
     received: u64,
@@ -85,6 +87,7 @@ impl Recv {
             silence,
             deadline: None,
             is_waiting,
+            converses: false,
             debt: Debt::default(),
             received: 0,
             owes_continue,
@@ -96,6 +99,12 @@ impl Recv {
     /// `client` reads it, whose connection has others to read besides.
     pub(crate) fn read_by(&mut self, client: &Rc<Client>) {
         self.pace.read_by(client);
+    }
+
+    /// It is one side of a conversation: its peer may be silent for `silence`, and once the answer
+    /// has begun, whose own silence has a limit, for as long as that goes on.
+    pub(crate) fn converses(&mut self, silence: Duration) {
+        (self.silence, self.converses) = (silence, true);
     }
 
     /// The stream's id.
@@ -200,7 +209,17 @@ impl Recv {
         if !std::mem::replace(&mut self.is_waiting, true) {
             self.pace.wait();
         }
-        self.debt.poll_too_much(cx, deadline, self.silence, (self.received, None))
+        loop {
+            let now = (self.received, None);
+            ready!(self.debt.poll_too_much(cx, deadline, self.silence, now));
+            let key = self.handle.key;
+            let is_answered =
+                |state: &mut State| state.streams.get(key).is_some_and(|stream| stream.is_answered);
+            if !self.converses || !self.handle.conn.with(is_answered) {
+                return Poll::Ready(());
+            }
+            self.debt.forgive();
+        }
     }
 
     /// Whether what comes is late if it is little: a request whose length is known is all there,

@@ -24,6 +24,8 @@ pub(super) struct Out {
     gathered: BytesMut,
     /// Bytes ever written.
     pub(super) written: u64,
+    /// Bytes of those that were seen to arrive at the peer while nothing could be written.
+    pub(super) arrived: u64,
 }
 
 impl Out {

@@ -68,11 +68,13 @@ pub(crate) async fn serve<H: Handle>(
     let mut driving = pin!(driver.run(accept));
     let mut draining = pin!(worker.draining());
     let (mut is_draining, mut is_over) = (false, false);
+    let (timer, age) = (worker.timer().deadline(), settings.timeouts.age);
+    let retires = worker.timer().about(age);
     // The requests run within the connection's task: one wake-up serves all that are ready, and
     // what they answer leaves in one write.
     let mut requests = FuturesUnordered::new();
     poll_fn(|cx| {
-        if !is_draining && draining.as_mut().poll(cx).is_ready() {
+        if !is_draining && (timer.is_past(retires) || draining.as_mut().poll(cx).is_ready()) {
             is_draining = true;
             conn.with(State::announce_farewell);
         }

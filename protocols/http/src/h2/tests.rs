@@ -1,6 +1,7 @@
 //! The engine between real peers over loopback: the `h2` crate's and ones that send frame by
 //! frame, with the clock in the test's hand.
 
+mod age;
 mod ahead;
 mod attacks;
 mod extended;

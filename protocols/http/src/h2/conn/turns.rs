@@ -48,11 +48,12 @@ impl State {
         self.send_window > 0 && self.out.len() < OUT_BYTES_MAX
     }
 
-    /// What moves while a stream waits for its turn: the connection's bytes. A stream that waits
+    /// What moves while a stream waits for its turn: the connection's bytes, off to the kernel and
+    /// from there to a peer that is slow. A stream that waits
     /// for its own window sees nothing move.
     pub(in crate::h2) fn progress_of_others(&self, key: usize) -> Option<u64> {
         let is_queued = self.streams.get(key).is_some_and(|stream| stream.is_queued);
-        is_queued.then_some(self.out.written)
+        is_queued.then_some(self.out.written + self.out.arrived)
     }
 
     /// Wakes the stream whose turn it is, if there is room for it.

@@ -135,6 +135,39 @@ fn a_slow_upload_is_not_silent() {
     });
 }
 
+/// T24, D05: one side of a conversation may be silent for minutes; before an answer not for ever,
+/// and while the other side talks for as long as that does.
+#[test]
+fn t24_who_converses_may_be_silent() {
+    run(async |house| {
+        let minutely = |_, mut respond: h2::server::SendResponse<Bytes>| async move {
+            let mut send = respond.send_response(Response::new(()), false).unwrap();
+            for minute in 0..20 {
+                tokio::time::sleep(std::time::Duration::from_mins(1)).await;
+                send.send_data(Bytes::from_static(b"x"), minute == 19).unwrap();
+            }
+        };
+        let talks = node(h2::server::Builder::new(), minutely).await;
+        let post = || Request::post("http://a/talk").body(()).unwrap();
+        let made = h2::client::Builder::new();
+        let mut sender = client(house.proxy(&[talks]), &made).await;
+        let (response, upload) = sender.send_request(post(), false).unwrap();
+        assert_eq!(whole(response.await.unwrap()).await.unwrap().body.len(), 20);
+        drop(upload);
+
+        let waits = node(h2::server::Builder::new(), |_, respond| async move {
+            tokio::time::sleep(std::time::Duration::from_hours(1)).await;
+            drop(respond);
+        });
+        let mut sender = client(house.proxy(&[waits.await]), &made).await;
+        let (response, mut upload) = sender.send_request(post(), false).unwrap();
+        upload.send_data(Bytes::from_static(b"x"), false).unwrap();
+        let (after, answer) = seconds(response).await;
+        is_about(after, 300);
+        assert!(answer.is_err() || answer.unwrap().status() == 408);
+    });
+}
+
 /// Between requests.
 #[test]
 fn an_idle_client() {

@@ -60,9 +60,12 @@ struct Front {
 impl Handle for Front {
     async fn handle(
         self: Rc<Self>,
-        request: Box<crate::Request>,
+        mut request: Box<crate::Request>,
         client: Rc<Client>,
     ) -> crate::Response {
+        if request.uri().path() == "/talk" {
+            request.body_mut().converses(Duration::from_mins(5));
+        }
         let terms = Terms { interim: client.interim(&request), ..Terms::default() };
         let forwarded = self.reverse.forward(request, &client, &self.cluster, &terms);
         forwarded.await.unwrap_or_else(|error| Problem::default().answer(&error))
