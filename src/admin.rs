@@ -36,8 +36,9 @@ pub struct Admin {
 /// One sentence, when the address cannot be used.
 pub fn start(addr: &ListenAddr, setting: &str, admin: Admin) -> Result<(Workers, Bound), String> {
     let mut bound = bind(addr, 1).map_err(|error| error.tell(setting))?;
-    let listener =
-        Arc::new(Listener::new("admin".to_owned(), None, Duration::ZERO, CONNECTIONS_MAX));
+    let mut listener = Listener::new("admin".to_owned(), None, Duration::ZERO, CONNECTIONS_MAX);
+    listener.is_vital = true;
+    let listener = Arc::new(listener);
     let socket = std::sync::Mutex::new(bound.sockets.pop());
     let workers = Workers::start("admin", 1, move |worker| {
         let Some(socket) = socket.lock().ok().and_then(|mut socket| socket.take()) else { return };

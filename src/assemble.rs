@@ -3,13 +3,15 @@
 mod services;
 pub(crate) mod tls;
 
+use std::num::NonZeroUsize;
 use std::rc::Rc;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use gwproxy_core::limit::LimitSettings;
+use gwproxy_core::memory;
 use gwproxy_core::net::ListenAddr;
-use gwproxy_core::net::accept::{Listener, Serve};
+use gwproxy_core::net::accept::{Listener, PerIp, Serve};
 use gwproxy_core::net::listen::{Bound, BoundSocket, SocketFile, bind};
 use gwproxy_core::telemetry::{AccessLog, Metrics, Rotation};
 use gwproxy_core::tls::ServerTls;
@@ -113,7 +115,7 @@ pub async fn start(plan: &Plan, source: &Source) -> Result<Running, String> {
         sockets.push(bound);
         parts.push(Part {
             plan: listener.clone(),
-            listener: Arc::new(entrance(listener, tls)),
+            listener: Arc::new(entrance(listener, tls, &plan.trusted_proxies)),
             limit: limit(listener.limiter.as_ref())?,
             tcp: tcp_target(listener, &services),
             users: match &listener.action {
@@ -132,6 +134,7 @@ pub async fn start(plan: &Plan, source: &Source) -> Result<Running, String> {
     let metrics = Metrics::new(plan.workers, names);
     let metrics = Arc::new(metrics.with_log(log.as_ref().map(AccessLog::dropped)));
     services::watch_health(plan, &services);
+    tokio::spawn(memory::watch(plan.memory_limit));
     for part in &parts {
         if let Some(tls) = &part.listener.tls {
             tokio::spawn(tls.watch());
@@ -210,10 +213,8 @@ fn start_workers(
                 Err(_) => None,
             };
             let Some(socket) = socket else { continue };
-            let mut serve = part.serve(&blueprint, &shared, &upstream);
-            if part.plan.proxy_protocol.is_some() {
-                serve = Rc::new(Refusals { serve, metrics: Arc::clone(&shared.metrics) });
-            }
+            let serve = part.serve(&blueprint, &shared, &upstream);
+            let serve = Rc::new(Refusals { serve, metrics: Arc::clone(&shared.metrics) });
             if let Err(error) = worker.listen(socket, Arc::clone(&part.listener), serve) {
                 tracing::error!(listener = %part.plan.name, %error, "a worker cannot listen");
             }
@@ -320,6 +321,7 @@ impl Part {
         let reverse =
             gwproxy_tcp::Reverse::new(Arc::clone(&tcp.cluster), worker, resolver, settings)
                 .admit(Rc::new(move |peer, now| {
+                    memory::admit()?;
                     let ip = peer.remote.ip();
                     limits.iter().flatten().try_for_each(|limit| limit.check_connection(ip, now))
                 }))
@@ -339,10 +341,13 @@ impl Part {
 }
 
 /// The listener, and a warning if anyone may claim any address there.
-fn entrance(plan: &plan::Listener, tls: Option<Arc<ServerTls>>) -> Listener {
+fn entrance(plan: &plan::Listener, tls: Option<Arc<ServerTls>>, trusted: &Trusted) -> Listener {
     let (handshake, max) = (plan.timeouts.handshake, plan.max_connections);
     let mut listener = Listener::new(plan.name.to_string(), tls, handshake, max);
     listener.proxy_protocol.clone_from(&plan.proxy_protocol);
+    if let Some(rule) = per_ip(plan.max_connections_per_ip, trusted) {
+        listener = listener.per_ip(rule);
+    }
     if plan.proxy_protocol.as_ref().is_some_and(|one| plan::is_proxied_open(one, &plan.bind)) {
         tracing::warn!(
             listener = %plan.name,
@@ -352,6 +357,17 @@ fn entrance(plan: &plan::Listener, tls: Option<Arc<ServerTls>>) -> Listener {
         );
     }
     listener
+}
+
+/// What one address may have. Proxies in front carry many clients: those named do not count, and
+/// where only their number is known nobody does, unless that is asked for.
+fn per_ip(max: Option<usize>, trusted: &Trusted) -> Option<PerIp> {
+    let exempt = trusted.networks.clone();
+    match max {
+        None if trusted.hops > 0 => None,
+        None => Some(PerIp { exempt, ..PerIp::default() }),
+        Some(max) => NonZeroUsize::new(max).map(|max| PerIp { max, counts_loopback: true, exempt }),
+    }
 }
 
 fn tcp_target(listener: &plan::Listener, services: &[Service]) -> Option<TcpTarget> {

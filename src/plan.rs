@@ -18,7 +18,7 @@ use std::time::Duration;
 
 use gwproxy_core::limit::LimitSettings;
 use gwproxy_core::net::ListenAddr;
-use gwproxy_core::units::Size;
+use gwproxy_core::units::{MemoryLimit, Size};
 use serde::{Deserialize, Serialize};
 
 /// Text in and out through `FromStr` and `Display`, for serde's `try_from` and `into`.
@@ -77,6 +77,8 @@ pub struct Plan {
     pub log: LogLevel,
     /// How long open exchanges may take after the first SIGTERM or SIGINT.
     pub grace: Duration,
+    /// What the process may take of the machine's memory. Default: what its cgroup may (D17).
+    pub memory_limit: MemoryLimit,
     /// Proxies whose `X-Forwarded-*` and `Forwarded` are believed. Default: nobody's.
     pub trusted_proxies: Trusted,
 }
@@ -109,6 +111,10 @@ pub struct Listener {
     pub proxy_protocol: Option<ProxyProtocol>,
     /// Connections open at once over all workers; more wait in the kernel's queue. At least 1.
     pub max_connections: usize,
+    /// Connections of one address open at once over all workers; more are closed. 0: any number.
+    /// Networks of [`Plan::trusted_proxies`] are not counted. None: 512, and neither this machine's
+    /// own addresses are counted, nor anyone's where [`Plan::trusted_proxies`] goes by hops (D16).
+    pub max_connections_per_ip: Option<usize>,
     /// Rate limit of everything that comes in here: requests (HTTP, gRPC), handshakes
     /// (WebSocket), connections (TCP).
     pub limiter: Option<LimitSettings>,

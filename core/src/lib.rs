@@ -13,6 +13,7 @@ pub mod error;
 pub mod health;
 pub mod key;
 pub mod limit;
+pub mod memory;
 pub mod net;
 mod options;
 pub mod retry;

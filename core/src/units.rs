@@ -4,6 +4,7 @@
 //! All of them read from YAML and JSON through the same parser, so that the error points at the
 //! value. Plain numbers are accepted where their meaning is plain (bytes, percent, weight).
 
+mod memory;
 mod size;
 mod span;
 
@@ -15,6 +16,7 @@ use std::time::Duration;
 use serde::de::{self, Deserializer, Visitor};
 use serde::{Deserialize, Serialize, Serializer};
 
+pub use memory::MemoryLimit;
 pub use size::Size;
 pub use span::Span;
 
@@ -310,6 +312,7 @@ macro_rules! serde_by_text {
         }
     };
 }
+serde_by_text!(MemoryLimit, "a size, `auto` or `off`");
 serde_by_text!(Span, "a duration as `5s`");
 serde_by_text!(Size, "a size as `64KiB`");
 serde_by_text!(Rate, "a rate as `100/s`");

@@ -16,7 +16,7 @@ use gwproxy_core::health::HealthSettings;
 use gwproxy_core::limit::LimitSettings;
 use gwproxy_core::net::ListenAddr;
 use gwproxy_core::tls::{CertificatePair, ClientAuth, ClientSettings, ServerSettings, TlsName};
-use gwproxy_core::units::Span;
+use gwproxy_core::units::{MemoryLimit, Span};
 
 use super::Wrong;
 use crate::config::{Network, Workers};
@@ -49,6 +49,11 @@ pub(super) struct ProcessFlags {
     /// too; a second signal ends it at once; if something is cut off, the exit code is 1 [default: 30s]
     #[arg(long, value_name = "TIME", env = "GWPROXY_GRACE", hide_env = true)]
     grace: Option<Span>,
+    /// Refuse new requests (503) when so much memory is in use that the process would soon be ended
+    /// for it: from 90% of this on; from 95% new connections too: auto (what its cgroup may), off or
+    /// a size as 512MiB [default: auto]
+    #[arg(long, value_name = "auto|off|SIZE", env = "GWPROXY_MEMORY_LIMIT", hide_env = true)]
+    memory_limit: Option<MemoryLimit>,
     /// Networks whose X-Forwarded-* and Forwarded are believed (repeat or use commas)
     /// [default: nobody's]
     #[arg(
@@ -139,6 +144,11 @@ pub(super) struct FrontFlags {
     #[arg(long, value_name = "N", env = "GWPROXY_MAX_CONNECTIONS", hide_env = true,
         value_parser = count)]
     pub(super) max_connections: Option<NonZeroUsize>,
+    /// Connections of one address (of IPv6, a /64) open at once, over all workers; more are closed;
+    /// 0: any number. Trusted proxies are not counted [default: 512, and any number from this machine]
+    #[arg(long, value_name = "N", env = "GWPROXY_MAX_CONNECTIONS_PER_IP", hide_env = true,
+        value_parser = any_count)]
+    pub(super) max_connections_per_ip: Option<usize>,
     /// Close tunnels, WebSockets and TCP connections on which nothing moved for so long; pings and
     /// their answers count, so that they keep a WebSocket open [default: 5m]
     #[arg(long, value_name = "TIME", env = "GWPROXY_IDLE_TIMEOUT", hide_env = true)]
@@ -228,6 +238,13 @@ fn count(text: &str) -> Result<NonZeroUsize, String> {
     })
 }
 
+/// A number of something that there may be none of.
+fn any_count(text: &str) -> Result<usize, String> {
+    text.parse().map_err(|_| {
+        format!("`{text}` is not a number; write it in digits, for example `512`, or `0` for any")
+    })
+}
+
 /// Proxies in front.
 fn hops(text: &str) -> Result<u8, String> {
     text.parse()
@@ -308,6 +325,7 @@ impl ProcessFlags {
         put(&mut plan.admin, self.admin.map(Some));
         put(&mut plan.trusted_proxies.hops, self.trusted_hops);
         put(&mut plan.grace, self.grace.map(Duration::from));
+        put(&mut plan.memory_limit, self.memory_limit);
         if !self.trusted_proxies.is_empty() {
             plan.trusted_proxies.networks =
                 self.trusted_proxies.into_iter().map(|net| net.0).collect();

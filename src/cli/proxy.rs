@@ -8,7 +8,7 @@ use std::time::Duration;
 use clap::Args;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use gwproxy_core::balance::Algorithm;
-use gwproxy_core::units::{Size, Span};
+use gwproxy_core::units::{MemoryLimit, Size, Span};
 
 use super::flags::{FrontFlags, NodeFlags, ProcessFlags, TimeoutFlags, ambiguous_parser};
 use super::forward::ForwardFlags;
@@ -303,6 +303,7 @@ impl SharedArgs {
             max_connections: front
                 .max_connections
                 .map_or(Listener::MAX_CONNECTIONS, std::num::NonZero::get),
+            max_connections_per_ip: front.max_connections_per_ip,
             limiter: front.limit.clone(),
             timeouts: ListenerTimeouts {
                 idle: front.idle_timeout.map_or(usual.idle, Duration::from),
@@ -323,6 +324,7 @@ impl SharedArgs {
             access_log: AccessLog::default(),
             log: LogLevel::default(),
             grace: GRACE,
+            memory_limit: MemoryLimit::default(),
             trusted_proxies: Trusted::default(),
         };
         self.process.apply(&mut plan);

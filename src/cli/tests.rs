@@ -58,6 +58,8 @@ const ONE_LINERS: &[&str] = &[
     "http --to http://a:1 --tls-dev --client-ca ca.pem",
     "http --to http://a:1 --limit 100/s,burst=50,by=header:x-api-key",
     "http --to http://a:1 --limit 7/500ms,by=global --max-connections 12",
+    "http --to http://a:1 --max-connections-per-ip 3 --memory-limit 512MiB",
+    "tcp --to a:1 --max-connections-per-ip 0 --memory-limit off",
     "http --to http://a:1 --breaker 50%,window=10s,min=20,open=5s",
     "http --to http://a:1 --breaker 12.5%,consecutive=3,probes=2,buckets=7,probe_timeout=1m",
     "http --to http://a:1 --health /healthz",
@@ -490,6 +492,24 @@ fn what_is_wrong_is_said_and_pointed_at() {
         ("", &["Usage", "Commands"]),
     ] {
         let told = refused(&line.replace("HASH", HASH));
+        for part in parts {
+            assert!(told.contains(part), "{line}: {told}");
+        }
+    }
+}
+
+/// D16, D17.
+#[test]
+fn limits_that_are_none_are_pointed_at() {
+    for (line, parts) in [
+        (
+            "http --to http://a:1 --max-connections-per-ip some",
+            &["`some` is not a number", "`512`"][..],
+        ),
+        ("http --to http://a:1 --memory-limit 1MiB", &["at least 16MiB"]),
+        ("http --to http://a:1 --memory-limit lots", &["`auto`", "`off`"]),
+    ] {
+        let told = refused(line);
         for part in parts {
             assert!(told.contains(part), "{line}: {told}");
         }

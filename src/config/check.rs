@@ -46,6 +46,7 @@ pub(super) fn check(file: File, found: &mut Found) -> Plan {
         },
         log: file.log.unwrap_or_default(),
         grace: file.grace.map_or(GRACE, Duration::from),
+        memory_limit: file.limits.unwrap_or_default().memory,
         trusted_proxies: Trusted {
             networks: file.trusted_proxies.into_iter().map(|net| net.0).collect(),
             hops: file.trusted_hops,

@@ -17,7 +17,7 @@ use gwproxy_core::health::HealthSettings;
 use gwproxy_core::limit::LimitSettings;
 use gwproxy_core::net::ListenAddr;
 use gwproxy_core::tls::{CertificatePair, ClientAuth, ClientSettings, MinVersion, TlsName};
-use gwproxy_core::units::{Size, Span, Weight};
+use gwproxy_core::units::{MemoryLimit, Size, Span, Weight};
 use serde::{Deserialize, Serialize};
 
 use super::de::Spanned;
@@ -47,6 +47,8 @@ pub(super) struct File {
     pub(super) access_log: Option<Short<AccessLogFile>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) grace: Option<Span>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) limits: Option<LimitsFile>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(super) trusted_proxies: Vec<Network>,
     #[serde(skip_serializing_if = "is_default")]
@@ -58,6 +60,14 @@ pub(super) struct File {
     pub(super) routes: Vec<Spanned<RouteFile>>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(super) services: Vec<Spanned<ServiceFile>>,
+}
+
+/// What the process as a whole may take.
+#[derive(Debug, Default, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields, expecting = "a map with `memory`")]
+pub(super) struct LimitsFile {
+    #[serde(skip_serializing_if = "is_default")]
+    pub(super) memory: MemoryLimit,
 }
 
 /// `off`, `-`, a path, or a map.
@@ -97,6 +107,9 @@ pub(super) struct ListenerFile {
     pub(super) forward: Option<Spanned<ForwardFile>>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) max_connections: Option<NonZeroUsize>,
+    /// `0`: any number.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) max_connections_per_ip: Option<usize>,
     #[serde(default, alias = "limiter_config", skip_serializing_if = "Option::is_none")]
     pub(super) limiter: Option<Spanned<LimitSettings>>,
     #[serde(default, skip_serializing_if = "Option::is_none")]

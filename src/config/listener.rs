@@ -49,6 +49,7 @@ impl Check<'_> {
             max_connections: file
                 .max_connections
                 .map_or(Listener::MAX_CONNECTIONS, std::num::NonZero::get),
+            max_connections_per_ip: file.max_connections_per_ip,
             limiter: file.limiter.map(|limiter| limiter.value),
             timeouts: listener_timeouts(&file.timeouts.unwrap_or_default()),
             half_close: file.half_close.unwrap_or_default(),

@@ -7,13 +7,13 @@ use std::time::Duration;
 
 use gwproxy_core::balance::Algorithm;
 use gwproxy_core::tls::ClientSettings;
-use gwproxy_core::units::Span;
+use gwproxy_core::units::{MemoryLimit, Span};
 
 use super::de::Spanned;
 use super::file::{
-    AccessLogFile, AdminFile, CertificateFile, ClientTlsFile, File, ForwardFile, ListenerFile,
-    ListenerProtocol, ListenerTimeoutsFile, LoadBalancerFile, Name, Network, NodeFile,
-    ProxyProtocolFile, RetryFile, RouteFile, ServiceFile, TlsFile, UpstreamTimeoutsFile,
+    AccessLogFile, AdminFile, CertificateFile, ClientTlsFile, File, ForwardFile, LimitsFile,
+    ListenerFile, ListenerProtocol, ListenerTimeoutsFile, LoadBalancerFile, Name, Network,
+    NodeFile, ProxyProtocolFile, RetryFile, RouteFile, ServiceFile, TlsFile, UpstreamTimeoutsFile,
     WebSocketFile, Workers,
 };
 use super::short::Short;
@@ -33,6 +33,8 @@ pub fn print(plan: &Plan) -> Result<String, String> {
         log: different(plan.log, &LogLevel::default()),
         access_log: different(&plan.access_log, &&AccessLog::default()).map(access_log),
         grace: different(plan.grace, &GRACE).map(span).transpose()?,
+        limits: different(plan.memory_limit, &MemoryLimit::default())
+            .map(|memory| LimitsFile { memory }),
         trusted_proxies: plan.trusted_proxies.networks.iter().map(|net| Network(*net)).collect(),
         trusted_hops: plan.trusted_proxies.hops,
         admin: plan.admin.clone().map(|bind| Short(AdminFile { bind }).into()),
@@ -98,6 +100,7 @@ fn listener(one: &Listener, plan: &Plan) -> Result<ListenerFile, String> {
         forward,
         max_connections: different(one.max_connections, &Listener::MAX_CONNECTIONS)
             .and_then(std::num::NonZero::new),
+        max_connections_per_ip: one.max_connections_per_ip,
         limiter: one.limiter.clone().map(Spanned::from),
         timeouts: different(&one.timeouts, &&ListenerTimeouts::default())
             .map(listener_timeouts)

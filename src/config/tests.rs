@@ -148,7 +148,8 @@ fn every_key_reaches_the_plan() {
     assert_eq!((plan.trusted_proxies.networks.len(), plan.trusted_proxies.hops), (2, 1));
     let [web, proxy, raw] = &plan.listeners[..] else { panic!("{:?}", plan.listeners) };
     assert_eq!((web.protocol, &web.action), (Protocol::Http, &Action::Route));
-    assert_eq!(web.max_connections, 500);
+    assert_eq!((web.max_connections, web.max_connections_per_ip), (500, Some(20)));
+    assert_eq!(plan.memory_limit, "512MiB".parse().unwrap());
     let proxied = web.proxy_protocol.as_ref().unwrap();
     assert_eq!((proxied.from.len(), proxied.want), (2, crate::plan::Want::Optional));
     assert_eq!((web.encoded_slash, web.underscores), (Ambiguous::Keep, Ambiguous::Keep));

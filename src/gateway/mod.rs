@@ -20,7 +20,7 @@ use gwproxy_core::telemetry::Lines;
 use gwproxy_core::telemetry::metrics::Cells;
 use gwproxy_core::units::Size;
 use gwproxy_core::upstream::Cluster;
-use gwproxy_core::{Code, Error};
+use gwproxy_core::{Code, Error, memory};
 use gwproxy_grpc::deadline;
 use gwproxy_grpc::reverse::Grpc;
 use gwproxy_http::h1::head::Reject;
@@ -150,6 +150,7 @@ impl Gateway {
         // One load: the request keeps the table it began with.
         let table = Arc::clone(self.table.borrow_mut().load());
         let now = exchange.started;
+        memory::admit()?;
         let Frontend { only, target, .. } = self.frontend;
         let is_grpc = exchange.is_grpc || only == Only::Grpc;
         if only == Only::WebSocket

@@ -4,6 +4,7 @@
 use std::rc::Rc;
 use std::sync::Arc;
 
+use gwproxy_core::memory;
 use gwproxy_http::forward::{Answered, Forward};
 use gwproxy_http::h1::head::Reject;
 use gwproxy_http::rescue::{Problem, Rescue as _};
@@ -45,7 +46,8 @@ impl Handle for Recorded {
         let listener = Arc::clone(&self.listener);
         let mut exchange = Exchange::begin(&request, &client, client_ip, listener, &self.shared);
         let now = std::time::Instant::now();
-        let checked = check(self.limit.as_ref(), &request, &mut exchange, now)
+        let checked = memory::admit()
+            .and_then(|()| check(self.limit.as_ref(), &request, &mut exchange, now))
             .and_then(|()| hold_to(request.body_mut(), self.body_max));
         let Answered { mut response, error, user } = match checked {
             Ok(()) => self.inner.respond(request, &client).await,

@@ -1,5 +1,5 @@
-//! Connections that are refused for their PROXY header, counted. They have no request and no
-//! session that could be.
+//! Connections that are refused for their PROXY header, or because their address has too many,
+//! counted. They have no request and no session that could be.
 
 use std::rc::Rc;
 use std::sync::Arc;

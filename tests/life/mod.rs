@@ -3,6 +3,7 @@
 mod drain;
 mod end;
 mod records;
+mod scarcity;
 mod secrets;
 mod start;
 mod survive;

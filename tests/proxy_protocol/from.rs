@@ -194,3 +194,26 @@ fn r04_a_header_may_end_after_sigterm() {
         assert_eq!(proxy.wait(), Some(0));
     }
 }
+
+/// D16: behind a proxy that says who the client is, clients are counted and not the proxy.
+#[test]
+fn d16_the_client_that_a_header_names_is_counted() {
+    let echo = echo("tcp", &[]);
+    let proxy = behind("tcp", &echo.addr(0).to_string(), &["--max-connections-per-ip", "2"]);
+    let enter = |client: &str| {
+        let mut conn = Conn::open(proxy.addr(0));
+        conn.send(format!("PROXY TCP4 {client} 198.51.100.1 4711 443\r\nhi"));
+        conn
+    };
+    let is_in = |conn: &mut Conn| {
+        let mut answer = [0; 2];
+        std::io::Read::read_exact(&mut conn.stream, &mut answer).is_ok()
+    };
+    let mut inside: Vec<Conn> = (0..2).map(|_| enter("203.0.113.9")).collect();
+    assert!(inside.iter_mut().all(is_in));
+    assert!(!is_in(&mut enter("203.0.113.9")), "a third one");
+    assert!(is_in(&mut enter("203.0.113.10")), "another client of the same proxy");
+    proxy.wait_stderr("203.0.113.9");
+    drop(inside.pop());
+    eventually("there is room again", || is_in(&mut enter("203.0.113.9")).then_some(()));
+}

@@ -17,6 +17,17 @@ impl Conn {
         Self::of(TcpStream::connect(addr).unwrap_or_else(|e| panic!("connect {addr}: {e}")))
     }
 
+    /// A connection from this address of the machine.
+    #[track_caller]
+    pub(crate) fn open_from(from: &str, to: SocketAddr) -> Self {
+        let from: std::net::IpAddr = from.parse().expect("an address");
+        let domain = socket2::Domain::for_address(to);
+        let socket = socket2::Socket::new(domain, socket2::Type::STREAM, None).expect("a socket");
+        socket.bind(&SocketAddr::new(from, 0).into()).expect("an address of this machine");
+        socket.connect(&to.into()).unwrap_or_else(|e| panic!("connect {to} from {from}: {e}"));
+        Self::of(socket.into())
+    }
+
     /// A connection that is open already.
     pub(crate) fn of(stream: TcpStream) -> Self {
         stream.set_read_timeout(Some(PATIENCE)).expect("a timeout can be set");

@@ -10,6 +10,7 @@
 //! are reset: the window cannot be closed from user space (`net.ipv4.tcp_migrate_req` moves them
 //! to another process's socket).
 
+mod per_ip;
 mod proxied;
 
 use std::cell::RefCell;
@@ -21,7 +22,7 @@ use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
@@ -29,12 +30,16 @@ use tokio::sync::Notify;
 use tokio::task::coop::consume_budget;
 use tokio::time::Instant;
 
+use super::descriptors::probe;
 use super::listen::{BACKLOG, BoundSocket};
 use super::{Peer, PeerAddr, Socket, Stream};
 use crate::tls::ServerTls;
 use crate::worker::{Accepting, LocalFuture, Tracked, Worker};
-use crate::{Code, Error, clock};
+use crate::{Code, Error, clock, memory};
 
+use per_ip::{Full, Place, Places};
+
+pub use per_ip::PerIp;
 pub use proxied::{ProxyProtocol, Want, read_header};
 
 /// A pause after `accept` failed for want of descriptors or memory, so that the loop does not
@@ -50,8 +55,8 @@ pub trait Serve: 'static {
     /// `held` is the connection's place in the counts; it must live as long as the connection.
     fn serve(self: Rc<Self>, stream: Stream, peer: Peer, held: Held) -> LocalFuture<()>;
 
-    /// Hears of a connection that ended before there was anything to serve, for its PROXY header.
-    /// It was logged already.
+    /// Hears of a connection that ended before there was anything to serve, for its PROXY header or
+    /// because its address has too many. It was logged already.
     fn refused(&self, _peer: &Peer, _error: &Error) {}
 }
 
@@ -66,6 +71,10 @@ pub struct Listener {
     pub handshake_timeout: Duration,
     /// Whose PROXY headers are believed, if any are.
     pub proxy_protocol: Option<ProxyProtocol>,
+    /// Lets clients in whatever is short: how else would anybody see what is wrong. Default false.
+    pub is_vital: bool,
+    /// What one address may have of them; none: all.
+    places: Option<Arc<Places>>,
     /// Connections at a time over all workers; more wait in the kernel's queue.
     max_connections: usize,
     /// Live connections over all workers.
@@ -98,6 +107,7 @@ type Entry = (Arc<Listener>, Rc<dyn Serve>);
 #[derive(Debug)]
 pub struct Held {
     _permit: Permit,
+    place: Option<Place>,
     _tracked: Tracked,
 }
 
@@ -127,8 +137,14 @@ impl Worker {
             listeners.len() - 1
         };
         let gate = Gate::open(socket)?;
-        let acceptor =
-            Acceptor { worker: Rc::clone(self), number, listener, serve, said: Said::default() };
+        let acceptor = Acceptor {
+            worker: Rc::clone(self),
+            number,
+            listener,
+            serve,
+            said: Said::default(),
+            probes: false,
+        };
         let accepting = self.accepting();
         self.spawn(async move { acceptor.run(gate, accepting).await });
         Ok(())
@@ -186,11 +202,39 @@ impl Listener {
             tls,
             handshake_timeout,
             proxy_protocol,
+            is_vital: false,
+            places: None,
             max_connections,
             connections,
             freed,
             told,
         }
+    }
+
+    /// Holds each address to `rule`; those above are closed.
+    #[must_use]
+    pub fn per_ip(self, rule: PerIp) -> Self {
+        Self { places: Some(Places::new(rule)), ..self }
+    }
+
+    /// A place for a connection of the client that `peer` is. For one above what its address may
+    /// have there is none; it is told of.
+    fn try_place(&self, peer: &Peer) -> Result<Option<Place>, Error> {
+        let Some(places) = &self.places else { return Ok(None) };
+        places.take(peer.remote.ip()).map_err(|Full| {
+            let sentence = format!(
+                "the address has {} connections already (`max_connections_per_ip`)",
+                places.max()
+            );
+            let error = Error::new(Code::Overloaded, sentence);
+            self.tell_refused(peer, Some(error.code().as_str()), &error, true);
+            error
+        })
+    }
+
+    /// Whether the socket's other end is the client, as far as is known before a PROXY header.
+    fn is_direct(&self, remote: PeerAddr) -> bool {
+        !self.proxy_protocol.as_ref().is_some_and(|rule| rule.concerns(remote))
     }
 
     /// Whether a trouble that clients can make at will is to be told, which is so at most every
@@ -233,6 +277,9 @@ struct Acceptor {
     listener: Arc<Listener>,
     serve: Rc<dyn Serve>,
     said: Said,
+    /// Many descriptors are in use: whether there is one for a client is looked at before it is
+    /// accepted, so that it waits in the queue and is not turned away.
+    probes: bool,
 }
 
 impl Acceptor {
@@ -260,12 +307,21 @@ impl Acceptor {
     async fn next(&mut self, gate: &Gate) -> (Socket, PeerAddr, Permit) {
         let mut waited = false;
         loop {
+            if self.probes
+                && let Err(error) = gate.probe()
+            {
+                self.pause_after(&error).await;
+                continue;
+            }
             let accepted = poll_fn(|cx| {
                 let Some(permit) = self.listener.try_permit() else { return Poll::Ready(None) };
-                gate.poll_accept(cx).map(|accepted| Some((accepted, permit)))
+                Poll::Ready(Some((ready!(gate.poll_accept(cx)), permit)))
             });
             match accepted.await {
                 Some((Ok((socket, remote)), permit)) => {
+                    // One that came past the probe stays, although it may be one of the last: a
+                    // worker takes one too many at most, and nobody is cut off for it.
+                    self.probes = !self.listener.is_vital && socket.is_half_used();
                     if waited {
                         // Places that came free together may have been told of only once.
                         self.listener.freed.notify_one();
@@ -304,6 +360,18 @@ impl Acceptor {
 
     fn admit(&self, socket: Socket, remote: PeerAddr, permit: Permit) {
         let Self { worker, number, listener, serve, .. } = self;
+        if memory::is_out() && !listener.is_vital {
+            memory::refused();
+            return;
+        }
+        let mut place = None;
+        if listener.is_direct(remote) {
+            let peer = Peer { remote, local: socket.local(), proxied: None, tls: None };
+            match listener.try_place(&peer) {
+                Ok(taken) => place = taken,
+                Err(error) => return serve.refused(&peer, &error),
+            }
+        }
         let inboxes = &worker.shared().inboxes;
         let slot = worker
             .less_loaded()
@@ -313,7 +381,8 @@ impl Acceptor {
             (Socket::Tcp(socket), Some((other, slot))) => {
                 match socket.into_std() {
                     Ok(socket) => {
-                        let held = Held { _permit: permit, _tracked: worker.track_on(other) };
+                        let tracked = worker.track_on(other);
+                        let held = Held { _permit: permit, place, _tracked: tracked };
                         slot.send(Handover { listener: *number, socket, remote, held });
                     }
                     Err(error) => tracing::warn!(%error, "a socket could not be handed over"),
@@ -323,7 +392,7 @@ impl Acceptor {
             // The workers share the queue of a Unix socket: who has time takes from it.
             (socket, _) => socket,
         };
-        let held = Held { _permit: permit, _tracked: worker.track() };
+        let held = Held { _permit: permit, place, _tracked: worker.track() };
         start(worker, socket, remote, held, listener, serve);
     }
 
@@ -385,6 +454,13 @@ impl Gate {
         })
     }
 
+    fn probe(&self) -> io::Result<()> {
+        match self {
+            Self::Tcp(tcp) => probe(tcp),
+            Self::Unix(unix) => probe(unix),
+        }
+    }
+
     fn leave(self) -> io::Result<BoundSocket> {
         Ok(match self {
             Self::Tcp(tcp) => BoundSocket::Tcp(tcp.into_std()?),
@@ -439,11 +515,17 @@ fn start(
     let (listener, serve) = (Arc::clone(listener), Rc::clone(serve));
     let timer = worker.timer().clone();
     worker.spawn(async move {
-        let mut socket = socket;
+        let (mut socket, mut held) = (socket, held);
         if let Some(rule) = listener.proxy_protocol.as_ref().filter(|rule| rule.concerns(remote)) {
             // Boxed, so that listeners without it carry nothing of it.
             match Box::pin(rule.take(socket, &mut peer, &timer)).await {
-                Ok(taken) => socket = taken,
+                Ok(taken) => {
+                    socket = taken;
+                    match listener.try_place(&peer) {
+                        Ok(place) => held.place = place,
+                        Err(error) => return serve.refused(&peer, &error),
+                    }
+                }
                 Err(error) => {
                     let is_fault = error.code() == Code::ProxyHeader;
                     let code = Some(error.code().as_str());

@@ -14,6 +14,13 @@ use super::ListenAddr;
 /// `net.core.somaxconn`.
 pub(super) const BACKLOG: i32 = 4096;
 
+/// Bytes for a client that the kernel takes before it can send them (`TCP_NOTSENT_LOWAT`), beside
+/// those on their way. Without a bound it takes megabytes for each client that does not read, out
+/// of what all connections of the machine share; and a client that reads slowly looks silent for
+/// as long as it takes to read them.
+#[cfg(target_os = "linux")]
+const UNSENT_BYTES_MAX: u32 = 128 * 1024;
+
 /// A bound address: one socket for each worker.
 #[derive(Debug)]
 pub struct Bound {
@@ -111,6 +118,9 @@ fn tcp_socket(at: SocketAddr, share: bool) -> io::Result<Socket> {
     if at.is_ipv6() && at.ip().is_unspecified() {
         socket.set_only_v6(false)?;
     }
+    // Accepted sockets inherit it.
+    #[cfg(target_os = "linux")]
+    socket.set_tcp_notsent_lowat(UNSENT_BYTES_MAX)?;
     socket.bind(&at.into())?;
     Ok(socket)
 }
@@ -232,6 +242,21 @@ fn binary() -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// R13.
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn accepted_sockets_keep_little_unsent() {
+        let at = ListenAddr::Tcp(SocketAddr::from(([127, 0, 0, 1], 0)));
+        let bound = bind(&at, 1).unwrap();
+        let ListenAddr::Tcp(addr) = bound.addr else { panic!("{:?}", bound.addr) };
+        let BoundSocket::Tcp(listener) = &bound.sockets[0] else { panic!("a TCP socket") };
+        listener.set_nonblocking(false).unwrap();
+        let _client = std::net::TcpStream::connect(addr).unwrap();
+        let (accepted, _) = listener.accept().unwrap();
+        let unsent = socket2::SockRef::from(&accepted).tcp_notsent_lowat();
+        assert_eq!(unsent.unwrap(), UNSENT_BYTES_MAX);
+    }
 
     #[test]
     fn every_worker_gets_a_socket_on_one_port() {

@@ -2,6 +2,7 @@
 
 pub mod accept;
 pub mod addr;
+pub(crate) mod descriptors;
 pub mod listen;
 pub mod proxy_protocol;
 pub mod relay;

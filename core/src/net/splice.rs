@@ -125,6 +125,8 @@ mod imp {
     use rustix::pipe::{PipeFlags, SpliceFlags, fcntl_setpipe_size, pipe_with, splice};
     use tokio::net::TcpStream;
 
+    use crate::net::descriptors::spare_last;
+
     /// Both ends of a pipe.
     #[derive(Debug)]
     pub(super) struct Ends {
@@ -135,6 +137,8 @@ mod imp {
     impl Ends {
         pub(super) fn open() -> io::Result<Self> {
             let (read, write) = pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK)?;
+            spare_last(&read)?;
+            spare_last(&write)?;
             // Best effort: a user may have only so many pages in pipes; 64 KiB do as well.
             let _ = fcntl_setpipe_size(&write, super::PIPE_BYTES);
             Ok(Self { read, write })

@@ -11,6 +11,7 @@ use tokio::net::{TcpStream, UnixStream};
 use tokio_rustls::{client, server};
 
 use super::PeerAddr;
+use super::descriptors::is_half_used;
 use super::unsent::unsent;
 
 /// A connected socket.
@@ -43,6 +44,15 @@ pub enum Stream {
 }
 
 impl Socket {
+    /// Whether it is one of many: see [`is_half_used`].
+    pub(crate) fn is_half_used(&self) -> bool {
+        match self {
+            Self::Early(_) => false,
+            Self::Tcp(tcp) => is_half_used(tcp),
+            Self::Unix(unix) => is_half_used(unix),
+        }
+    }
+
     /// The same socket, on which `bytes` are read first.
     #[must_use]
     pub fn with_early(self, bytes: Bytes) -> Self {

@@ -8,6 +8,7 @@ use std::time::Duration;
 use super::access_log::Dropped;
 use super::panics;
 use crate::Code;
+use crate::memory::{self, Memory};
 
 /// Upper bounds of the duration buckets, in seconds.
 const BOUNDS: [f64; 12] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0];
@@ -101,7 +102,29 @@ impl Metrics {
         }
         Self::family(&mut out, "gwproxy_panics_total", "counter", "Bugs that ended a request.");
         let _ = writeln!(out, "gwproxy_panics_total {}", panics::count());
+        Self::memory(&mut out, memory::look());
         out
+    }
+
+    fn memory(out: &mut String, Memory { used, limit, pressure, refused }: Memory) {
+        if limit == 0 {
+            return;
+        }
+        for (name, kind, help, value) in [
+            ("used_bytes", "gauge", "In use, as the memory guard counts it.", used),
+            ("limit_bytes", "gauge", "What the memory guard keeps to.", limit),
+            (
+                "pressure",
+                "gauge",
+                "1: new requests are refused for want of memory; 2: connections too.",
+                pressure.into(),
+            ),
+            ("refused_total", "counter", "What was refused for want of memory.", refused),
+        ] {
+            let name = format!("gwproxy_memory_{name}");
+            Self::family(out, &name, kind, help);
+            let _ = writeln!(out, "{name} {value}");
+        }
     }
 
     fn durations(&self, out: &mut String) {

@@ -11,6 +11,7 @@ use tokio::net::{TcpStream, UnixStream};
 use tokio::time::Instant;
 
 use super::{Endpoint, NodeAddr};
+use crate::net::descriptors::spare_last;
 use crate::net::proxy_protocol::Origin;
 use crate::net::{HostPort, Socket, Stream};
 use crate::timer::Timer;
@@ -54,7 +55,10 @@ pub async fn connect(
     let connecting = async {
         let mut socket = match &endpoint.addr {
             NodeAddr::Unix(path) => match UnixStream::connect(path).await {
-                Ok(unix) => Socket::Unix(unix),
+                Ok(unix) => {
+                    spare_last(&unix).map_err(|error| refused(&endpoint.addr, error))?;
+                    Socket::Unix(unix)
+                }
                 Err(error) => return Err(refused(&endpoint.addr, error)),
             },
             NodeAddr::Tcp(at) => {
@@ -81,6 +85,7 @@ pub async fn dial(addrs: &[SocketAddr]) -> io::Result<TcpStream> {
     for addr in addrs {
         match TcpStream::connect(addr).await {
             Ok(tcp) => {
+                spare_last(&tcp)?;
                 let _ = tcp.set_nodelay(true);
                 return Ok(tcp);
             }

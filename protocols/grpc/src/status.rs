@@ -84,6 +84,7 @@ impl Status {
             Code::BreakerOpen
             | Code::Draining
             | Code::NoHealthyNode
+            | Code::Overloaded
             | Code::UpstreamConnectTimeout
             | Code::UpstreamRefused
             | Code::UpstreamReset
@@ -97,7 +98,7 @@ impl Status {
                 Self::Internal
             }
             // As gRPC itself says of messages that are too large.
-            Code::BodyTooLarge | Code::Overloaded | Code::RateLimited => Self::ResourceExhausted,
+            Code::BodyTooLarge | Code::RateLimited => Self::ResourceExhausted,
             Code::ProxyAuthRequired => Self::Unauthenticated,
             Code::RouteNotFound | Code::UpstreamUnsupported => Self::Unimplemented,
             // What the table says of an answer that is no gRPC.

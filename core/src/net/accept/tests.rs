@@ -179,7 +179,7 @@ fn a_socket_that_is_handed_over_counts() {
     let (socket, remote) = tcp.accept().unwrap();
     let remote = PeerAddr::from_socket(remote);
     let permit = listener.try_permit().unwrap();
-    let held = Held { _permit: permit, _tracked: worker.track_on(0) };
+    let held = Held { _permit: permit, place: None, _tracked: worker.track_on(0) };
     let handover = Handover { listener: 0, socket, remote, held };
     assert_eq!(worker.shared().connections[0].0.load(Ordering::Relaxed), 1);
     assert!(listener.try_permit().is_none());

@@ -35,12 +35,18 @@ pub(super) const STREAMS_MAX: usize = 100;
 /// Exchanges a peer may break off before it must calm down (CVE-2023-44487, CVE-2025-8671), and
 /// how many more each second; each exchange that ends in order allows another one.
 const RESETS: Bucket = Bucket::new(500, 50);
+/// A head beyond the limits counts as so many of them: it is decoded to its end, whatever it says,
+/// because those after it depend on it (CVE-2016-6581). So there may be 50, and 5 more each second.
+const TOO_LARGE_RESETS: u32 = 10;
 /// Frames without content for anyone (PING, SETTINGS, PRIORITY, `WINDOW_UPDATE`, empty DATA, unknown
 /// ones, requests above the limit of streams) and how many more each second; each DATA frame of ours allows others.
 const IDLE_FRAMES: Bucket = Bucket::new(2_000, 200);
 /// Less than this in a DATA frame because the peer's window has no more allows it nothing: a window
 /// opened a byte at a time costs us more than its sender (CVE-2019-9511).
 const DRIBBLE_BYTES: i64 = 256;
+/// Bytes of an upload that wait for its node, above which it is given up when the process runs out of
+/// memory: more than a node that keeps up leaves.
+const WAITING_MAX: i64 = 64 * 1024;
 /// Streams that the peer has ended, in order or by a reset, of which more is taken for an error.
 const ENDED_MAX: usize = 32;
 /// The last stream id there is.
@@ -112,6 +118,8 @@ pub(super) struct State {
     bounds: Bounds,
     pub(super) streams: Streams,
     pub(super) out: Out,
+    /// The process is about to run out of memory.
+    pub(super) is_out_of_memory: bool,
     decoder: Decoder,
     encoder: Encoder,
     /// What the peer asked for.
@@ -209,6 +217,7 @@ impl Conn {
                 is_peer_leaving: false,
                 farewell: Farewell::None,
                 lost: None,
+                is_out_of_memory: false,
                 resets: RESETS,
                 idle_frames: IDLE_FRAMES,
                 driver: None,
@@ -493,11 +502,13 @@ impl State {
         if !stream.is_closed() {
             return;
         }
-        let (id, in_order) = (stream.id, stream.broken.is_none());
+        let (id, in_order, earns) = (stream.id, stream.broken.is_none(), !stream.is_refused);
         if self.streams.close(id) {
             if in_order {
-                self.resets.earn();
-                self.idle_frames.earn();
+                if earns {
+                    self.resets.earn();
+                    self.idle_frames.earn();
+                }
                 self.remember_end(id);
             }
             self.look_after_end();

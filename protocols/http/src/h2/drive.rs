@@ -7,17 +7,20 @@ use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
+use gwproxy_core::memory;
 use gwproxy_core::net::Stream;
 use gwproxy_core::timer::{Deadline, Timer};
 use tokio::io::AsyncWrite;
 
 use super::conn::{Accepted, Conn, Fault, Role};
 use super::frame::{Head, Kind};
-use super::{PING_INTERVAL, PING_TIMEOUT, Reason};
+use super::{CLIENT_WINDOW_BYTES, PING_INTERVAL, PING_TIMEOUT, Reason};
 use crate::h1::read::Reader;
 
-/// Reads in a row before the tasks that they woke get their turn.
+/// Reads in a row, and bytes of them, before the tasks that they woke and the other connections get
+/// their turn.
 const READS_MAX: usize = 4;
+const TURN_BYTES: u64 = 64 * 1024;
 /// Bytes waiting to be written above which nothing is read: their answers would pile up.
 const UNWRITTEN_MAX: usize = 256 * 1024;
 /// How long a client has to acknowledge that we are leaving, before it is taken for told.
@@ -25,6 +28,9 @@ const FAREWELL_WAIT: Duration = Duration::from_secs(1);
 /// How long the peer has to close after we have, so that what it sent last does not make its
 /// system throw our last words away (RFC 9112 §9.6 tells why).
 const LINGER: Duration = Duration::from_secs(2);
+/// Bytes of the peer's that are read away meanwhile: what an honest one may have on its way, by the
+/// connection's window. One that floods could spend our time for as long as that lasts.
+const LINGER_BYTES: u64 = 2 * CLIENT_WINDOW_BYTES as u64;
 
 /// Looks at a peer for which nothing can be written, in the time that it may be silent.
 const WRITE_LOOKS: u32 = 3;
@@ -53,6 +59,8 @@ pub(super) struct Driver {
     /// many looks before it saw nothing of them arrive.
     held: (u32, Option<u64>),
     read: u64,
+    /// What may still be read away.
+    lingers: u64,
     /// The last read filled its buffer: more is to be expected.
     is_flooded: bool,
     is_pinged: bool,
@@ -108,6 +116,7 @@ impl Driver {
             waits: None,
             held: (0, None),
             read: 0,
+            lingers: LINGER_BYTES,
             is_flooded: false,
             is_pinged: false,
             phase: Phase::Open,
@@ -186,7 +195,11 @@ impl Driver {
 
     /// Ready with whether to go on.
     fn poll_read(&mut self, cx: &mut Context<'_>, accept: &mut impl FnMut(Accepted)) -> Poll<bool> {
+        let turn = self.read + TURN_BYTES;
         for _ in 0..READS_MAX {
+            if self.read >= turn {
+                break;
+            }
             if self.conn.with(|state| state.out.len()) > UNWRITTEN_MAX {
                 return Poll::Pending;
             }
@@ -207,6 +220,10 @@ impl Driver {
             self.is_pinged = false;
             if self.phase != Phase::Open {
                 self.reader.buf.clear();
+                self.lingers = self.lingers.saturating_sub(size as u64);
+                if self.lingers == 0 {
+                    return Poll::Ready(false);
+                }
                 continue;
             }
             self.receive(accept);
@@ -220,7 +237,10 @@ impl Driver {
 
     fn receive(&mut self, accept: &mut impl FnMut(Accepted)) {
         let buf = &mut self.reader.buf;
-        let received = self.conn.with(|state| state.receive(buf, Instant::now()));
+        let received = self.conn.with(|state| {
+            state.is_out_of_memory = memory::is_out();
+            state.receive(buf, Instant::now())
+        });
         if let Err(fault) = received {
             self.fail(fault);
             return;

@@ -290,6 +290,7 @@ pub(super) fn explain_node(broken: Broken) -> Error {
             let sentence = format!("the node's response is not valid HTTP/2: {why}");
             Error::new(Code::UpstreamMalformed, sentence)
         }
+        Broken::Overloaded => overloaded(),
         Broken::Unprocessed => {
             let sentence = "the node is closing the HTTP/2 connection and did not take the request";
             Error::new(Code::UpstreamReset, sentence).unsent()
@@ -299,6 +300,10 @@ pub(super) fn explain_node(broken: Broken) -> Error {
             Error::new(Code::UpstreamReset, sentence)
         }
     }
+}
+
+fn overloaded() -> Error {
+    Error::new(Code::Overloaded, "the proxy ran out of memory for the upload")
 }
 
 fn explain_client(broken: Broken) -> Error {
@@ -311,6 +316,7 @@ fn explain_client(broken: Broken) -> Error {
             let sentence = format!("the client's request is not valid HTTP/2: {why}");
             Error::new(Code::ClientMalformed, sentence)
         }
+        Broken::Overloaded => overloaded(),
         Broken::Unprocessed => Error::new(Code::ClientClosed, "the client is leaving"),
         Broken::Lost(why) => {
             let sentence = format!("the client's HTTP/2 connection ended: {why}");

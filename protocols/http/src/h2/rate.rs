@@ -21,8 +21,13 @@ impl Bucket {
 
     /// Takes one; false when there is none.
     pub(super) fn take(&mut self, now: Instant) -> bool {
+        self.take_many(1, now)
+    }
+
+    /// Takes so many, or none; false when there are less.
+    pub(super) fn take_many(&mut self, count: u32, now: Instant) -> bool {
         self.fill(now);
-        match self.left.checked_sub(1) {
+        match self.left.checked_sub(count) {
             Some(left) => {
                 self.left = left;
                 true
@@ -64,6 +69,15 @@ mod tests {
         assert!(!bucket.take(now + Duration::from_millis(150)));
         bucket.earn();
         assert!(bucket.take(now + Duration::from_millis(150)));
+    }
+
+    #[test]
+    fn many_are_taken_whole_or_not_at_all() {
+        let now = Instant::now();
+        let mut bucket = Bucket::new(5, 10);
+        assert!(bucket.take_many(3, now));
+        assert!(!bucket.take_many(3, now));
+        assert!(bucket.take_many(2, now) && !bucket.take(now));
     }
 
     #[test]

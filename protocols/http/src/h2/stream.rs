@@ -39,6 +39,8 @@ pub(super) struct Stream {
     pub(super) broken: Option<Broken>,
     /// Nobody reads any more: what comes is dropped.
     pub(super) is_ignored: bool,
+    /// Its head was beyond the limits: its end in order is no honest work.
+    pub(super) is_refused: bool,
     /// It waits for its turn to send.
     pub(super) is_queued: bool,
     /// The final head of the answer is out (server).
@@ -98,6 +100,8 @@ pub(crate) enum Broken {
     Reset(Reason),
     /// The peer broke the rules; the stream was reset for it.
     Malformed(&'static str),
+    /// It was given up for want of memory.
+    Overloaded,
     /// The peer promises that it did not look at it (RFC 9113 §6.8).
     Unprocessed,
     /// The connection ended.
@@ -118,6 +122,7 @@ impl Stream {
             is_send_ended: false,
             broken: None,
             is_ignored: false,
+            is_refused: false,
             is_queued: false,
             is_answered: false,
             send_window,

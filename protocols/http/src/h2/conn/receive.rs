@@ -7,7 +7,10 @@ use http::Method;
 use http::StatusCode;
 
 use super::ending::{FAREWELL, Farewell};
-use super::{Accepted, Block, Fault, INITIAL_FRAME_BYTES, Role, STREAMS_MAX, State, signed};
+use super::{
+    Accepted, Block, Fault, INITIAL_FRAME_BYTES, Role, STREAMS_MAX, State, TOO_LARGE_RESETS,
+    WAITING_MAX, signed,
+};
 use crate::h2::Reason;
 use crate::h2::frame::{
     self, ACK, END_HEADERS, END_STREAM, HEAD_BYTES, Head, Kind, PREFACE, PRIORITY, WINDOW_MAX,
@@ -125,6 +128,12 @@ impl State {
             self.give_back_on_connection(payload.len());
             let text = "DATA beyond the stream's window";
             return self.stream_error(key, Reason::FLOW_CONTROL_ERROR, text, now);
+        }
+        let waits = i64::from(stream.window) - stream.recv_window > WAITING_MAX;
+        if waits && self.is_out_of_memory && self.role == Role::Server {
+            self.give_back_on_connection(payload.len());
+            self.reset(key, Reason::ENHANCE_YOUR_CALM, Broken::Overloaded);
+            return Ok(());
         }
         let data = payload.slice(from..to);
         let wrong = match &mut stream.expected {
@@ -258,9 +267,13 @@ impl State {
         let mut stream = Stream::new(id, self.initial_window, self.role.stream_window());
         stream.expected = head.length;
         stream.is_recv_ended = ends;
+        stream.is_refused = head.is_too_large;
         let key = self.streams.insert(stream);
         let (request, is_too_large) = (head.request, head.is_too_large);
         self.accepted.push_back(Accepted::Request { key, request, is_too_large });
+        if is_too_large && !self.resets.take_many(TOO_LARGE_RESETS, now) {
+            return fault(Reason::ENHANCE_YOUR_CALM, "too many heads beyond the limits");
+        }
         Ok(())
     }
 

@@ -65,6 +65,24 @@ fn hostile_clients_are_calmed_and_nobody_else_notices() {
     });
 }
 
+/// R14: who goes on after the connection was ended is read for a while, that the last words arrive,
+/// and then cut off, however fast it sends.
+#[test]
+fn who_floods_after_the_end_is_cut_off() {
+    run(async |house| {
+        let addr = house.proxy(&[echo(h2::server::Builder::new()).await]);
+        let mut wire = Wire::connect(addr, &[]).await;
+        wire.tcp.write_all(&data(0, 1, false)).await.unwrap();
+        let flood = vec![0; 64 * 1024];
+        let mut sent = 0;
+        while wire.tcp.write_all(&flood).await.is_ok() {
+            sent += flood.len();
+            // 2 MiB, and what both kernels hold.
+            assert!(sent < 64 * 1024 * 1024, "it reads on and on");
+        }
+    });
+}
+
 /// What a node sends, given the stream of the request.
 type Flood = Rc<dyn Fn(u32) -> Vec<u8>>;
 

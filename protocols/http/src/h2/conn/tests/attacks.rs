@@ -290,6 +290,47 @@ fn a_compression_bomb() {
     assert!(request.headers().len() <= 5, "{}", request.headers().len());
 }
 
+/// T20, R14: bombs are answered, but not for ever.
+#[test]
+fn r14_bombs_are_counted() {
+    let mut server = Side::server();
+    let block = [GET, &[0x40, 1, b'x', 1, b'y'], &[0xbe; 200]].concat();
+    let send = |server: &mut Side, number: u32| {
+        let mut buf = BytesMut::from(&headers(2 * number + 1, &block, true)[..]);
+        let received = server.with(|state| state.receive(&mut buf, server.now));
+        server.with(|state| {
+            let Some(Accepted::Request { key, is_too_large, .. }) = state.accepted.pop_front()
+            else {
+                return;
+            };
+            assert!(is_too_large);
+            state.reset(key, Reason::NO_ERROR, Broken::Reset(Reason::NO_ERROR));
+            state.ignore(key);
+        });
+        received
+    };
+    for number in 0..50 {
+        send(&mut server, number).unwrap();
+    }
+    assert_eq!(send(&mut server, 50).unwrap_err().reason, Reason::ENHANCE_YOUR_CALM);
+}
+
+/// R17: an upload that waits for its node is given up when memory runs out, and only then.
+#[test]
+fn r17_uploads_that_wait_are_given_up_when_memory_is_out() {
+    for (is_out, frames, survives) in
+        [(false, 8, true), (true, 4, true), (true, 5, false), (true, 8, false)]
+    {
+        let server = Side::server();
+        server.with(|state| state.is_out_of_memory = is_out);
+        let upload = [headers(1, POST, false), data(1, 16_384, false).repeat(frames)].concat();
+        let mut buf = BytesMut::from(&upload[..]);
+        server.with(|state| state.receive(&mut buf, server.now)).unwrap();
+        let is_open = server.with(|state| state.streams.open()) == 1;
+        assert_eq!(is_open, survives, "{frames} frames, out of memory: {is_out}");
+    }
+}
+
 /// T20, CVE-2016-6581: each crumb of a cookie is a field, however few bytes it takes.
 #[test]
 fn t20_cookie_crumbs_count_as_fields() {
