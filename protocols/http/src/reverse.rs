@@ -1,7 +1,7 @@
 //! Reverse proxying: the request as the node should see it, the response as the client should.
 
 use std::rc::Rc;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use gwproxy_core::upstream::Cluster;
 use gwproxy_core::worker::Worker;
@@ -210,10 +210,15 @@ pub(crate) fn to_origin_form(request: &mut Request) -> Result<(), Error> {
 
 /// RFC 9110 §7.6.3.
 pub(crate) fn add_via(headers: &mut Fields, version: Version) {
-    let value = match version {
-        Version::HTTP_2 => "2 gwproxy",
-        Version::HTTP_10 => "1.0 gwproxy",
-        _ => "1.1 gwproxy",
-    };
-    headers.append(Known::VIA, HeaderValue::from_static(value));
+    /// Ready to be copied: every message gets one.
+    static OF_VERSION: LazyLock<[Fields; 3]> = LazyLock::new(|| {
+        ["1.0 gwproxy", "1.1 gwproxy", "2 gwproxy"]
+            .map(|via| Fields::from_iter([(Known::VIA, HeaderValue::from_static(via))]))
+    });
+    let [of_1_0, of_1_1, of_2] = &*OF_VERSION;
+    headers.append_all(match version {
+        Version::HTTP_2 => of_2,
+        Version::HTTP_10 => of_1_0,
+        _ => of_1_1,
+    });
 }

@@ -487,13 +487,26 @@ pub(crate) fn is_authority(host: &[u8]) -> bool {
 /// A name or an IPv4 address, perhaps with a port of up to four digits: nearly every host there is,
 /// and no question for a parser.
 fn is_plain(host: &[u8]) -> bool {
-    let colon = host.iter().rposition(|&byte| byte == b':');
-    let (name, port) = host.split_at(colon.unwrap_or(host.len()));
-    let is_name = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-');
+    /// What names and addresses are made of, by its byte: one look each.
+    static OF_NAMES: [bool; 256] = {
+        let mut all = [false; 256];
+        let mut byte = 0u8;
+        while byte < 128 {
+            #[expect(clippy::indexing_slicing, reason = "the compiler does it; a byte fits")]
+            {
+                all[byte as usize] = byte.is_ascii_alphanumeric() || byte == b'.' || byte == b'-';
+            }
+            byte += 1;
+        }
+        all
+    };
+    let is_name = |byte: &&u8| OF_NAMES.get(usize::from(**byte)).is_some_and(|is| *is);
+    let (name, port) = host.split_at(host.iter().take_while(is_name).count());
     !name.is_empty()
-        && name.iter().all(is_name)
         && port.len() <= 5
-        && port.iter().skip(1).all(u8::is_ascii_digit)
+        && port
+            .split_first()
+            .is_none_or(|(colon, digits)| *colon == b':' && digits.iter().all(u8::is_ascii_digit))
 }
 
 const fn too_large(reason: &'static str) -> Reject {

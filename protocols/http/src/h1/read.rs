@@ -71,11 +71,12 @@ impl Reader {
             _ => SMALL_BYTES,
         };
         if self.buf.capacity() <= KEPT_BYTES_MAX {
-            self.release();
             ready!(stream.poll_readable(cx))?;
             let kept = std::mem::take(&mut self.buf);
             self.buf = self.take_spare();
-            self.buf.extend_from_slice(&kept);
+            if !kept.is_empty() {
+                self.buf.extend_from_slice(&kept);
+            }
         }
         if self.buf.capacity() - self.buf.len() < room / 2 {
             let room = if room == LARGE_BYTES && !self.claim_large() { SMALL_BYTES } else { room };
