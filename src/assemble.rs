@@ -131,8 +131,10 @@ pub async fn start(plan: &Plan, source: &Source) -> Result<Running, String> {
     };
     let mut names: Vec<Arc<str>> = services.iter().map(|service| Arc::clone(&service.id)).collect();
     names.push("-".into());
+    let clusters = services.iter().map(|service| Arc::clone(&service.cluster)).collect();
     let metrics = Metrics::new(plan.workers, names);
-    let metrics = Arc::new(metrics.with_log(log.as_ref().map(AccessLog::dropped)));
+    let metrics =
+        Arc::new(metrics.with_log(log.as_ref().map(AccessLog::dropped)).with_services(clusters));
     services::watch_health(plan, &services);
     tokio::spawn(memory::watch(plan.memory_limit));
     for part in &parts {

@@ -3,6 +3,7 @@
 //! Flags ([`crate::cli`]) and the file ([`crate::config`]) both end here and nowhere else, so that
 //! a one-liner and the file it prints behave the same. Only `assemble` turns a plan into sockets.
 
+mod balance;
 mod forward;
 pub mod meaning;
 mod proxied;
@@ -39,12 +40,15 @@ macro_rules! string_conversions {
 }
 use string_conversions;
 
+pub use balance::{LoadBalancer, check_subset, check_zone, subset_number, subsets};
 pub use forward::{Forward, ForwardParseError, PasswordHash, User};
+pub use gwproxy_core::balance::{BalanceSettings, Subset, ZoneSettings};
 pub use gwproxy_core::net::accept::{ProxyProtocol, Want};
 pub use gwproxy_core::net::proxy_protocol::Version as ProxyVersion;
 pub use gwproxy_grpc::deadline::Settings as GrpcSettings;
 pub use gwproxy_http::forward::{Destination, Ports};
 pub use gwproxy_http::serve::HalfClose;
+pub use gwproxy_http::sticky::{CookieName, StickySettings};
 pub use gwproxy_http::wire::Ambiguous;
 pub use gwproxy_http::wire::forwarded::Trusted;
 pub(crate) use proxied::{check as check_proxied, is_open as is_proxied_open};

@@ -1,5 +1,6 @@
 //! One integration binary: every suite is a module, so that the house is linked once.
 
+mod balance;
 mod clients;
 mod forward;
 mod grpc;

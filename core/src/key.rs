@@ -12,7 +12,8 @@ use foldhash::quality::RandomState;
 use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::xxh3_64;
 
-/// Where a key comes from. In text: `ip`, `global`, `header:NAME`, `cookie:NAME`, `query:NAME`.
+/// Where a key comes from. In text: `ip`, `global`, `path`, `sni`,
+/// `header:NAME`, `cookie:NAME`, `query:NAME`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub enum By {
@@ -24,8 +25,12 @@ pub enum By {
     Header(String),
     /// The client's address; IPv6 by its /64, because one client has a whole /64 to itself.
     Ip,
+    /// The path, without the query.
+    Path,
     /// A query parameter's value.
     Query(String),
+    /// The server name that the client asked for in TLS (RFC 6066 §3).
+    Sni,
 }
 
 /// Why a key source was refused; `Display` is a sentence with the accepted forms.
@@ -60,13 +65,15 @@ impl FromStr for By {
     fn from_str(text: &str) -> Result<Self, ByError> {
         let bad = || {
             ByError(format!(
-                "`{text}` is not a key; write `ip`, `global`, `header:NAME`, `cookie:NAME` or \
-                 `query:NAME`"
+                "`{text}` is not a key; write `ip`, `global`, `path`, `sni`, `header:NAME`, \
+                 `cookie:NAME` or `query:NAME`"
             ))
         };
         match text {
             "ip" => return Ok(Self::Ip),
             "global" => return Ok(Self::Global),
+            "path" => return Ok(Self::Path),
+            "sni" => return Ok(Self::Sni),
             _ => {}
         }
         let (source, name) = text.split_once(':').ok_or_else(bad)?;
@@ -89,6 +96,8 @@ impl fmt::Display for By {
             Self::Global => f.write_str("global"),
             Self::Header(name) => write!(f, "header:{name}"),
             Self::Ip => f.write_str("ip"),
+            Self::Path => f.write_str("path"),
+            Self::Sni => f.write_str("sni"),
             Self::Query(name) => write!(f, "query:{name}"),
         }
     }
@@ -122,7 +131,8 @@ mod tests {
 
     #[test]
     fn sources_parse_and_print() {
-        for text in ["ip", "global", "header:x-api-key", "cookie:Sid", "query:user"] {
+        for text in ["ip", "global", "path", "sni", "header:x-api-key", "cookie:Sid", "query:user"]
+        {
             assert_eq!(text.parse::<By>().unwrap().to_string(), text);
         }
         assert_eq!("header:X-Api-Key".parse(), Ok(By::Header("x-api-key".into())));

@@ -4,7 +4,8 @@ use std::net::{Ipv4Addr, TcpListener};
 use std::sync::Arc;
 
 use gwproxy_core::net::HostPort;
-use gwproxy_core::upstream::{Cluster, ClusterSettings, Endpoint, NodeAddr};
+use gwproxy_core::upstream::{Cluster, ClusterSettings, Endpoint, MarkKey, NodeAddr};
+use gwproxy_http::sticky::Sticky;
 use gwproxy_http::upstream::Host;
 use http::HeaderValue;
 use tokio::sync::watch;
@@ -14,7 +15,9 @@ use super::tls::Offers;
 use crate::echo;
 use crate::gateway::Service;
 use crate::gateway::limit::Source;
-use crate::plan::{self, EchoKind, HostPolicy, Node, Plan, Scheme, Target};
+use crate::plan::{
+    self, EchoKind, HostPolicy, Node, Plan, Scheme, ServiceId, StickySettings, Subset, Target,
+};
 use crate::tools;
 
 /// Makes every service of the plan, with its echo nodes running.
@@ -24,14 +27,16 @@ pub(super) async fn build(
     stopped: &watch::Receiver<bool>,
 ) -> Result<Vec<Service>, String> {
     let mut services = Vec::with_capacity(plan.services.len());
-    for service in &plan.services {
-        services.push(build_one(service, source, stopped).await?);
+    for (number, service) in plan.services.iter().enumerate() {
+        let subsets = plan::subsets(service, ServiceId(number), &plan.routes);
+        services.push(build_one(service, subsets, source, stopped).await?);
     }
     Ok(services)
 }
 
 async fn build_one(
     service: &plan::Service,
+    subsets: Vec<Subset>,
     source: &plan::Source,
     stopped: &watch::Receiver<bool>,
 ) -> Result<Service, String> {
@@ -60,7 +65,9 @@ async fn build_one(
     check_names(service, source, &endpoints).await?;
     let settings = ClusterSettings {
         keep_alive: service.timeouts.keep_alive,
-        balance: service.load_balancer,
+        balance: service.load_balancer.balance.clone(),
+        subsets,
+        marks: service.load_balancer.sticky.as_ref().map(mark_key).transpose()?,
         breaker: service.breaker.clone(),
         connect_timeout: service.timeouts.connect,
         max_attempts: service.max_attempts,
@@ -77,7 +84,15 @@ async fn build_one(
         grpc: service.grpc,
         host: host(&service.upstream_host)?,
         key,
+        sticky: service.load_balancer.sticky.as_ref().map(|one| Arc::new(Sticky::new(one))),
     })
+}
+
+fn mark_key(sticky: &StickySettings) -> Result<MarkKey, String> {
+    match &sticky.secret {
+        Some(secret) => Ok(MarkKey::new(secret.as_bytes())),
+        None => MarkKey::random(),
+    }
 }
 
 fn endpoint(
@@ -98,6 +113,7 @@ fn endpoint(
     let mut endpoint = Endpoint::new(Arc::clone(&node.id), scheme.as_str(), addr, tls, weight);
     endpoint.tls_exclusive = exclusive;
     endpoint.metadata.clone_from(&node.metadata);
+    endpoint.set_priority(u32::from(node.priority));
     Ok(endpoint)
 }
 

@@ -10,7 +10,6 @@ use std::time::Duration;
 
 use clap::Args;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
-use gwproxy_core::balance::Algorithm;
 use gwproxy_core::breaker::BreakerSettings;
 use gwproxy_core::health::HealthSettings;
 use gwproxy_core::limit::LimitSettings;
@@ -19,6 +18,7 @@ use gwproxy_core::tls::{CertificatePair, ClientAuth, ClientSettings, ServerSetti
 use gwproxy_core::units::{MemoryLimit, Span};
 
 use super::Wrong;
+use super::balance::BalanceFlags;
 use crate::config::{Network, Workers};
 use crate::plan::{
     AccessLogFormat, AccessLogSink, Ambiguous, HostPolicy, LogLevel, Plan, ProxyProtocol,
@@ -175,11 +175,8 @@ pub(super) struct FrontFlags {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Nodes")]
 pub(super) struct NodeFlags {
-    /// How a node is chosen: round_robin, weighted_round_robin, random, power_of_two,
-    /// least_connections, ip_hash, consistent_hash or first [default: round_robin, and
-    /// weighted_round_robin where nodes have different weights]
-    #[arg(long, value_name = "ALGORITHM", env = "GWPROXY_BALANCE", hide_env = true)]
-    pub(super) balance: Option<Algorithm>,
+    #[command(flatten)]
+    pub(super) balance: BalanceFlags,
     /// Circuit breaker: opens when this share of calls failed; 50 is 50%, and in full
     /// 50%,window=10s,min=20,open=5s: of the last 10s, from 20 calls on, for 5s; also
     /// consecutive=N, probes=N [default: none]
@@ -429,7 +426,6 @@ impl NodeFlags {
     /// The first flag given, which a forward proxy has no use for.
     pub(super) fn first_given(&self) -> Option<&'static str> {
         [
-            (self.balance.is_some(), "--balance"),
             (self.breaker.is_some(), "--breaker"),
             (self.health.is_some(), "--health"),
             (self.upstream_host.is_some(), "--upstream-host"),
@@ -437,6 +433,7 @@ impl NodeFlags {
         ]
         .into_iter()
         .find_map(|(given, flag)| given.then_some(flag))
+        .or_else(|| self.balance.first_given())
         .or_else(|| self.first_of_tls())
     }
 }

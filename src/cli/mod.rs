@@ -3,6 +3,7 @@
 //! Nothing here opens a socket or starts a thread: what needs one is handed to `main`, what does
 //! not (help, errors, `check`, `--print-config`, `hash-password`) is answered here.
 
+mod balance;
 mod environment;
 mod file;
 mod flags;

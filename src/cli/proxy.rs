@@ -7,7 +7,6 @@ use std::time::Duration;
 
 use clap::Args;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
-use gwproxy_core::balance::Algorithm;
 use gwproxy_core::units::{MemoryLimit, Size, Span};
 
 use super::flags::{FrontFlags, NodeFlags, ProcessFlags, TimeoutFlags, ambiguous_parser};
@@ -18,7 +17,8 @@ use crate::config;
 use crate::plan::meaning;
 use crate::plan::{
     AccessLog, Action, Ambiguous, GRACE, GrpcSettings, HalfClose, Listener, ListenerTimeouts,
-    LogLevel, Plan, Protocol, Service, ServiceId, Source, Trusted, WebSocket, default_workers,
+    LogLevel, Plan, Protocol, Service, ServiceId, Source, Trusted, WebSocket, check_subset,
+    default_workers,
 };
 
 /// Proxy HTTP: HTTP/1.1 and HTTP/2, with WebSocket and gRPC passing through
@@ -50,7 +50,8 @@ pub(super) struct HttpArgs {
     #[command(flatten)]
     forward: ForwardFlags,
     /// A node: http://, https:// or h2c://HOST:PORT, or unix:/path (repeat or use commas);
-    /// WEIGHT is its share beside the others, 0 to 65535 [default: 1]
+    /// WEIGHT is its share beside the others, 0 to 65535 [default: 1]; behind it ,priority=1 for a
+    /// spare, ,zone=NAME and ,metadata.KEY=VALUE
     #[arg(
         long,
         value_name = "URL[=WEIGHT]",
@@ -108,7 +109,8 @@ pub(super) struct WsArgs {
     #[command(flatten)]
     forward: ForwardFlags,
     /// A node: ws://, wss://, http:// or https://HOST:PORT (repeat or use commas);
-    /// WEIGHT is its share beside the others, 0 to 65535 [default: 1]
+    /// WEIGHT is its share beside the others, 0 to 65535 [default: 1]; behind it ,priority=1 for a
+    /// spare, ,zone=NAME and ,metadata.KEY=VALUE
     #[arg(
         long,
         value_name = "URL[=WEIGHT]",
@@ -156,7 +158,8 @@ pub(super) struct TcpArgs {
     #[command(flatten)]
     shared: SharedArgs,
     /// A node: HOST:PORT, tcp:// or tls://HOST:PORT, or unix:/path (repeat or use commas);
-    /// WEIGHT is its share beside the others, 0 to 65535 [default: 1]
+    /// WEIGHT is its share beside the others, 0 to 65535 [default: 1]; behind it ,priority=1 for a
+    /// spare, ,zone=NAME and ,metadata.KEY=VALUE
     #[arg(
         long,
         value_name = "HOST:PORT[=WEIGHT]",
@@ -184,7 +187,8 @@ pub(super) struct GrpcArgs {
     #[command(flatten)]
     shared: SharedArgs,
     /// A node: HOST:PORT, grpc://, grpcs://, h2c://, http:// or https://HOST:PORT (repeat or use commas);
-    /// WEIGHT is its share beside the others, 0 to 65535 [default: 1]
+    /// WEIGHT is its share beside the others, 0 to 65535 [default: 1]; behind it ,priority=1 for a
+    /// spare, ,zone=NAME and ,metadata.KEY=VALUE
     #[arg(
         long,
         value_name = "HOST:PORT[=WEIGHT]",
@@ -367,18 +371,13 @@ impl SharedArgs {
 
     fn service(&self, protocol: Protocol, to: &[String]) -> Result<Service, Wrong> {
         let nodes = target::nodes(to, protocol)?;
-        let weighed = nodes.iter().any(|node| node.weight != nodes[0].weight);
-        // Who writes weights means them.
-        let balance = match (self.nodes.balance, weighed) {
-            (Some(given), _) => given,
-            (None, true) => Algorithm::WeightedRoundRobin,
-            (None, false) => Algorithm::default(),
-        };
+        let load_balancer = self.nodes.balance.load_balancer(protocol, &nodes)?;
         let service = Service {
             id: "upstream".into(),
             protocol,
             nodes,
-            load_balancer: balance,
+            load_balancer,
+            subset: self.nodes.balance.subset(),
             health_check: self.nodes.health.clone(),
             breaker: self.nodes.breaker.clone(),
             limiter: None,
@@ -389,6 +388,9 @@ impl SharedArgs {
             upstream_host: self.nodes.upstream_host.clone().unwrap_or_default(),
             max_attempts: Service::MAX_ATTEMPTS,
         };
+        check_subset(&service, &service.subset).map_err(|_| {
+            Wrong("--subset: no node has this metadata; write --to URL,metadata.KEY=VALUE".into())
+        })?;
         if let (Some(flag), Err(sentence)) = (self.nodes.first_of_tls(), service.check_tls()) {
             return Err(Wrong(format!("{flag} {sentence}")));
         }

@@ -46,7 +46,9 @@ const ONE_LINERS: &[&str] = &[
     "http --to localhost:3000 --listen :8080",
     "http -l 8080 --to http://a:1=3 --to http://b:1=1",
     "http --to http://a:1,http://b:2 --balance least-connections",
-    "http --to http://a:1=0 --to http://b:1=7 --balance consistent_hash",
+    "http --to http://a:1=0 --to http://b:1=7 --balance consistent_hash --hash-by header:X-User",
+    "http --to a:1,zone=a,metadata.version=v2 --to b:1=3,priority=1 --zone a,full_at=9 --sticky sid",
+    "http --to a:1,metadata.version=v2 --slow-start 30s --panic-threshold 12.5% --subset version=v2",
     "http --to https://a --upstream-ca ca.pem --upstream-server-name b.example",
     "http --to https://a --upstream-danger-skip-verify --upstream-host node",
     "http --to h2c://a:1 --upstream-host www.example.com:8443",
@@ -161,7 +163,8 @@ const UNDERSCORES: &[&[&str]] = &[&["", "--underscores keep", "--underscores ref
 
 const WITH_NODES: &[&[&str]] = &[
     &["--to a:1", "--to a:1=0 --to [::1]:2=65535", "--to unix:/run/x.sock,b.example:2=3"],
-    &["", "--balance round_robin", "--balance least-connections", "--balance random"],
+    &["", "--balance round_robin", "--balance maglev --hash-by sni", "--balance random"],
+    &["", "--slow-start 1ms --panic-threshold 100", "--to c:3,weight=2,priority=255,metadata.a=b"],
     &["", "--breaker 50%", "--breaker 0.01%,consecutive=1,window=1s,min=1,open=1s"],
     &["", "--health tcp,interval=1s", "--health tcp"],
     &["", "--send-proxy v1", "--send-proxy v2"],
@@ -255,6 +258,20 @@ fn a_flag_that_means_nothing_is_refused() {
         ("ws --to a:1 --upstream-server-name b", "theirs begin with `wss://` or `https://`"),
         ("tcp --to a:1 --upstream-danger-skip-verify", "theirs begin with `tls://`"),
         ("http --to a:1 --health tcp,status=204", "are for a check by a request"),
+        ("tcp --to a:1 --sticky sid", "--sticky means nothing for tcp: TCP has no cookies"),
+        ("http --forward --sticky sid", "--sticky"),
+        ("http --to a:1 --hash-by ip", "--hash-by means nothing for `round_robin`: only"),
+        ("http --to a:1 --balance ip_hash --hash-by ip", "goes by the client's address"),
+        ("http --to a:1 --balance maglev --hash-by global", "sends everything to one node"),
+        ("tcp --to a:1 --balance maglev --hash-by path", "hash by `ip` or, behind TLS, by `sni`"),
+        ("tcp --to a:1 --limit 5/s,by=sni", "`by=sni` means nothing for tcp"),
+        ("http --to a:1 --balance first --slow-start 1s", "--slow-start means nothing for `first`"),
+        ("http --to a:1 --zone a", "write --to URL,zone=a"),
+        ("http --to a:1 --subset version=v2", "--subset: no node has this metadata"),
+        ("http --to zone=a", "invalid value 'zone=a' for '--to': `zone=` stands behind a node"),
+        ("http --to a:1,priority=256", "`256` is not a priority"),
+        ("http --to a:1,metadata.=b", "`zone=a` or `metadata.version=v2`"),
+        ("http --to a:1 --sticky a;b", "is not the name of a cookie"),
     ] {
         let sentence = refused(line);
         assert!(sentence.contains(says), "{line}: {sentence}");

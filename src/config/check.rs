@@ -12,10 +12,10 @@ use super::de::{Found, Spanned};
 use super::file::{CertificateFile, File, ListenerFile, RouteFile, Workers};
 use super::listener::protocol_of;
 use super::report::{Code, Diagnostic, Place};
-use super::service;
+use super::{balance, service};
 use crate::plan::{
     AccessLog, GRACE, HostPattern, Listener, PathPrefix, Plan, Protocol, Route, Service, ServiceId,
-    Trusted, default_workers,
+    Subset, Trusted, default_workers,
 };
 
 /// The plan of a file. `found` says what could not be read and was told already; what follows
@@ -165,7 +165,8 @@ impl Check<'_> {
             if !file.enabled {
                 continue;
             }
-            let Some(route) = self.route(file, id, service.map(|(id, _)| id)) else { continue };
+            let service = service.map(|(id, _)| id);
+            let Some(route) = self.route(file, id, service, services) else { continue };
             let key = (route.path.clone(), route.hosts.first().cloned());
             let same = by_first.get(&key).map_or(&[][..], Vec::as_slice);
             let hides = |at: &&usize| {
@@ -193,7 +194,13 @@ impl Check<'_> {
         routes
     }
 
-    fn route(&mut self, file: RouteFile, id: String, service: Option<ServiceId>) -> Option<Route> {
+    fn route(
+        &mut self,
+        file: RouteFile,
+        id: String,
+        service: Option<ServiceId>,
+        services: &[Service],
+    ) -> Option<Route> {
         let rewrite_prefix = match (file.rewrite_prefix, file.strip_prefix) {
             (Some(prefix), true) => {
                 let sentence = "`strip_prefix` is `rewrite_prefix: /`; keep one of the two";
@@ -214,6 +221,14 @@ impl Check<'_> {
             timeout: file.timeout.map(Duration::from),
             max_body_size: file.max_body_size,
             limiter: file.limiter,
+            subset: match service.and_then(|id| services.get(id.0)) {
+                // A node that could not be read may be the one: what is told already goes first.
+                Some(service) => {
+                    let known = self.found.diagnostics.is_empty();
+                    balance::subset(file.subset, service, known, self.found)
+                }
+                None => Subset::new(),
+            },
             service: service?,
         })
     }

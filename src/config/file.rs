@@ -14,17 +14,19 @@ use std::path::PathBuf;
 use gwproxy_core::balance::Algorithm;
 use gwproxy_core::breaker::BreakerSettings;
 use gwproxy_core::health::HealthSettings;
+use gwproxy_core::key::By;
 use gwproxy_core::limit::LimitSettings;
 use gwproxy_core::net::ListenAddr;
 use gwproxy_core::tls::{CertificatePair, ClientAuth, ClientSettings, MinVersion, TlsName};
-use gwproxy_core::units::{MemoryLimit, Size, Span, Weight};
+use gwproxy_core::units::{MemoryLimit, Percent, Size, Span, Weight};
 use serde::{Deserialize, Serialize};
 
 use super::de::Spanned;
 use super::short::Short;
 use crate::plan::{
     AccessLogFormat, AccessLogSink, Ambiguous, Destination, GrpcSettings, HalfClose, HostPattern,
-    HostPolicy, LogLevel, Method, PathPrefix, Protocol, ProxyVersion, User, Want,
+    HostPolicy, LogLevel, Method, PathPrefix, Protocol, ProxyVersion, StickySettings, Subset, User,
+    Want, ZoneSettings,
 };
 
 pub(super) use leaves::Name;
@@ -259,6 +261,8 @@ pub(super) struct RouteFile {
     /// Needed, as a listener's `bind` is.
     #[serde(default, alias = "service_id", skip_serializing_if = "Option::is_none")]
     pub(super) service: Option<Spanned<Name>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) subset: Option<Spanned<Subset>>,
 }
 
 /// Nodes that answer for the same thing.
@@ -273,6 +277,8 @@ pub(super) struct ServiceFile {
     pub(super) nodes: Spanned<Vec<Spanned<Short<NodeFile>>>>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) load_balancer: Option<Short<LoadBalancerFile>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) subset: Option<Spanned<Subset>>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) health_check: Option<Spanned<HealthSettings>>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -342,6 +348,8 @@ pub(super) struct NodeFile {
     pub(super) address: Spanned<String>,
     #[serde(default, skip_serializing_if = "is_default")]
     pub(super) weight: Weight,
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub(super) priority: u8,
     #[serde(default = "yes", skip_serializing_if = "is_yes")]
     pub(super) enabled: bool,
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
@@ -353,6 +361,16 @@ pub(super) struct NodeFile {
 #[serde(default, deny_unknown_fields)]
 pub(super) struct LoadBalancerFile {
     pub(super) algorithm: Algorithm,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) hash_by: Option<Spanned<By>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) sticky: Option<Spanned<Short<StickySettings>>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) slow_start: Option<Spanned<Span>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) panic_threshold: Option<Percent>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) zone: Option<Spanned<ZoneSettings>>,
     /// The gateway document's place for it; only if the service itself has none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) health_check: Option<Spanned<HealthSettings>>,

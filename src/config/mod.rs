@@ -9,6 +9,7 @@
 //! files that the configuration names are opened to see whether they can be, and closed.
 
 mod applies;
+mod balance;
 mod check;
 mod de;
 mod expand;

@@ -5,9 +5,8 @@
 
 use std::time::Duration;
 
-use gwproxy_core::balance::Algorithm;
 use gwproxy_core::tls::ClientSettings;
-use gwproxy_core::units::{MemoryLimit, Span};
+use gwproxy_core::units::{MemoryLimit, Percent, Span};
 
 use super::de::Spanned;
 use super::file::{
@@ -19,8 +18,8 @@ use super::file::{
 use super::short::Short;
 use crate::plan::{
     AccessLog, AccessLogFormat, Action, Forward, GRACE, HalfClose, HostPolicy, Listener,
-    ListenerTimeouts, LogLevel, Node, PathPrefix, Plan, Ports, Protocol, ProxyProtocol, Route,
-    Service, TlsFront, UpstreamTimeouts, WebSocket, default_workers,
+    ListenerTimeouts, LoadBalancer, LogLevel, Node, PathPrefix, Plan, Ports, Protocol,
+    ProxyProtocol, Route, Service, Subset, TlsFront, UpstreamTimeouts, WebSocket, default_workers,
 };
 
 /// The YAML of a plan.
@@ -197,18 +196,35 @@ fn route(one: &Route, plan: &Plan) -> Result<RouteFile, String> {
         max_body_size: one.max_body_size,
         limiter: one.limiter.clone(),
         service: Some(Name::known(&plan.service(one.service).id).into()),
+        subset: subset(&one.subset),
+    })
+}
+
+fn subset(one: &Subset) -> Option<Spanned<Subset>> {
+    (!one.is_empty()).then(|| one.clone().into())
+}
+
+fn load_balancer(one: &LoadBalancer) -> Short<LoadBalancerFile> {
+    let LoadBalancer { balance, sticky } = one;
+    Short(LoadBalancerFile {
+        algorithm: balance.algorithm,
+        hash_by: balance.hash_by.clone().map(Spanned::from),
+        sticky: sticky.clone().map(|sticky| Short(sticky).into()),
+        slow_start: (!balance.slow_start.is_zero()).then(|| balance.slow_start.into()),
+        panic_threshold: different(balance.panic_threshold, &Percent::default()),
+        zone: balance.zone.clone().map(Spanned::from),
+        health_check: None,
     })
 }
 
 fn service(one: &Service) -> Result<ServiceFile, String> {
     let nodes: Vec<_> = one.nodes.iter().map(|one| node(one).into()).collect();
-    let balancer = different(one.load_balancer, &Algorithm::default());
     Ok(ServiceFile {
         id: Name::known(&one.id).into(),
         protocol: one.protocol,
         nodes: nodes.into(),
-        load_balancer: balancer
-            .map(|algorithm| Short(LoadBalancerFile { algorithm, health_check: None })),
+        load_balancer: different(&one.load_balancer, &&LoadBalancer::default()).map(load_balancer),
+        subset: subset(&one.subset),
         health_check: one.health_check.clone().map(Spanned::from),
         breaker: one.breaker.clone(),
         limiter: one.limiter.clone().map(Spanned::from),
@@ -229,6 +245,7 @@ fn node(one: &Node) -> Short<NodeFile> {
         id: (*one.id != *one.target.name()).then(|| Name::known(&one.id).into()),
         address: address.into(),
         weight: one.weight,
+        priority: one.priority,
         enabled: one.enabled,
         metadata: one.metadata.clone(),
     })

@@ -5,13 +5,14 @@ use std::time::Duration;
 
 use gwproxy_core::tls::{CertificatePair, ClientSettings};
 
+use super::balance;
 use super::check::{readable_ca, readable_pair};
 use super::de::{Found, Spanned};
 use super::file::{ClientTlsFile, NodeFile, ServiceFile, UpstreamTimeoutsFile};
 use super::report::{Code, Diagnostic, Place};
 use super::short::Short;
 use crate::plan::meaning;
-use crate::plan::{Node, Protocol, Service, Target, UpstreamTimeouts};
+use crate::plan::{Node, Protocol, Service, Subset, Target, UpstreamTimeouts};
 
 /// Makes the service, telling what is wrong with it on the way.
 pub(super) fn lower(file: Spanned<ServiceFile>, found: &mut Found) -> Service {
@@ -42,19 +43,20 @@ pub(super) fn lower(file: Spanned<ServiceFile>, found: &mut Found) -> Service {
     }
     let tls_place = file.tls.as_ref().map(|tls| tls.place);
     let tls = file.tls.map(|tls| client_tls(&tls, found)).unwrap_or_default();
-    let (algorithm, checked) = match file.load_balancer {
-        Some(Short(balancer)) => (balancer.algorithm, balancer.health_check),
-        None => Default::default(),
-    };
+    let Short(mut balancer) = file.load_balancer.unwrap_or_default();
+    let (checked, whole) = (balancer.health_check.take(), known && nodes.len() == listed);
+    let all = whole.then_some(&*nodes);
+    let load_balancer = balance::lower(balancer, spoken, all, found);
     if let (Some(twice), Some(_)) = (&checked, &file.health_check) {
         let sentence = "this service has two health checks; keep one";
         found.diagnostics.push(Diagnostic::new(Code::Conflict, twice.place, sentence));
     }
-    let service = Service {
+    let mut service = Service {
         id: file.id.value.as_str().into(),
         protocol: file.protocol,
         nodes,
-        load_balancer: algorithm,
+        load_balancer,
+        subset: Subset::new(),
         health_check: file.health_check.or(checked).map(|check| check.value),
         breaker: file.breaker,
         limiter: file.limiter.map(|limiter| limiter.value),
@@ -71,11 +73,9 @@ pub(super) fn lower(file: Spanned<ServiceFile>, found: &mut Found) -> Service {
     if let (Err(sentence), true) = (service.check(), known) {
         found.diagnostics.push(Diagnostic::new(Code::Empty, nodes_place, sentence));
     }
+    service.subset = balance::subset(file.subset, &service, whole, found);
     // A node that could not be read may be the one with TLS.
-    if let (Some(place), Err(sentence)) = (tls_place, service.check_tls())
-        && known
-        && service.nodes.len() == listed
-    {
+    if let (Some(place), Err(sentence), true) = (tls_place, service.check_tls(), whole) {
         found.diagnostics.push(Diagnostic::new(Code::Conflict, place, format!("`tls` {sentence}")));
     }
     service
@@ -134,6 +134,7 @@ fn lower_node(
         id: id.into(),
         target,
         weight: file.weight,
+        priority: file.priority,
         enabled: file.enabled,
         metadata: file.metadata,
     })

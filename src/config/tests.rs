@@ -173,6 +173,16 @@ fn every_key_reaches_the_plan() {
     assert_eq!(app.nodes[0].weight.get(), 3);
     assert!(!app.nodes[1].enabled);
     assert_eq!(app.nodes[2].target.to_string(), "http://10.0.0.3:9000");
+    assert_eq!((app.nodes[0].priority, app.nodes[2].priority), (0, 2));
+    let balance = &app.load_balancer.balance;
+    assert_eq!(balance.algorithm.as_str(), "maglev");
+    assert_eq!(balance.hash_by.as_ref().unwrap().to_string(), "header:x-user");
+    assert_eq!(balance.slow_start.get(), Duration::from_secs(30));
+    assert_eq!(balance.panic_threshold.basis_points(), 5_000);
+    assert_eq!(balance.zone.as_ref().unwrap().to_string(), "a,full_at=100");
+    let sticky = app.load_balancer.sticky.as_ref().unwrap();
+    assert!(!sticky.http_only && sticky.secure == Some(true) && sticky.secret.is_some());
+    assert_eq!((&*app.subset["version"], &*plan.routes[0].subset["zone"]), ("1.10", "a"));
     assert_eq!(app.upstream_host, HostPolicy::Fixed("internal.example".into()));
     assert_eq!((app.max_attempts, app.timeouts.response), (4, Some(Duration::from_secs(9))));
     assert_eq!(app.proxy_protocol, Some(crate::plan::ProxyVersion::V2));

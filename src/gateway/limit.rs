@@ -6,9 +6,10 @@ use std::time::{Duration, Instant};
 use gwproxy_core::key::{self, By};
 use gwproxy_core::limit::{Decision, LimitSettings, Limiter};
 use gwproxy_core::{Code, Error};
-use gwproxy_http::Request;
 use gwproxy_http::fields::Value;
-use http::header::{COOKIE, HeaderName};
+use gwproxy_http::wire::cookie;
+use gwproxy_http::{Client, Request};
+use http::header::HeaderName;
 
 use super::exchange::Exchange;
 
@@ -26,6 +27,10 @@ pub enum Source {
     Global,
     /// The client's address.
     Ip,
+    /// The path.
+    Path,
+    /// The server name of the client's TLS.
+    Sni,
     /// A field's value.
     Header(HeaderName),
     /// A cookie's value.
@@ -43,6 +48,8 @@ impl Source {
         Ok(match by {
             By::Global => Self::Global,
             By::Ip => Self::Ip,
+            By::Path => Self::Path,
+            By::Sni => Self::Sni,
             By::Header(name) => Self::Header(
                 HeaderName::from_bytes(name.as_bytes())
                     .map_err(|_| format!("`{name}` is not the name of a header"))?,
@@ -52,16 +59,14 @@ impl Source {
         })
     }
 
-    /// The value in this request; none where it has none.
-    fn value<'a>(&self, request: &'a Request) -> Option<&'a [u8]> {
+    /// The value in this request of this client; none where it has none.
+    fn value<'a>(&self, request: &'a Request, client: &'a Client) -> Option<&'a [u8]> {
         match self {
             Self::Global | Self::Ip => None,
             Self::Header(name) => request.headers().get(name).map(Value::as_bytes),
-            Self::Cookie(name) => request
-                .headers()
-                .get_all(COOKIE)
-                .flat_map(|line| line.as_bytes().split(|&byte| byte == b';'))
-                .find_map(|pair| pair_value(pair.trim_ascii(), name)),
+            Self::Cookie(name) => cookie::value(request.headers(), name),
+            Self::Path => Some(request.uri().path().as_bytes()),
+            Self::Sni => client.peer.tls.as_ref()?.sni.as_deref().map(str::as_bytes),
             Self::Query(name) => request
                 .uri()
                 .query()?
@@ -71,12 +76,22 @@ impl Source {
         }
     }
 
-    /// The key, made of a value by `of`. Those without a value share one.
-    pub fn key(&self, request: &Request, ip: Option<IpAddr>, of: fn(&[u8]) -> u64) -> u64 {
+    /// The key that a limit counts by. Those without a value share one.
+    fn limit_key(&self, request: &Request, client: &Client, ip: Option<IpAddr>) -> u64 {
         match self {
             Self::Global => 0,
             Self::Ip => ip.map_or(0, key::of_ip),
-            _ => of(self.value(request).unwrap_or_default()),
+            _ => key::of_value(self.value(request, client).unwrap_or_default()),
+        }
+    }
+
+    /// The key that a balancer hashes by, the same in every process and after a restart. None
+    /// without a value: were there one for all of these, they would all go to one node.
+    pub fn hash_key(&self, request: &Request, client: &Client, ip: Option<IpAddr>) -> Option<u64> {
+        match self {
+            Self::Global => None,
+            Self::Ip => ip.map(key::of_ip),
+            _ => self.value(request, client).map(key::stable),
         }
     }
 }
@@ -102,10 +117,11 @@ impl Limit {
     pub fn check(
         &self,
         request: &Request,
+        client: &Client,
         exchange: &mut Exchange,
         now: Instant,
     ) -> Result<(), Error> {
-        let key = self.source.key(request, exchange.client_ip, key::of_value);
+        let key = self.source.limit_key(request, client, exchange.client_ip);
         self.decide(key, exchange, now)
     }
 

@@ -26,6 +26,7 @@ use gwproxy_grpc::reverse::Grpc;
 use gwproxy_http::h1::head::Reject;
 use gwproxy_http::rescue::{Problem, Rescue, rejected};
 use gwproxy_http::reverse::Reverse;
+use gwproxy_http::sticky::Sticky;
 use gwproxy_http::upstream::{Host, Terms};
 use gwproxy_http::wire::forwarded::{self, Trusted};
 use gwproxy_http::wire::{Ambiguous, hop};
@@ -66,6 +67,8 @@ pub struct Service {
     pub host: Host,
     /// What its balancer hashes by, if it does.
     pub key: Option<Source>,
+    /// The cookie that leads its clients back to their nodes.
+    pub sticky: Option<Arc<Sticky>>,
 }
 
 /// What a listener does with its requests.
@@ -158,7 +161,7 @@ impl Gateway {
         {
             return Ok(refusal);
         }
-        check(self.frontend.limit.as_ref(), &request, exchange, now)?;
+        check(self.frontend.limit.as_ref(), &request, client, exchange, now)?;
         if self.frontend.underscores == Ambiguous::Refuse
             && !is_grpc
             && hop::has_underscore(request.headers())
@@ -168,15 +171,17 @@ impl Gateway {
             let error = Error::new(Code::ClientMalformed, "a field name has an underscore");
             return Err(error.because(remedy).unsent());
         }
+        let mut subset = 0;
         let mut body_max = self.frontend.body_max;
         let service = match target {
             Target::Serve(service) => service,
             Target::Route(slash) => {
                 router::canonicalize(&mut request, slash, exchange.is_grpc)?;
-                let Taken { route, limit, path } = table.router.route(&request)?;
-                check(limit, &request, exchange, now)?;
+                let Taken { route, limit, path, subset: only } = table.router.route(&request)?;
+                check(limit, &request, client, exchange, now)?;
                 exchange.route = Some(Arc::clone(&route.id));
                 exchange.timeout = route.timeout;
+                subset = only;
                 body_max = route.max_body_size.or(body_max);
                 if let Some(path) = path {
                     router::rewrite(&mut request, path)?;
@@ -189,16 +194,16 @@ impl Gateway {
             return Err(Error::new(Code::Internal, "the route's service is missing"));
         };
         exchange.service_id = Some(Arc::clone(&service.id));
-        check(service.limit.as_ref(), &request, exchange, now)?;
+        check(service.limit.as_ref(), &request, client, exchange, now)?;
         hold_to(request.body_mut(), self::body_max(body_max, is_grpc))?;
-        let key = service.key.as_ref().map(|source| {
-            // Hash balancers must agree over processes and restarts.
-            source.key(&request, exchange.client_ip, gwproxy_core::key::stable)
-        });
+        let source = service.key.as_ref();
+        let key = source.and_then(|one| one.hash_key(&request, client, exchange.client_ip));
         let first_byte = first_byte(exchange.timeout.or(service.response_timeout), is_grpc);
         let terms = Terms {
             first_byte,
             key,
+            subset,
+            sticky: service.sticky.clone(),
             host: service.host.clone(),
             interim: client.interim(&request),
             now: Some(now),
@@ -280,11 +285,12 @@ fn hold_to(body: &mut Body, body_max: Option<u64>) -> Result<(), Error> {
 fn check(
     limit: Option<&Arc<Limit>>,
     request: &Request,
+    client: &Client,
     exchange: &mut Exchange,
     now: Instant,
 ) -> Result<(), Error> {
     match limit {
-        Some(limit) => limit.check(request, exchange, now),
+        Some(limit) => limit.check(request, client, exchange, now),
         None => Ok(()),
     }
 }

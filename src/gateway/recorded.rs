@@ -47,7 +47,7 @@ impl Handle for Recorded {
         let mut exchange = Exchange::begin(&request, &client, client_ip, listener, &self.shared);
         let now = std::time::Instant::now();
         let checked = memory::admit()
-            .and_then(|()| check(self.limit.as_ref(), &request, &mut exchange, now))
+            .and_then(|()| check(self.limit.as_ref(), &request, &client, &mut exchange, now))
             .and_then(|()| hold_to(request.body_mut(), self.body_max));
         let Answered { mut response, error, user } = match checked {
             Ok(()) => self.inner.respond(request, &client).await,

@@ -12,7 +12,7 @@ use http::Uri;
 use http::uri::PathAndQuery;
 
 use super::limit::Limit;
-use crate::plan::{HostPattern, Route, in_order};
+use crate::plan::{HostPattern, Route, in_order, subset_number};
 
 /// The routes in the order in which a request tries them.
 #[derive(Debug, Default)]
@@ -26,6 +26,7 @@ struct Entry {
     host: Option<HostPattern>,
     route: Arc<Route>,
     limit: Option<Arc<Limit>>,
+    subset: usize,
 }
 
 /// A route with the path to send on.
@@ -37,6 +38,8 @@ pub struct Taken<'a> {
     pub limit: Option<&'a Arc<Limit>>,
     /// The new path; none: as it came.
     pub path: Option<PathAndQuery>,
+    /// The number of its subset of the service's nodes.
+    pub subset: usize,
 }
 
 impl Router {
@@ -53,7 +56,8 @@ impl Router {
         }
         let entries = in_order(routes).into_iter().filter_map(|(host, route)| {
             let (route, limit) = made.get(&route.id)?.clone();
-            Some(Entry { host: host.cloned(), route, limit })
+            let subset = subset_number(&route, routes);
+            Some(Entry { host: host.cloned(), route, limit, subset })
         });
         Ok(Self { routes: entries.collect() })
     }
@@ -72,11 +76,12 @@ impl Router {
                 && (entry.route.methods.is_empty()
                     || entry.route.methods.iter().any(|each| each.as_str() == method))
         });
-        let Some(Entry { route, limit, .. }) = found else {
+        let Some(Entry { route, limit, subset, .. }) = found else {
             let sentence = format!("no route takes {method} {host}{path}");
             return Err(Error::new(Code::RouteNotFound, sentence));
         };
-        Ok(Taken { route, limit: limit.as_ref(), path: rewritten(route, request.uri())? })
+        let (limit, path) = (limit.as_ref(), rewritten(route, request.uri())?);
+        Ok(Taken { route, limit, path, subset: *subset })
     }
 }
 
@@ -162,7 +167,7 @@ fn lower(host: &str) -> Cow<'_, str> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::plan::ServiceId;
+    use crate::plan::{ServiceId, Subset};
     use gwproxy_http::Body;
 
     fn route(id: &str, hosts: &[&str], path: &str, rewrite: Option<&str>) -> Route {
@@ -177,6 +182,7 @@ mod tests {
             max_body_size: None,
             limiter: None,
             service: ServiceId(0),
+            subset: Subset::new(),
         }
     }
 

@@ -125,6 +125,12 @@ pub const SETTINGS: &[Setting] = &[
     process("trusted-hops", REQUESTS, "TCP has no X-Forwarded-For; the client is who connects"),
     process("trusted-proxy", REQUESTS, "TCP has no X-Forwarded-For; the client is who connects"),
     service(None, &["grpc"], &[Serve(Grpc), Serve(Http)], "no gRPC call passes there"),
+    service(
+        Some("sticky"),
+        &["load_balancer", "sticky"],
+        REQUESTS,
+        "TCP has no cookies; `ip_hash` keeps a client on its node",
+    ),
     service(Some("timeout"), &["timeouts", "response"], REQUESTS, NO_REQUESTS),
     service(
         Some("upstream-host"),
@@ -161,7 +167,7 @@ impl Setting {
 /// A sentence that says what applies instead.
 pub fn check_limit(limit: &LimitSettings, protocol: Protocol) -> Result<(), String> {
     match (protocol, &limit.by) {
-        (Tcp, By::Cookie(_) | By::Header(_) | By::Query(_)) => Err(format!(
+        (Tcp, By::Cookie(_) | By::Header(_) | By::Path | By::Query(_) | By::Sni) => Err(format!(
             "`by={}` means nothing for tcp: a TCP connection has no requests; count by `ip` or \
              `global`",
             limit.by

@@ -6,6 +6,7 @@ use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use gwproxy_core::balance::Subset;
 use gwproxy_core::limit::LimitSettings;
 use gwproxy_core::units::Size;
 use gwproxy_http::wire::{Ambiguous, path};
@@ -37,6 +38,9 @@ pub struct Route {
     pub limiter: Option<LimitSettings>,
     /// Where to.
     pub service: ServiceId,
+    /// Which of its nodes, by their metadata; instead of what the service says of the same words.
+    /// Default empty: as the service says.
+    pub subset: Subset,
 }
 
 /// A host of a route: `example.com`, or `*.example.com` for every name below it. Without port;
@@ -297,6 +301,7 @@ mod tests {
             max_body_size: None,
             limiter: None,
             service: ServiceId(0),
+            subset: Subset::new(),
         }
     }
 

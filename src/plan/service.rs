@@ -6,7 +6,7 @@ use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use gwproxy_core::balance::Algorithm;
+use gwproxy_core::balance::Subset;
 use gwproxy_core::breaker::BreakerSettings;
 use gwproxy_core::health::HealthSettings;
 use gwproxy_core::limit::LimitSettings;
@@ -16,7 +16,7 @@ use gwproxy_core::units::Weight;
 use gwproxy_core::upstream::NodeAddr;
 use serde::{Deserialize, Serialize};
 
-use super::{GrpcSettings, Protocol, ProxyVersion};
+use super::{GrpcSettings, LoadBalancer, Protocol, ProxyVersion};
 
 /// The index of a service in [`super::Plan::services`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -32,7 +32,9 @@ pub struct Service {
     /// Its nodes. Never empty.
     pub nodes: Vec<Node>,
     /// How a node is picked.
-    pub load_balancer: Algorithm,
+    pub load_balancer: LoadBalancer,
+    /// The nodes that are picked from, by their metadata. Default empty: all.
+    pub subset: Subset,
     /// Active health check; none: nodes are healthy until a connect fails.
     pub health_check: Option<HealthSettings>,
     /// Circuit breaker; none: never open.
@@ -63,6 +65,8 @@ pub struct Node {
     pub target: Target,
     /// Its share of the traffic in relation to the others'. Default 1; 0 gets no new work.
     pub weight: Weight,
+    /// Its level: nodes of a higher one are spares of those below. Default 0.
+    pub priority: u8,
     /// A disabled node is left out of the cluster.
     pub enabled: bool,
     /// Free words about it (zone, version).

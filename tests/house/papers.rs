@@ -17,6 +17,7 @@ const ROWS: &[(char, u8)] =
 /// Every example, and what the binary's `check` says of it. The tests of `src/config` look into
 /// them; here they are read as a user would have them read.
 const EXAMPLES: &[(&str, &str)] = &[
+    ("balancing.yaml", "4 listeners, 2 routes, 4 services"),
     ("forward.yaml", "1 listener, 0 routes, 0 services"),
     ("grpc.yaml", "1 listener, 2 routes, 2 services"),
     ("proxy-protocol.yaml", "2 listeners, 0 routes, 2 services"),

@@ -80,7 +80,7 @@ impl Frame {
 }
 
 /// The handshake of RFC 6455 §1.2 for this path, with more fields.
-pub(super) fn handshake(path: &str, fields: &str) -> String {
+pub(crate) fn handshake(path: &str, fields: &str) -> String {
     format!(
         "GET {path} HTTP/1.1\r\nHost: a.test\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
          Sec-WebSocket-Key: {KEY}\r\nSec-WebSocket-Version: 13\r\n{fields}\r\n"

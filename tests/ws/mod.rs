@@ -6,7 +6,7 @@
 
 mod browser;
 mod closing;
-mod frame;
+pub(crate) mod frame;
 mod handshake;
 mod http2;
 mod messages;

@@ -1,217 +1,117 @@
 //! Which node serves next.
 //!
 //! A [`Balancer`] is built for one version of the list of nodes and shared by all workers; what
-//! moves in it is one atomic counter. A new algorithm is one file here, one variant of
-//! [`Algorithm`] and one of `Kind`.
+//! moves in it is atomic counters. `view.rs` says which nodes come into question (subset, level,
+//! zone, panic), and a kernel chooses among these. A new algorithm is one file here, one variant of
+//! [`Algorithm`] and one of `Kernel`.
 
+mod algorithm;
+mod field;
 mod first;
+mod kernel;
 mod least_connections;
+mod maglev;
+pub(crate) mod peak_ewma;
 mod power_of_two;
+mod ramp;
 mod random;
 mod rendezvous;
 mod ring;
 pub(crate) mod rng;
+mod settings;
 mod turns;
+mod view;
 
-use std::collections::HashMap;
-use std::fmt;
-use std::str::FromStr;
 use std::sync::Arc;
+use std::time::Instant;
 
-use serde::{Deserialize, Serialize};
-use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
-
-use crate::suggest::closest;
-use crate::upstream::Endpoint;
-use ring::Ring;
-use turns::Turns;
-
-/// How a node is chosen. In text by the names of [`Algorithm::NAMES`]; hyphens are accepted for
-/// underscores.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
-pub enum Algorithm {
-    /// A hash ring with bounded load: a key stays on its node, a lost node moves only its own
-    /// keys, and no node carries more than 1.25 times its share of the exchanges under way.
-    ConsistentHash,
-    /// The first usable node in the order of the list: the others are spares.
-    First,
-    /// The client's address chooses the node (weighted rendezvous hashing).
-    IpHash,
-    /// The node with the fewest exchanges under way for its weight.
-    LeastConnections,
-    /// Two nodes at random by weight, the one with fewer exchanges under way for its weight.
-    PowerOfTwo,
-    /// At random by weight.
-    Random,
-    /// One after the other; weights count only as zero or not.
-    #[default]
-    RoundRobin,
-    /// One after the other by weight, a node's turns spread evenly (nginx's smooth weighted
-    /// round robin).
-    WeightedRoundRobin,
-}
-
-/// Why an algorithm's name was refused.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct AlgorithmError(String);
+use crate::upstream::{Endpoint, Tried};
+pub use algorithm::{Algorithm, AlgorithmError};
+pub use settings::{BalanceSettings, Subset, ZoneError, ZoneSettings};
+use view::View;
+pub(crate) use view::{Alarm, shown};
 
 /// The choice among one version of the list of nodes.
 #[derive(Debug)]
 pub struct Balancer {
     endpoints: Arc<[Arc<Endpoint>]>,
-    kind: Kind,
+    views: Box<[View]>,
 }
 
-#[derive(Debug)]
-enum Kind {
-    First,
-    LeastConnections(Turns),
-    PowerOfTwo(Turns),
-    Random(Turns),
-    Rendezvous(Box<[u64]>),
-    Ring(Ring),
-    Turns(Turns),
+/// What a request brings to the choice of its node.
+#[derive(Clone, Copy)]
+pub struct Ask<'a> {
+    /// What the hash algorithms go by ([`key::of_ip`](crate::key::of_ip),
+    /// [`key::stable`](crate::key::stable)); without one they choose at random.
+    pub key: Option<u64>,
+    /// The [`Endpoint::mark`] of the node that served the client before.
+    pub mark: Option<u64>,
+    /// Whether a node, told by its [`Endpoint::id`], knows the client's connection: one of those
+    /// that may be chosen at all is.
+    pub is_known: Option<&'a dyn Fn(u64) -> bool>,
+    /// The number of the subset that the node must be of, as the service lists them.
+    pub subset: usize,
+    /// The nodes that are out because this request was there already.
+    pub tried: &'a Tried,
 }
 
-impl Algorithm {
-    /// Every algorithm with its name.
-    pub const NAMES: [(&'static str, Self); 8] = [
-        ("round_robin", Self::RoundRobin),
-        ("weighted_round_robin", Self::WeightedRoundRobin),
-        ("random", Self::Random),
-        ("power_of_two", Self::PowerOfTwo),
-        ("least_connections", Self::LeastConnections),
-        ("ip_hash", Self::IpHash),
-        ("consistent_hash", Self::ConsistentHash),
-        ("first", Self::First),
-    ];
+impl<'a> Ask<'a> {
+    /// A request that brings nothing but where it was.
+    pub fn new(tried: &'a Tried) -> Self {
+        Self { key: None, mark: None, is_known: None, subset: 0, tried }
+    }
+}
 
-    /// The canonical name.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::ConsistentHash => "consistent_hash",
-            Self::First => "first",
-            Self::IpHash => "ip_hash",
-            Self::LeastConnections => "least_connections",
-            Self::PowerOfTwo => "power_of_two",
-            Self::Random => "random",
-            Self::RoundRobin => "round_robin",
-            Self::WeightedRoundRobin => "weighted_round_robin",
-        }
+impl std::fmt::Debug for Ask<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Ask")
+            .field("key", &self.key)
+            .field("mark", &self.mark)
+            .field("subset", &self.subset)
+            .field("tried", &self.tried)
+            .finish_non_exhaustive()
     }
 }
 
 impl Balancer {
-    /// Prepares the choice among `endpoints` by the weights they have now; a changed weight wants
-    /// a new balancer (a weight of 0 is obeyed at once).
-    pub fn new(algorithm: Algorithm, endpoints: Arc<[Arc<Endpoint>]>) -> Self {
-        let weights: Vec<u32> = endpoints.iter().map(|node| node.weight()).collect();
-        let by_weight = || Turns::smooth(&weights);
-        let kind = match algorithm {
-            Algorithm::ConsistentHash => Kind::Ring(Ring::new(&identities(&endpoints), &weights)),
-            Algorithm::First => Kind::First,
-            Algorithm::IpHash => Kind::Rendezvous(identities(&endpoints).into()),
-            Algorithm::LeastConnections => Kind::LeastConnections(by_weight()),
-            Algorithm::PowerOfTwo => Kind::PowerOfTwo(by_weight()),
-            Algorithm::Random => Kind::Random(by_weight()),
-            Algorithm::RoundRobin => Kind::Turns(Turns::equal(&weights)),
-            Algorithm::WeightedRoundRobin => Kind::Turns(by_weight()),
-        };
-        Self { endpoints, kind }
+    /// Prepares the choice among `endpoints`, for each of the `subsets`, by the weights they have
+    /// now; a changed weight wants a new balancer (a weight of 0 is obeyed at once). `alarms`: of
+    /// the subsets. `old`: the balancer of the list before, whose turns it takes up.
+    pub(crate) fn new(
+        settings: &BalanceSettings,
+        subsets: &[Subset],
+        alarms: &[Arc<Alarm>],
+        endpoints: Arc<[Arc<Endpoint>]>,
+        old: Option<&Self>,
+    ) -> Self {
+        let views = subsets.iter().zip(alarms).enumerate().map(|(number, (subset, alarm))| {
+            let old = old.and_then(|old| old.views.get(number));
+            View::new(settings, subset, &endpoints, Arc::clone(alarm), old)
+        });
+        Self { views: views.collect(), endpoints }
     }
 
     /// The nodes it chooses from.
-    pub fn endpoints(&self) -> &Arc<[Arc<Endpoint>]> {
+    pub(crate) fn endpoints(&self) -> &Arc<[Arc<Endpoint>]> {
         &self.endpoints
     }
 
-    /// A node that is `usable` and has a weight; none if there is no such node. `key` is what the
-    /// hash algorithms go by; without one they choose at random.
-    pub fn pick(
-        &self,
-        key: Option<u64>,
-        usable: impl Fn(&Endpoint) -> bool,
-    ) -> Option<&Arc<Endpoint>> {
-        let nodes = &self.endpoints;
-        let usable = |node: &Endpoint| node.weight() != 0 && usable(node);
-        let key = || rng::mix(key.unwrap_or_else(rng::next));
-        let index = match &self.kind {
-            Kind::First => first::pick(nodes, usable),
-            Kind::LeastConnections(turns) => least_connections::pick(turns, nodes, usable),
-            Kind::PowerOfTwo(turns) => power_of_two::pick(turns, nodes, usable),
-            Kind::Random(turns) => random::pick(turns, nodes, usable),
-            Kind::Rendezvous(seeds) => rendezvous::pick(seeds, nodes, key(), usable),
-            Kind::Ring(ring) => ring.pick(nodes, key(), usable),
-            Kind::Turns(turns) => turns.pick(nodes, usable),
-        }?;
-        nodes.get(index)
+    /// The number of nodes in a subset.
+    pub(crate) fn len_of(&self, subset: usize) -> usize {
+        self.views.get(subset).map_or(0, View::len)
+    }
+
+    /// Whether health is not asked at `now`, in any of the subsets.
+    pub(crate) fn is_panic(&self, now: Instant) -> bool {
+        self.views.iter().any(|view| view.is_panic(now))
+    }
+
+    /// The node that serves next. None that is unhealthy (but in panic), of weight 0, of another
+    /// subset or tried; one that lately refused connections only when there is no other.
+    pub(crate) fn choose(&self, ask: &Ask<'_>, now: Instant) -> Option<&Arc<Endpoint>> {
+        self.views.get(ask.subset)?.choose(ask, now)
     }
 }
-
-/// What makes a node itself for hashing: its name and place, so that it is the same in every
-/// proxy and after a restart. A node listed twice counts as two.
-fn identities(nodes: &[Arc<Endpoint>]) -> Vec<u64> {
-    let mut seen: HashMap<u64, u64> = HashMap::new();
-    nodes
-        .iter()
-        .map(|node| {
-            let base = xxh3_64(format!("{}\n{}", node.name, node.addr).as_bytes());
-            let copies = seen.entry(base).or_default();
-            let identity = xxh3_64_with_seed(&copies.to_le_bytes(), base);
-            *copies += 1;
-            identity
-        })
-        .collect()
-}
-
-impl FromStr for Algorithm {
-    type Err = AlgorithmError;
-
-    fn from_str(text: &str) -> Result<Self, AlgorithmError> {
-        let name = text.trim().to_ascii_lowercase().replace('-', "_");
-        if let Some((_, algorithm)) = Self::NAMES.iter().find(|(known, _)| *known == name) {
-            return Ok(*algorithm);
-        }
-        let names = Self::NAMES.map(|(name, _)| name);
-        let hint = match closest(&name, names) {
-            Some(near) => format!("did you mean `{near}`? "),
-            None => String::new(),
-        };
-        Err(AlgorithmError(format!(
-            "`{text}` is not a balancing algorithm; {hint}known: {}",
-            names.join(", ")
-        )))
-    }
-}
-
-impl fmt::Display for Algorithm {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
-    }
-}
-
-impl TryFrom<String> for Algorithm {
-    type Error = AlgorithmError;
-
-    fn try_from(text: String) -> Result<Self, AlgorithmError> {
-        text.parse()
-    }
-}
-
-impl From<Algorithm> for String {
-    fn from(algorithm: Algorithm) -> Self {
-        algorithm.as_str().into()
-    }
-}
-
-impl fmt::Display for AlgorithmError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-impl std::error::Error for AlgorithmError {}
 
 #[cfg(test)]
 mod tests;

@@ -1,7 +1,6 @@
 //! At random by weight.
 
-use std::sync::Arc;
-
+use super::field::Field;
 use super::rng;
 use super::turns::Turns;
 use crate::upstream::Endpoint;
@@ -10,29 +9,25 @@ use crate::upstream::Endpoint;
 const DRAWS: usize = 8;
 
 /// A usable node, each as likely as its weight says.
-pub(super) fn pick(
-    turns: &Turns,
-    nodes: &[Arc<Endpoint>],
-    usable: impl Fn(&Endpoint) -> bool,
-) -> Option<usize> {
+pub(super) fn pick(turns: &Turns, field: &Field<'_, impl Fn(&Endpoint) -> bool>) -> Option<usize> {
     for _ in 0..DRAWS {
         let index = turns.draw()?;
-        if nodes.get(index).is_some_and(|node| usable(node)) {
+        if field.get(index).is_some_and(|node| field.admits(node, rng::next)) {
             return Some(index);
         }
     }
-    scan(nodes, usable)
+    scan(field)
 }
 
 /// The same by one walk over all nodes: the n-th usable one replaces the choice with the
-/// probability of its weight among those seen (weighted reservoir sampling of one).
-pub(super) fn scan(nodes: &[Arc<Endpoint>], usable: impl Fn(&Endpoint) -> bool) -> Option<usize> {
-    let mut seen = 0;
+/// probability of its share among those seen (weighted reservoir sampling of one).
+pub(super) fn scan(field: &Field<'_, impl Fn(&Endpoint) -> bool>) -> Option<usize> {
+    let mut seen = 0_u64;
     let mut choice = None;
-    for (index, node) in nodes.iter().enumerate().filter(|(_, node)| usable(node)) {
-        let weight = u64::from(node.weight());
-        seen += weight;
-        if rng::below(seen) < weight || choice.is_none() {
+    for (index, node) in field.iter() {
+        let share = field.share(node);
+        seen = seen.saturating_add(share);
+        if rng::below(seen) < share || choice.is_none() {
             choice = Some(index);
         }
     }

@@ -1,10 +1,10 @@
 //! Consistent hashing on a ring (Karger et al. 1997) with bounded load (Mirrokni, Thorup,
 //! Zadimoghaddam 2018).
 
-use std::sync::Arc;
-
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
+use super::field::Field;
+use super::rng;
 use crate::upstream::Endpoint;
 
 /// Points of a node of the smallest weight, as ketama and Envoy have them: shares within some 8 %.
@@ -45,36 +45,36 @@ impl Ring {
     }
 
     /// The first usable node from `key` on that is not above its bound; the bound can not hold
-    /// for all, so some node always passes.
+    /// for all, so some node always passes, unless slow start keeps its keys away from it.
     pub(super) fn pick(
         &self,
-        nodes: &[Arc<Endpoint>],
+        field: &Field<'_, impl Fn(&Endpoint) -> bool>,
         key: u64,
-        usable: impl Fn(&Endpoint) -> bool,
     ) -> Option<usize> {
-        let (mut busy, mut weights) = (0_u64, 0_u64);
-        for node in nodes.iter().filter(|node| usable(node)) {
+        let (mut busy, mut shares) = (0_u64, 0_u64);
+        for (_, node) in field.iter() {
             busy += u64::from(node.in_flight());
-            weights += u64::from(node.weight());
+            shares += field.share(node);
         }
-        if weights == 0 {
+        if shares == 0 {
             return None;
         }
-        let per_weight = BOUND * (busy + 1) as f64 / weights as f64;
+        let per_share = BOUND * (busy + 1) as f64 / shares as f64;
         let fits = |node: &Endpoint| {
-            f64::from(node.in_flight()) < (per_weight * f64::from(node.weight())).ceil()
+            f64::from(node.in_flight()) < (per_share * field.share(node) as f64).ceil()
+                && field.admits(node, || rng::mix(key ^ node.id))
         };
         let start = self.points.partition_point(|(point, _)| *point < key);
         let (before, after) = self.points.split_at_checked(start)?;
         let mut spare = None;
         for index in after.iter().chain(before).map(|(_, index)| *index as usize) {
-            let Some(node) = nodes.get(index).filter(|node| usable(node)) else { continue };
+            let Some(node) = field.get(index) else { continue };
             if fits(node) {
                 return Some(index);
             }
             spare = spare.or(Some(index));
         }
-        // The numbers moved while we looked.
+        // The numbers moved while we looked, or all nodes are new.
         spare
     }
 }

@@ -4,9 +4,9 @@
 //! for each choice, which cannot be shared by workers without a lock. Its sequence repeats after
 //! the sum of the weights, so it is worked out once, and a choice is one step of a counter.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use super::field::Field;
 use super::{random, rng};
 use crate::upstream::Endpoint;
 
@@ -65,19 +65,27 @@ impl Turns {
 
     /// The node whose turn it is. A node that cannot be used forfeits its turn; were its turn
     /// given to the one after it in the order, that one would carry double.
-    pub(super) fn pick(
-        &self,
-        nodes: &[Arc<Endpoint>],
-        usable: impl Fn(&Endpoint) -> bool,
-    ) -> Option<usize> {
-        for _ in 0..self.order.len().min(4 * nodes.len()) {
+    pub(super) fn pick(&self, field: &Field<'_, impl Fn(&Endpoint) -> bool>) -> Option<usize> {
+        for _ in 0..self.order.len().min(4 * field.nodes.len()) {
             let index = self.advance()?;
-            if nodes.get(index).is_some_and(|node| usable(node)) {
+            if field.get(index).is_some_and(|node| field.admits(node, rng::next)) {
                 return Some(index);
             }
         }
         // Only unusable nodes had their turns, or other workers took the usable ones' turns.
-        random::scan(nodes, usable)
+        random::scan(field)
+    }
+
+    /// Where to begin looking at all nodes: at the one whose turn it is, usable or not.
+    pub(super) fn start(&self, field: &Field<'_, impl Fn(&Endpoint) -> bool>) -> Option<usize> {
+        let index = self.advance()?;
+        let node = field.nodes.get(index)?;
+        if field.admits(node, rng::next) { Some(index) } else { self.advance() }
+    }
+
+    /// Goes on where `other` is: a new list of nodes does not begin with the first one again.
+    pub(super) fn continue_from(&self, other: &Self) {
+        self.next.0.store(other.next.0.load(Ordering::Relaxed), Ordering::Relaxed);
     }
 
     /// The next turn's node.

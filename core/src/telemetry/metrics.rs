@@ -1,14 +1,16 @@
 //! Counters on cache lines of their own, one set per worker, summed when someone asks.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::access_log::Dropped;
 use super::panics;
 use crate::Code;
 use crate::memory::{self, Memory};
+use crate::upstream::Cluster;
 
 /// Upper bounds of the duration buckets, in seconds.
 const BOUNDS: [f64; 12] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0];
@@ -19,6 +21,7 @@ pub struct Metrics {
     names: Vec<Arc<str>>,
     workers: Vec<Arc<Cells>>,
     dropped: Option<Dropped>,
+    services: Vec<Arc<Cluster>>,
 }
 
 /// One worker's share. Only that worker writes, so no increment waits for another core.
@@ -44,13 +47,19 @@ impl Metrics {
         let cells =
             || Arc::new(Cells { services: names.iter().map(|_| Service::default()).collect() });
         let workers = (0..workers).map(|_| cells()).collect();
-        Self { names, workers, dropped: None }
+        Self { names, workers, dropped: None, services: Vec::new() }
     }
 
     /// Tells of the access log's lost lines as well.
     #[must_use]
     pub fn with_log(self, dropped: Option<Dropped>) -> Self {
         Self { dropped, ..self }
+    }
+
+    /// Tells of the nodes of these services as well.
+    #[must_use]
+    pub fn with_services(self, services: Vec<Arc<Cluster>>) -> Self {
+        Self { services, ..self }
     }
 
     /// A worker's cells; for a worker beyond the count, cells that nobody sums.
@@ -95,6 +104,7 @@ impl Metrics {
             let _ = writeln!(out, "gwproxy_response_bytes_total{{service=\"{name}\"}} {sum}");
         }
         self.durations(&mut out);
+        self.nodes(&mut out);
         if let Some(dropped) = &self.dropped {
             const NAME: &str = "gwproxy_access_log_dropped_total";
             Self::family(&mut out, NAME, "counter", "Lines of the access log that were lost.");
@@ -143,6 +153,35 @@ impl Metrics {
         }
     }
 
+    /// What the balancers see. A node that is listed twice is told once, as both together.
+    fn nodes(&self, out: &mut String) {
+        const FAMILIES: [(&str, &str, &str); 3] = [
+            ("gwproxy_node_picks_total", "counter", "Exchanges that a node was chosen for."),
+            ("gwproxy_node_in_flight", "gauge", "Exchanges under way on a node."),
+            ("gwproxy_node_healthy", "gauge", "Whether the health check holds a node for usable."),
+        ];
+        const PANIC: &str = "gwproxy_service_panic";
+        let lists: Vec<_> = self.services.iter().map(|one| (one, told(one))).collect();
+        for (at, (family, kind, help)) in FAMILIES.into_iter().enumerate() {
+            Self::family(out, family, kind, help);
+            for (cluster, nodes) in &lists {
+                for (node, numbers) in nodes {
+                    let (service, number) = (cluster.name(), numbers.get(at).unwrap_or(&0));
+                    let _ = write!(out, "{family}{{service=\"{service}\",node=\"");
+                    push_label(out, node);
+                    let _ = writeln!(out, "\"}} {number}");
+                }
+            }
+        }
+        let help = "Whether so few nodes are healthy that all are tried.";
+        Self::family(out, PANIC, "gauge", help);
+        let now = Instant::now();
+        for (cluster, _) in &lists {
+            let (service, panics) = (cluster.name(), u8::from(cluster.is_panic(now)));
+            let _ = writeln!(out, "{PANIC}{{service=\"{service}\"}} {panics}");
+        }
+    }
+
     fn family(out: &mut String, name: &str, kind: &str, help: &str) {
         let _ = writeln!(out, "# HELP {name} {help}\n# TYPE {name} {kind}");
     }
@@ -153,6 +192,31 @@ impl Metrics {
             .filter_map(|worker| worker.services.get(index).and_then(&cell))
             .map(|cell| cell.load(Ordering::Relaxed))
             .sum()
+    }
+}
+
+/// Picks, exchanges under way, health; by the name of the node.
+fn told(cluster: &Cluster) -> BTreeMap<Arc<str>, [u64; 3]> {
+    let mut nodes = BTreeMap::new();
+    for node in cluster.endpoints().iter() {
+        let numbers: &mut [u64; 3] = nodes.entry(Arc::clone(&node.name)).or_default();
+        let healthy = u64::from(node.is_healthy());
+        let [picks, in_flight, health] = numbers;
+        *picks += node.picks();
+        *in_flight += u64::from(node.in_flight());
+        *health = healthy.max(*health);
+    }
+    nodes
+}
+
+/// The value of a label as the text exposition wants it.
+fn push_label(out: &mut String, text: &str) {
+    for letter in text.chars() {
+        match letter {
+            '\n' => out.push_str("\\n"),
+            '"' | '\\' => out.extend(['\\', letter]),
+            _ => out.push(letter),
+        }
     }
 }
 

@@ -7,8 +7,9 @@ use std::time::{Duration, Instant};
 use arc_swap::ArcSwap;
 use tokio::sync::watch;
 
+use super::mark::MarkKey;
 use super::{Endpoint, Lease, Tried};
-use crate::balance::{Algorithm, Balancer};
+use crate::balance::{Alarm, Algorithm, Ask, BalanceSettings, Balancer, Subset, shown};
 use crate::breaker::{Breaker, BreakerSettings, Open};
 use crate::key::By;
 use crate::retry::{Budget, BudgetSettings};
@@ -21,10 +22,12 @@ pub struct ClusterSettings {
     pub name: Arc<str>,
     /// How sentences call it. Default ``the service `NAME` ``.
     pub title: Arc<str>,
-    /// How a node is chosen. Default round robin.
-    pub balance: Algorithm,
-    /// What `consistent_hash` goes by. Default the client's address.
-    pub hash_by: By,
+    /// How a node is chosen. Default round robin among all.
+    pub balance: BalanceSettings,
+    /// The subsets of its nodes that requests may ask for ([`Ask::subset`]). Default one: all.
+    pub subsets: Vec<Subset>,
+    /// The secret that [`Endpoint::mark`]s are made with. Default none: nodes have no marks.
+    pub marks: Option<MarkKey>,
     /// When the service is left alone. Default none: never.
     pub breaker: Option<BreakerSettings>,
     /// How many retries it may get. Default 20 % of the first tries and 10 a second.
@@ -47,6 +50,8 @@ pub struct Cluster {
     settings: ClusterSettings,
     /// One version of the list of nodes with what is prepared for it, never changed in place.
     balancer: ArcSwap<Balancer>,
+    /// One for each subset.
+    alarms: Box<[Arc<Alarm>]>,
     breaker: Option<Arc<Breaker>>,
     retries: Budget,
     /// Tells that the list of nodes changed, and by its end that the service is gone.
@@ -62,8 +67,9 @@ impl ClusterSettings {
         Self {
             title: format!("the service `{name}`").into(),
             name,
-            balance: Algorithm::default(),
-            hash_by: By::Ip,
+            balance: BalanceSettings::default(),
+            subsets: vec![Subset::new()],
+            marks: None,
             breaker: None,
             retry_budget: BudgetSettings::default(),
             connect_timeout: Duration::from_secs(2),
@@ -71,15 +77,29 @@ impl ClusterSettings {
             max_attempts: 3,
         }
     }
+
+    /// The node with its mark, where nodes have one.
+    fn marked(&self, mut node: Endpoint) -> Endpoint {
+        if let Some(key) = &self.marks {
+            node.set_mark(key.of(&node));
+        }
+        node
+    }
 }
 
 impl Cluster {
     /// A service with its first list of nodes.
     pub fn new(settings: ClusterSettings, endpoints: Vec<Endpoint>) -> Arc<Self> {
-        let endpoints = endpoints.into_iter().map(Arc::new).collect();
+        let endpoints = endpoints.into_iter().map(|node| Arc::new(settings.marked(node)));
+        let endpoints = endpoints.collect();
+        let alarm = |subset: &Subset| Alarm::new(Arc::clone(&settings.title), subset);
+        let alarms: Box<[_]> = settings.subsets.iter().map(alarm).collect();
+        let (balance, subsets) = (&settings.balance, &settings.subsets);
+        let balancer = Balancer::new(balance, subsets, &alarms, endpoints, None);
         Arc::new(Self {
             id: NEXT_ID.fetch_add(1, Ordering::Relaxed),
-            balancer: ArcSwap::from_pointee(Balancer::new(settings.balance, endpoints)),
+            balancer: ArcSwap::from_pointee(balancer),
+            alarms,
             breaker: settings
                 .breaker
                 .clone()
@@ -118,31 +138,45 @@ impl Cluster {
     /// What the choice of a node wants to know of the request; [`Self::acquire`] gets its key
     /// ([`key::of_ip`](crate::key::of_ip), [`key::stable`](crate::key::stable)).
     pub fn needs_key(&self) -> Option<&By> {
-        match self.settings.balance {
-            Algorithm::ConsistentHash => Some(&self.settings.hash_by),
+        let BalanceSettings { algorithm, hash_by, .. } = &self.settings.balance;
+        match algorithm {
+            Algorithm::ConsistentHash | Algorithm::Maglev => {
+                Some(hash_by.as_ref().unwrap_or(&By::Ip))
+            }
             Algorithm::IpHash => Some(&By::Ip),
             _ => None,
         }
     }
 
+    /// Whether so few nodes are healthy at `now` that all are tried, in any subset.
+    pub fn is_panic(&self, now: Instant) -> bool {
+        self.balancer.load().is_panic(now)
+    }
+
     /// Replaces the list of nodes. A node that is in the old and in the new list (same name,
     /// scheme, address, metadata and TLS) stays the same [`Endpoint`]: its health, its exchanges
-    /// under way and its pooled connections carry over, with the new weight.
+    /// under way and its pooled connections carry over, with the new weight and priority. One that
+    /// is new starts slowly, where the service has that.
     ///
     /// For one caller at a time, the control plane.
     pub fn update(&self, endpoints: Vec<Endpoint>) {
         let mut known: Vec<_> = self.endpoints().iter().map(Arc::clone).collect();
-        let keep = |new: Endpoint| match known.iter().position(|old| old.is_same_node(&new)) {
-            Some(index) => {
+        let settings = &self.settings;
+        let keep = |new: Endpoint| {
+            if let Some(index) = known.iter().position(|old| old.is_same_node(&new)) {
                 // Taken out, so that a node listed twice stays two.
                 let old = known.swap_remove(index);
                 old.set_weight(new.weight());
-                old
+                old.set_priority(new.priority());
+                return old;
             }
-            None => Arc::new(new),
+            new.begin_growth();
+            Arc::new(settings.marked(new))
         };
         let endpoints = endpoints.into_iter().map(keep).collect();
-        self.balancer.store(Arc::new(Balancer::new(self.settings.balance, endpoints)));
+        let (balance, subsets, old) = (&settings.balance, &settings.subsets, self.balancer.load());
+        let balancer = Balancer::new(balance, subsets, &self.alarms, endpoints, Some(&old));
+        self.balancer.store(Arc::new(balancer));
         self.changes.send_replace(());
     }
 
@@ -157,22 +191,15 @@ impl Cluster {
         key: Option<u64>,
         tried: &Tried,
     ) -> Result<Lease, Error> {
-        self.acquire_known(now, key, tried, None)
+        self.acquire_for(now, &Ask { key, ..Ask::new(tried) })
     }
 
-    /// [`Self::acquire`] for a client that some nodes know already, told by their
-    /// [`Endpoint::id`]: one of those that may be chosen at all is.
+    /// [`Self::acquire`] for a request that brings more than a key.
     ///
     /// # Errors
     /// As [`Self::acquire`].
-    pub fn acquire_known(
-        self: &Arc<Self>,
-        now: Instant,
-        key: Option<u64>,
-        tried: &Tried,
-        is_known: Option<&dyn Fn(u64) -> bool>,
-    ) -> Result<Lease, Error> {
-        if tried.is_empty() {
+    pub fn acquire_for(self: &Arc<Self>, now: Instant, ask: &Ask<'_>) -> Result<Lease, Error> {
+        if ask.tried.is_empty() {
             self.retries.deposit(now);
         }
         let permit = match &self.breaker {
@@ -180,17 +207,9 @@ impl Cluster {
             Some(breaker) => Some(breaker.try_acquire(now).map_err(|open| self.is_open(open))?),
         };
         let balancer = self.balancer.load();
-        let offered = |node: &Endpoint| node.is_healthy() && !tried.contains(node.id);
-        let known = is_known.and_then(|is_known| {
-            let may = |node: &&Arc<Endpoint>| is_known(node.id) && node.weight() > 0;
-            balancer.endpoints().iter().find(|node| may(node) && offered(node))
-        });
-        let node = known
-            .or_else(|| balancer.pick(key, |node| offered(node) && !node.is_avoided(now)))
-            .or_else(|| balancer.pick(key, offered));
-        match node {
+        match balancer.choose(ask, now) {
             Some(node) => Ok(Lease::new(Arc::clone(self), Arc::clone(node), permit, now)),
-            None => Err(self.no_node(balancer.endpoints(), tried)),
+            None => Err(self.no_node(&balancer, ask)),
         }
     }
 
@@ -214,19 +233,23 @@ impl Cluster {
     }
 
     #[cold]
-    fn no_node(&self, endpoints: &[Arc<Endpoint>], tried: &Tried) -> Error {
-        let title = &self.settings.title;
+    fn no_node(&self, balancer: &Balancer, ask: &Ask<'_>) -> Error {
+        let (title, endpoints) = (&self.settings.title, balancer.endpoints());
+        let subset = self.settings.subsets.get(ask.subset).map(shown).unwrap_or_default();
         let count = |test: &dyn Fn(&Endpoint) -> bool| endpoints.iter().filter(|e| test(e)).count();
         let sentence = if endpoints.is_empty() {
             format!("{title} has no nodes")
+        } else if balancer.len_of(ask.subset) == 0 {
+            format!("{title} has no nodes with {subset}")
         } else {
+            let with = if subset.is_empty() { subset } else { format!(" with {subset}") };
             format!(
-                "no node of {title} can be used: of {} nodes {} unhealthy, {} of \
+                "no node of {title}{with} can be used: of {} nodes {} unhealthy, {} of \
                  weight 0, {} already tried for this request",
                 endpoints.len(),
                 count(&|e| !e.is_healthy()),
                 count(&|e| e.weight() == 0),
-                count(&|e| tried.contains(e.id)),
+                count(&|e| ask.tried.contains(e.id)),
             )
         };
         Error::new(Code::NoHealthyNode, sentence).unsent()

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use tokio::io::AsyncWriteExt as _;
 
+use crate::balance::peak_ewma::Cost;
 use crate::clock;
 use crate::net::addr::AddrError;
 use crate::net::proxy_protocol::{Header, Origin};
@@ -48,8 +49,17 @@ pub struct Endpoint {
     pub proxy_protocol: Option<proxy_protocol::Version>,
     /// Free words about it (zone, version).
     pub metadata: BTreeMap<String, String>,
+    /// Names the node to clients without telling what or where it is; 0: by nothing.
+    mark: u64,
     weight: AtomicU32,
-    in_flight: AtomicU32,
+    priority: AtomicU32,
+    /// Exchanges begun above [`IN_FLIGHT_BITS`], those under way below: one addition counts both.
+    load: AtomicU64,
+    /// How long it takes, where the balancer asks.
+    cost: Cost,
+    /// Moment ([`clock::nanos`]) from which on its share grows; 0: it has grown, [`FRESH`]: from the
+    /// next look.
+    grows_since: AtomicU64,
     /// The verdict of the active health check; true where there is none.
     healthy: AtomicBool,
     /// Moment ([`clock::nanos`]) until which failed connects keep it out of the choice; 0: in.
@@ -64,7 +74,30 @@ const AVOID_FIRST: Duration = Duration::from_secs(1);
 /// The longest time that failed connects keep a node out of the choice.
 const AVOID_MAX: Duration = Duration::from_secs(30);
 
+/// Bits of the number of exchanges under way: 16 million, more than a process has descriptors. The
+/// 40 bits above count 10^12 exchanges before they go round.
+const IN_FLIGHT_BITS: u32 = 24;
+
+/// A share that has not begun to grow.
+const FRESH: u64 = u64::MAX;
+
+/// Failed connects in a row after which a node that answers again starts slowly: fewer are a lost
+/// packet rather than a restart.
+const FAILURES_OF_AN_OUTAGE: u32 = 2;
+
 static NEXT_ID: AtomicU64 = AtomicU64::new(1);
+
+/// Counts the changes of any node's health, reachability, weight or level.
+static CHANGES: AtomicU64 = AtomicU64::new(1);
+
+/// Moves on with every change that the choice of a level or zone depends on.
+pub(crate) fn changes() -> u64 {
+    CHANGES.load(Ordering::Acquire)
+}
+
+fn changed() {
+    CHANGES.fetch_add(1, Ordering::Release);
+}
 
 impl Endpoint {
     /// A new node with a fresh id. `weight` 0 means that it gets no new work.
@@ -84,8 +117,12 @@ impl Endpoint {
             tls_exclusive: None,
             proxy_protocol: None,
             metadata: BTreeMap::new(),
+            mark: 0,
             weight: AtomicU32::new(weight),
-            in_flight: AtomicU32::new(0),
+            priority: AtomicU32::new(0),
+            load: AtomicU64::new(0),
+            cost: Cost::default(),
+            grows_since: AtomicU64::new(0),
             healthy: AtomicBool::new(true),
             avoided_until: AtomicU64::new(0),
             connect_failures: AtomicU32::new(0),
@@ -116,6 +153,34 @@ impl Endpoint {
     /// [`Balancer`](crate::balance::Balancer).
     pub(crate) fn set_weight(&self, weight: u32) {
         self.weight.store(weight, Ordering::Relaxed);
+        changed();
+    }
+
+    /// Its level: nodes of a higher one are spares of those below. Default 0.
+    pub fn priority(&self) -> u32 {
+        self.priority.load(Ordering::Relaxed)
+    }
+
+    /// Changes its level; obeyed by the next [`Balancer`](crate::balance::Balancer).
+    pub fn set_priority(&self, priority: u32) {
+        self.priority.store(priority, Ordering::Relaxed);
+        changed();
+    }
+
+    /// What names it to clients, where the service wants that ([`Cluster`](super::Cluster)); 0
+    /// elsewhere.
+    pub fn mark(&self) -> u64 {
+        self.mark
+    }
+
+    /// Names it to clients.
+    pub(crate) fn set_mark(&mut self, mark: u64) {
+        self.mark = mark;
+    }
+
+    /// How long it takes to answer.
+    pub(crate) fn cost(&self) -> &Cost {
+        &self.cost
     }
 
     /// Whether `other` describes the same node: same name, scheme, address, metadata, TLS and PROXY
@@ -138,7 +203,13 @@ impl Endpoint {
 
     /// Exchanges under way over all workers.
     pub fn in_flight(&self) -> u32 {
-        self.in_flight.load(Ordering::Relaxed)
+        // The mask leaves 24 bits.
+        (self.load.load(Ordering::Relaxed) & ((1 << IN_FLIGHT_BITS) - 1)) as u32
+    }
+
+    /// Exchanges begun since the start over all workers; goes round at 2^40.
+    pub fn picks(&self) -> u64 {
+        self.load.load(Ordering::Relaxed) >> IN_FLIGHT_BITS
     }
 
     /// Whether the active health check, if there is one, holds it for usable.
@@ -153,9 +224,44 @@ impl Endpoint {
         until != 0 && clock::nanos(now) < until
     }
 
+    /// The moment ([`clock::nanos`]) until which failed connects keep it out, if they do at `now`.
+    pub(crate) fn avoided_until(&self, now: Instant) -> Option<u64> {
+        let until = self.avoided_until.load(Ordering::Relaxed);
+        (until != 0 && clock::nanos(now) < until).then_some(until)
+    }
+
     /// Sets the verdict of the active health check; says whether that changed it.
     pub fn set_healthy(&self, healthy: bool) -> bool {
-        self.healthy.swap(healthy, Ordering::Relaxed) != healthy
+        let is_new = self.healthy.swap(healthy, Ordering::Relaxed) != healthy;
+        if is_new {
+            if healthy {
+                self.begin_growth();
+            }
+            changed();
+        }
+        is_new
+    }
+
+    /// Its share begins small and grows, where the service has a slow start.
+    pub(crate) fn begin_growth(&self) {
+        self.grows_since.store(FRESH, Ordering::Relaxed);
+    }
+
+    /// Whether its share may still be growing.
+    pub(crate) fn is_growing(&self) -> bool {
+        self.grows_since.load(Ordering::Relaxed) != 0
+    }
+
+    /// The moment ([`clock::nanos`]) from which on its share grows; `now` if nobody looked before.
+    pub(crate) fn grows_since(&self, now: u64) -> u64 {
+        let begun =
+            self.grows_since.compare_exchange(FRESH, now, Ordering::Relaxed, Ordering::Relaxed);
+        begun.map_or_else(|since| since, |_| now)
+    }
+
+    /// Its share has grown.
+    pub(crate) fn end_growth(&self) {
+        self.grows_since.store(0, Ordering::Relaxed);
     }
 
     /// A connect failed at `now`: keeps the node out of the choice for 1 s, then 2 s, 4 s … 30 s.
@@ -175,26 +281,32 @@ impl Endpoint {
             self.avoided_until.compare_exchange(until, next, Ordering::Relaxed, Ordering::Relaxed);
         if won.is_ok() {
             self.connect_failures.store(failures.saturating_add(1), Ordering::Relaxed);
+            changed();
         }
     }
 
     /// The node answered: it is back in the choice at once.
     pub(crate) fn note_reachable(&self) {
         // Read first: a store on every exchange would bounce the cache line between workers.
-        if self.connect_failures.load(Ordering::Relaxed) != 0 {
+        let failures = self.connect_failures.load(Ordering::Relaxed);
+        if failures != 0 {
             self.connect_failures.store(0, Ordering::Relaxed);
             self.avoided_until.store(0, Ordering::Relaxed);
+            if failures >= FAILURES_OF_AN_OUTAGE {
+                self.begin_growth();
+            }
+            changed();
         }
     }
 
     /// Counts one exchange under way until [`Self::leave`].
     pub(crate) fn enter(&self) {
-        self.in_flight.fetch_add(1, Ordering::Relaxed);
+        self.load.fetch_add((1 << IN_FLIGHT_BITS) + 1, Ordering::Relaxed);
     }
 
     /// Ends what [`Self::enter`] began.
     pub(crate) fn leave(&self) {
-        self.in_flight.fetch_sub(1, Ordering::Relaxed);
+        self.load.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

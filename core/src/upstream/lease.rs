@@ -31,6 +31,8 @@ pub struct Lease {
     permit: Option<Permit>,
     started: Instant,
     settled: bool,
+    /// Whether the balancer knows how long the node took.
+    timed: bool,
 }
 
 /// The nodes already tried for one request. Up to four need no heap.
@@ -49,7 +51,7 @@ impl Lease {
         now: Instant,
     ) -> Self {
         endpoint.enter();
-        Self { cluster, endpoint, permit, started: now, settled: false }
+        Self { cluster, endpoint, permit, started: now, settled: false, timed: false }
     }
 
     /// The node.
@@ -70,6 +72,21 @@ impl Lease {
     /// How long the exchange has taken up to `now`.
     pub fn elapsed(&self, now: Instant) -> Duration {
         now.saturating_duration_since(self.started)
+    }
+
+    /// Tells that the node answered at last: with the first byte of its response (HTTP), or by
+    /// taking the connection (TCP). The time up to here is the latency that `peak_ewma` balances
+    /// by; the other algorithms do not look at the clock. `failed`: it answered badly, or not at all.
+    pub fn answered(&mut self, failed: bool) {
+        if self.wants_latency() {
+            let now = Instant::now();
+            self.timed = true;
+            self.endpoint.cost().note(self.elapsed(now), failed, now);
+        }
+    }
+
+    fn wants_latency(&self) -> bool {
+        !self.timed && self.cluster.settings().balance.algorithm.wants_latency()
     }
 
     /// Reports how the exchange ended. The first report counts; the node stays in use until the
@@ -100,6 +117,11 @@ impl Lease {
 impl Drop for Lease {
     fn drop(&mut self) {
         self.endpoint.leave();
+        if self.wants_latency() {
+            // Whoever gave up waited at least so long, or a node that hangs would look well.
+            let now = Instant::now();
+            self.endpoint.cost().note_wait(self.elapsed(now), now);
+        }
     }
 }
 
@@ -123,7 +145,8 @@ impl Tried {
 
     /// Whether that node was tried.
     pub fn contains(&self, id: u64) -> bool {
-        self.few.iter().take(self.len).chain(&self.more).any(|&tried| tried == id)
+        // Nearly every choice is a request's first.
+        self.len != 0 && self.few.iter().take(self.len).chain(&self.more).any(|&tried| tried == id)
     }
 
     /// How many nodes were tried.

@@ -19,6 +19,7 @@ pub mod probe;
 pub mod rescue;
 pub mod reverse;
 pub mod serve;
+pub mod sticky;
 pub mod tunnel;
 pub mod upstream;
 pub mod wire;

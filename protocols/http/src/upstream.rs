@@ -5,6 +5,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use gwproxy_core::balance::Ask;
 use gwproxy_core::net::{Peer, Stream};
 use gwproxy_core::upstream::connect::{Resolver, connect};
 use gwproxy_core::upstream::{Cluster, ClusterSettings, Endpoint, NodeAddr, Outcome, Tried};
@@ -20,6 +21,7 @@ use crate::interim::Way;
 use crate::pool::{Home, Pool, StreamSlot};
 use crate::private::Return;
 use crate::serve::Client;
+use crate::sticky::Sticky;
 use crate::{Request, Response, h1, h2};
 
 /// The way to nodes, one per worker.
@@ -40,6 +42,10 @@ pub struct Terms {
     pub body: Duration,
     /// The key for hash balancing ([`Cluster::needs_key`]).
     pub key: Option<u64>,
+    /// The subset of the nodes to choose from ([`Ask::subset`]). Default 0, the first.
+    pub subset: usize,
+    /// The cookie that leads a client back to its node. Default none.
+    pub sticky: Option<Arc<Sticky>>,
     /// What the node sees as `Host`.
     pub host: Host,
     /// Where interim responses go. Default none: they end here.
@@ -102,6 +108,8 @@ impl Default for Terms {
             first_byte: Duration::from_secs(15),
             body: Duration::from_mins(5),
             key: None,
+            subset: 0,
+            sticky: None,
             host: Host::Preserve,
             interim: None,
             now: None,
@@ -151,13 +159,16 @@ impl Upstream {
         let mut now = terms.now.unwrap_or_else(Instant::now);
         let is_upgrade = is_upgrade(&request);
         let replayable = is_replayable(&request, is_upgrade);
+        let mark = terms.sticky.as_ref().and_then(|sticky| sticky.mark_of(request.headers()));
         let mut next = request;
         let mut tried = Tried::new();
         let mut last: Option<Error> = None;
         loop {
             let is_known = |node| client.private.home(node).is_some();
             let known = (!client.private.is_empty()).then_some(&is_known as &dyn Fn(u64) -> bool);
-            let mut lease = match cluster.acquire_known(now, terms.key, &tried, known) {
+            let (key, subset) = (terms.key, terms.subset);
+            let ask = Ask { key, mark, is_known: known, subset, tried: &tried };
+            let mut lease = match cluster.acquire_for(now, &ask) {
                 Ok(lease) => lease,
                 Err(error) => return Err(last.unwrap_or(error)),
             };
@@ -169,6 +180,13 @@ impl Upstream {
                 match self.attempt(&endpoint, next, client, terms, settings, now).await {
                     Ok(mut response) => {
                         let outcome = outcome_of_status(response.status());
+                        lease.answered(outcome == Outcome::Failure);
+                        if let Some(sticky) = &terms.sticky
+                            && mark != Some(endpoint.mark())
+                        {
+                            let tls = client.peer.tls.is_some();
+                            sticky.set(response.headers_mut(), endpoint.mark(), tls);
+                        }
                         if response.status() == StatusCode::SWITCHING_PROTOCOLS {
                             // What follows may last for hours; a breaker's probe may not.
                             lease.settle(outcome, Instant::now());
@@ -178,8 +196,12 @@ impl Upstream {
                     }
                     Err(failed) => failed,
                 };
+            let outcome = outcome_of(&error);
+            if outcome == Outcome::Failure {
+                lease.answered(true);
+            }
             now = Instant::now();
-            lease.settle(outcome_of(&error), now);
+            lease.settle(outcome, now);
             let error = error.at(Some(Arc::clone(&endpoint.name)));
             let may = !is_last
                 && may_try_again(&error, replayable)

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use gwproxy_core::error::Blame;
+use gwproxy_core::key::By;
 use gwproxy_core::net::accept::{Held, Serve};
 use gwproxy_core::net::relay::{BUFFER_BYTES, Carried, End, relay_counted};
 use gwproxy_core::net::{Peer, Stream};
@@ -114,8 +115,7 @@ impl Reverse {
         attempts: &mut u32,
     ) -> Result<(Stream, Lease), Error> {
         let settings = self.cluster.settings();
-        // A connection has nothing to hash by but where it comes from, whatever `hash_by` says.
-        let key = self.cluster.needs_key().and_then(|_| peer.remote.ip()).map(key::of_ip);
+        let key = self.cluster.needs_key().and_then(|by| key_of(by, peer));
         let mut tried = Tried::new();
         let mut last: Option<Error> = None;
         let mut now = now;
@@ -134,6 +134,7 @@ impl Reverse {
             now = Instant::now();
             let error = match connected {
                 Ok(stream) => {
+                    lease.answered(false);
                     // A connection may live for days; a half-open breaker cannot wait that long.
                     if lease.is_probe() {
                         lease.settle(Outcome::Success, now);
@@ -142,6 +143,7 @@ impl Reverse {
                 }
                 Err(error) => error.at(Some(Arc::clone(&endpoint.name))),
             };
+            lease.answered(true);
             lease.settle(Outcome::ConnectFailed, now);
             if *attempts >= settings.max_attempts {
                 return Err(error);
@@ -226,6 +228,15 @@ impl Drop for Draft {
         if let Some(report) = report {
             report(session);
         }
+    }
+}
+
+/// A connection has nothing to hash by but where it comes from and the name it asks for in TLS;
+/// none where it has none.
+fn key_of(by: &By, peer: &Peer) -> Option<u64> {
+    match by {
+        By::Sni => peer.tls.as_ref()?.sni.as_deref().map(|name| key::stable(name.as_bytes())),
+        _ => peer.remote.ip().map(key::of_ip),
     }
 }
 

@@ -126,6 +126,7 @@ fn in_plain_words(expected: &dyn Expected) -> String {
         "a nonzero u32" | "a nonzero usize" => "a whole number from 1 up",
         "a sequence" => "a list",
         "a string" => "a text",
+        "u8" => "a whole number from 0 to 255",
         "i32" | "u16" | "u32" | "u64" | "usize" => "a whole number",
         other => other,
     }

@@ -6,6 +6,7 @@ use gwproxy_core::units::Weight;
 
 use super::{AccessLogFile, AdminFile, LoadBalancerFile, NodeFile, ProxyProtocolFile};
 use crate::config::short::Shorthand;
+use crate::plan::StickySettings;
 
 impl Shorthand for AccessLogFile {
     const EXPECTING: &str = "`off`, `-`, a file, or a map with `to` and `format`";
@@ -39,6 +40,7 @@ impl Shorthand for NodeFile {
             id: None,
             address: text.to_owned().into(),
             weight: Weight::default(),
+            priority: 0,
             enabled: true,
             metadata: BTreeMap::new(),
         })
@@ -47,6 +49,7 @@ impl Shorthand for NodeFile {
     fn to_text(&self) -> Option<String> {
         let plain = self.id.is_none()
             && self.weight == Weight::default()
+            && self.priority == 0
             && self.enabled
             && self.metadata.is_empty();
         plain.then(|| self.address.value.clone())
@@ -70,10 +73,28 @@ impl Shorthand for LoadBalancerFile {
 
     fn from_text(text: &str) -> Result<Self, String> {
         let algorithm = text.parse().map_err(|error| format!("{error}"))?;
-        Ok(Self { algorithm, health_check: None })
+        Ok(Self { algorithm, ..Self::default() })
     }
 
     fn to_text(&self) -> Option<String> {
-        self.health_check.is_none().then(|| self.algorithm.as_str().to_owned())
+        let plain = self.hash_by.is_none()
+            && self.sticky.is_none()
+            && self.slow_start.is_none()
+            && self.panic_threshold.is_none()
+            && self.zone.is_none()
+            && self.health_check.is_none();
+        plain.then(|| self.algorithm.as_str().to_owned())
+    }
+}
+
+impl Shorthand for StickySettings {
+    const EXPECTING: &str = "the name of a cookie, or a map with `cookie`";
+
+    fn from_text(text: &str) -> Result<Self, String> {
+        text.parse().map(Self::named).map_err(|error| format!("{error}"))
+    }
+
+    fn to_text(&self) -> Option<String> {
+        (*self == Self::named(self.cookie.clone())).then(|| self.cookie.to_string())
     }
 }

@@ -108,16 +108,20 @@ fn an_update_keeps_the_nodes_it_knows() {
 
 #[test]
 fn hash_balancers_say_what_they_go_by() {
-    let with = |balance| {
+    let with = |algorithm| {
         let settings = ClusterSettings {
-            balance,
-            hash_by: By::Cookie("sid".into()),
+            balance: BalanceSettings {
+                algorithm,
+                hash_by: Some(By::Cookie("sid".into())),
+                ..BalanceSettings::default()
+            },
             ..ClusterSettings::new("orders")
         };
         Cluster::new(settings, vec![node("a", 1)]).needs_key().cloned()
     };
     assert_eq!(with(Algorithm::IpHash), Some(By::Ip));
     assert_eq!(with(Algorithm::ConsistentHash), Some(By::Cookie("sid".into())));
+    assert_eq!(with(Algorithm::Maglev), Some(By::Cookie("sid".into())));
     assert_eq!(with(Algorithm::RoundRobin), None);
 }
 

@@ -54,7 +54,7 @@ impl Nodes {
         }
         let mut settings = ClusterSettings::new(at.to_string());
         // The resolver's order is the system's preference (RFC 6724); the others are spares.
-        settings.balance = Algorithm::First;
+        settings.balance = Algorithm::First.into();
         settings.connect_timeout = connect_timeout;
         let cluster = Cluster::new(settings, endpoints(addrs));
         let addrs = Rc::clone(addrs);

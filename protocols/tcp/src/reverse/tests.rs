@@ -208,7 +208,7 @@ fn a_client_keeps_its_node_where_the_balancer_hashes() {
     let nodes: Vec<_> = (0..4).map(|_| listener()).collect();
     let addrs: Vec<_> = nodes.iter().map(|(_, addr)| *addr).collect();
     let mut settings = ClusterSettings::new("hashed");
-    settings.balance = Algorithm::IpHash;
+    settings.balance = Algorithm::IpHash.into();
     let endpoints = addrs.iter().enumerate().map(|(i, addr)| node(i, *addr)).collect();
     let proxy = Proxy::start(Cluster::new(settings, endpoints), Settings::default());
     let mut seen = std::collections::HashSet::new();
