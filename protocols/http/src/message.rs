@@ -29,41 +29,59 @@ pub struct ResponseParts {
     pub headers: Fields,
 }
 
-/// A request on its way through the proxy.
+/// A message: its head and its content.
 #[derive(Debug, Default)]
-pub struct Request {
-    parts: RequestParts,
+pub struct Message<P> {
+    parts: P,
     body: Body,
 }
+
+/// A request on its way through the proxy.
+pub type Request = Message<RequestParts>;
 
 /// A response on its way back.
-#[derive(Debug, Default)]
-pub struct Response {
-    parts: ResponseParts,
-    body: Body,
+pub type Response = Message<ResponseParts>;
+
+impl<P: Default> Message<P> {
+    /// `GET / HTTP/1.1`, or `200 OK`, without fields.
+    pub fn new(body: Body) -> Self {
+        Self { parts: P::default(), body }
+    }
 }
 
-impl Request {
-    /// `GET / HTTP/1.1` without fields.
-    pub fn new(body: Body) -> Self {
-        Self { parts: RequestParts::default(), body }
-    }
-
+impl<P> Message<P> {
     /// Out of its parts.
-    pub fn from_parts(parts: RequestParts, body: Body) -> Self {
+    pub fn from_parts(parts: P, body: Body) -> Self {
         Self { parts, body }
     }
 
     /// Into its parts.
-    pub fn into_parts(self) -> (RequestParts, Body) {
+    pub fn into_parts(self) -> (P, Body) {
         (self.parts, self.body)
     }
 
+    /// Its content alone.
+    pub fn into_body(self) -> Body {
+        self.body
+    }
+
     /// Its head.
-    pub fn parts(&self) -> &RequestParts {
+    pub fn parts(&self) -> &P {
         &self.parts
     }
 
+    /// Its content.
+    pub fn body(&self) -> &Body {
+        &self.body
+    }
+
+    /// Its content.
+    pub fn body_mut(&mut self) -> &mut Body {
+        &mut self.body
+    }
+}
+
+impl Request {
     /// What is asked for.
     pub fn method(&self) -> &Method {
         &self.parts.method
@@ -103,39 +121,9 @@ impl Request {
     pub fn headers_mut(&mut self) -> &mut Fields {
         &mut self.parts.headers
     }
-
-    /// Its content.
-    pub fn body(&self) -> &Body {
-        &self.body
-    }
-
-    /// Its content.
-    pub fn body_mut(&mut self) -> &mut Body {
-        &mut self.body
-    }
 }
 
 impl Response {
-    /// `200 OK` without fields.
-    pub fn new(body: Body) -> Self {
-        Self { parts: ResponseParts::default(), body }
-    }
-
-    /// Out of its parts.
-    pub fn from_parts(parts: ResponseParts, body: Body) -> Self {
-        Self { parts, body }
-    }
-
-    /// Into its parts.
-    pub fn into_parts(self) -> (ResponseParts, Body) {
-        (self.parts, self.body)
-    }
-
-    /// Its content alone.
-    pub fn into_body(self) -> Body {
-        self.body
-    }
-
     /// How it went.
     pub fn status(&self) -> StatusCode {
         self.parts.status
@@ -159,16 +147,6 @@ impl Response {
     /// Its fields.
     pub fn headers_mut(&mut self) -> &mut Fields {
         &mut self.parts.headers
-    }
-
-    /// Its content.
-    pub fn body(&self) -> &Body {
-        &self.body
-    }
-
-    /// Its content.
-    pub fn body_mut(&mut self) -> &mut Body {
-        &mut self.body
     }
 }
 
