@@ -18,8 +18,10 @@ use crate::units::MemoryLimit;
 use crate::{Code, Error};
 use cgroup::Cgroups;
 
-/// Time between two looks.
+/// Time between two looks, while less than half of the limit is in use.
 const EVERY: Duration = Duration::from_millis(100);
+/// The same above that: thousands of uploads that begin at once take hundreds of megabytes a second.
+const SOON: Duration = Duration::from_millis(10);
 /// When a client may come again.
 const RETRY: Duration = Duration::from_secs(1);
 
@@ -108,11 +110,12 @@ pub async fn watch(limit: MemoryLimit) {
     if limit == MemoryLimit::Off || (limit == MemoryLimit::Auto && cgroups.is_empty()) {
         return;
     }
-    let mut ticks = tokio::time::interval(EVERY);
     let mut pressure = Pressure::Calm;
+    let mut wait = EVERY;
     loop {
-        ticks.tick().await;
+        tokio::time::sleep(wait).await;
         let Some(reading) = read(limit, &cgroups) else { continue };
+        wait = if reading.permille() < 500 { EVERY } else { SOON };
         let before = pressure;
         pressure = before.after(reading);
         USED.store(reading.used, Ordering::Relaxed);

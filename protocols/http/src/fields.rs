@@ -65,6 +65,9 @@ const BYTES_MAX: usize = ADDED as usize - 1;
 /// Room for what a proxy adds to a request.
 const ADDED_BYTES: usize = 320;
 
+/// Room left over that is not worth another allocation.
+const SLACK_BYTES_MAX: usize = 1024;
+
 impl Span {
     fn length(self) -> usize {
         (self.length & !ADDED) as usize
@@ -142,6 +145,18 @@ impl Fields {
     /// How many lines there are.
     pub fn len(&self) -> usize {
         self.lines.len()
+    }
+
+    /// Bytes that all of them take as text, at most.
+    pub(crate) fn bytes(&self) -> usize {
+        self.head.len() + self.added.len()
+    }
+
+    /// Gives back room that large fields left over.
+    pub(crate) fn shrink(&mut self) {
+        if self.added.capacity() - self.added.len() > SLACK_BYTES_MAX {
+            self.added.shrink_to(self.added.len() + ADDED_BYTES);
+        }
     }
 
     /// Whether there is none.

@@ -372,7 +372,11 @@ impl Upload {
                 }
                 UploadState::Flushing => {
                     match ready!(conn.writer.poll_flush(cx, &mut conn.stream)) {
-                        Ok(()) => self.state = UploadState::Done,
+                        Ok(()) => {
+                            // The node may take long to answer, and longer for the client to read.
+                            conn.writer.release();
+                            self.state = UploadState::Done;
+                        }
                         Err(_) => return self.refuse(),
                     }
                 }

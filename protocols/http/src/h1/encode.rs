@@ -7,6 +7,9 @@ use super::head::Framing;
 use crate::Fields;
 use crate::fields::{Known, Seen};
 
+/// Room for a first line and what a proxy adds behind the fields.
+const LINE_BYTES: usize = 160;
+
 /// The longest chunk-size line we write: 16 digits and CRLF.
 const CHUNK_LINE_BYTES: usize = 18;
 
@@ -21,7 +24,7 @@ pub(super) fn request_head(
     headers: &Fields,
     framing: Framing,
 ) {
-    out.reserve(512);
+    out.reserve(LINE_BYTES + target.len() + headers.bytes());
     out.extend_from_slice(method.as_str().as_bytes());
     out.extend_from_slice(b" ");
     out.extend_from_slice(target);
@@ -52,6 +55,7 @@ pub(super) fn response_head(
     connection: Option<&'static str>,
     date: &[u8],
 ) {
+    out.reserve(LINE_BYTES + headers.bytes());
     status_line(out, status);
     // RFC 9110 §8.6: a 1xx or 204 has no Content-Length.
     let keep_length = !status.is_informational() && status != StatusCode::NO_CONTENT;
@@ -135,7 +139,6 @@ pub fn last_chunk(out: &mut BytesMut, trailers: Option<&Fields>) {
 }
 
 fn status_line(out: &mut BytesMut, status: StatusCode) {
-    out.reserve(512);
     if status == StatusCode::OK {
         // Nearly every response's.
         return out.extend_from_slice(b"HTTP/1.1 200 OK\r\n");

@@ -163,6 +163,7 @@ impl Gathered {
         if self.cookies > 1 {
             join_cookies(&mut headers);
         }
+        headers.shrink();
         let mut request = Box::new(Request::new(Body::empty()));
         *request.method_mut() = match self.protocol {
             Some(protocol) if protocol == websocket::PROTOCOL => {
