@@ -6,6 +6,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use gwproxy_core::memory;
 use gwproxy_core::net::ListenAddr;
 use gwproxy_core::net::accept::{Listener, Serve};
 use gwproxy_core::net::listen::{Bound, bind};
@@ -61,8 +62,13 @@ impl Handle for Admin {
         }
         match request.uri().path() {
             "/livez" => text(StatusCode::OK, "alive\n"),
-            "/readyz" if *self.phase.borrow() == Phase::Running => text(StatusCode::OK, "ready\n"),
-            "/readyz" => text(StatusCode::SERVICE_UNAVAILABLE, "draining\n"),
+            "/readyz" if *self.phase.borrow() != Phase::Running => {
+                text(StatusCode::SERVICE_UNAVAILABLE, "draining\n")
+            }
+            "/readyz" if memory::is_short() => {
+                text(StatusCode::SERVICE_UNAVAILABLE, "short of memory\n")
+            }
+            "/readyz" => text(StatusCode::OK, "ready\n"),
             "/metrics" => {
                 let mut response = text(StatusCode::OK, self.metrics.render());
                 let version = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");

@@ -33,6 +33,7 @@ use tokio::time::Instant;
 use super::descriptors::probe;
 use super::listen::{BACKLOG, BoundSocket};
 use super::{Peer, PeerAddr, Socket, Stream};
+use crate::telemetry::Refused;
 use crate::tls::ServerTls;
 use crate::worker::{Accepting, LocalFuture, Tracked, Worker};
 use crate::{Code, Error, clock, memory};
@@ -362,6 +363,7 @@ impl Acceptor {
         let Self { worker, number, listener, serve, .. } = self;
         if memory::is_out() && !listener.is_vital {
             memory::refused();
+            Refused::Memory.count();
             return;
         }
         let mut place = None;
@@ -397,6 +399,7 @@ impl Acceptor {
     }
 
     fn say_full(&mut self) {
+        Refused::Full.count();
         if self.said.again() {
             tracing::warn!(
                 listener = self.listener.name,
@@ -408,6 +411,7 @@ impl Acceptor {
 
     /// Descriptors and memory come back, and the loop must survive their want. So must the log.
     async fn pause_after(&mut self, error: &io::Error) {
+        Refused::Descriptors.count();
         if self.said.again() {
             tracing::warn!(
                 listener = self.listener.name,
@@ -547,10 +551,12 @@ fn start(
                     Some(Err(error)) => {
                         // Of this kind is what TLS says; the others are clients that went away.
                         let is_fault = error.kind() == io::ErrorKind::InvalidData;
+                        Refused::Tls.count();
                         listener.tell_refused(&peer, None, &error, is_fault);
                         return;
                     }
                     None => {
+                        Refused::Tls.count();
                         let why = &"the TLS handshake took too long";
                         listener.tell_refused(&peer, None, why, false);
                         return;

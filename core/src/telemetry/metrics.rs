@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use super::access_log::Dropped;
 use super::panics;
+use super::refused::Refused;
 use crate::Code;
 use crate::memory::{self, Memory};
 use crate::upstream::Cluster;
@@ -110,6 +111,7 @@ impl Metrics {
             Self::family(&mut out, NAME, "counter", "Lines of the access log that were lost.");
             let _ = writeln!(out, "{NAME} {}", dropped.count());
         }
+        Self::refused(&mut out);
         Self::family(&mut out, "gwproxy_panics_total", "counter", "Bugs that ended a request.");
         let _ = writeln!(out, "gwproxy_panics_total {}", panics::count());
         Self::memory(&mut out, memory::look());
@@ -134,6 +136,15 @@ impl Metrics {
             let name = format!("gwproxy_memory_{name}");
             Self::family(out, &name, kind, help);
             let _ = writeln!(out, "{name} {value}");
+        }
+    }
+
+    fn refused(out: &mut String) {
+        const NAME: &str = "gwproxy_connections_refused_total";
+        let help = "Connections that ended or had to wait before or beside their requests.";
+        Self::family(out, NAME, "counter", help);
+        for (reason, name) in Refused::ALL {
+            let _ = writeln!(out, "{NAME}{{reason=\"{name}\"}} {}", reason.counted());
         }
     }
 

@@ -266,6 +266,13 @@ impl Body {
         self.attached = other.attached.take();
     }
 
+    /// Ends it for what went wrong on the way to whom it is for.
+    pub(crate) fn cut_off(&mut self, error: Code) {
+        if let Some(mut attached) = self.attached.take() {
+            attached.finish(Some(error), None);
+        }
+    }
+
     /// Ends it in order without its content, which the protocol leaves out here (HEAD, 304).
     pub(crate) fn leave_out(mut self) {
         self.kind = Kind::Empty;

@@ -127,10 +127,11 @@ const fn proxy_error_of(code: Code) -> &'static str {
         | Code::ClientTimeout
         | Code::ProxyHeader => "http_request_error",
         Code::DestinationDenied => "destination_ip_prohibited",
-        Code::Internal => "proxy_internal_error",
+        // Of connections to nodes, `connection_limit_reached` would say.
+        Code::Internal | Code::Overloaded => "proxy_internal_error",
         Code::LoopDetected => "proxy_loop_detected",
         Code::BreakerOpen | Code::NoHealthyNode => "destination_unavailable",
-        Code::Overloaded | Code::Draining => "connection_limit_reached",
+        Code::Draining => "connection_limit_reached",
         Code::ProxyAuthRequired | Code::RateLimited | Code::RouteNotFound => HTTP_REQUEST_DENIED,
         Code::UpstreamConnectTimeout => "connection_timeout",
         Code::UpstreamMalformed => "http_protocol_error",

@@ -10,6 +10,7 @@ use std::time::Duration;
 use bytes::BytesMut;
 use gwproxy_core::net::accept::{Held, Serve};
 use gwproxy_core::net::{Peer, Stream};
+use gwproxy_core::telemetry::Refused;
 use gwproxy_core::worker::{LocalFuture, Worker};
 use http::uri::Scheme;
 use serde::{Deserialize, Serialize};
@@ -229,6 +230,7 @@ impl<H: Handle> Server<H> {
                             return Poll::Ready(None);
                         }
                         ready!(deadline.poll_expired(cx));
+                        Refused::Silence.count();
                         return Poll::Ready(None);
                     }
                 }

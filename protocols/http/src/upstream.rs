@@ -229,6 +229,8 @@ impl Upstream {
     ) -> Result<Response, Failed> {
         let is_upgrade = is_upgrade(&request);
         match &terms.host {
+            // RFC 9112 §3.2: of HTTP/1.0, which knows none. Nodes mind an empty one.
+            Host::Preserve if names_no_host(&request) => set_host(&mut request, endpoint),
             Host::Preserve => {}
             Host::Fixed(host) => {
                 request.headers_mut().insert(HOST, host);
@@ -445,6 +447,10 @@ fn is_replayable(request: &Request, is_upgrade: bool) -> bool {
         Method::GET | Method::HEAD | Method::OPTIONS | Method::TRACE | Method::PUT | Method::DELETE
     );
     idempotent && request.body().is_empty() && !is_upgrade
+}
+
+fn names_no_host(request: &Request) -> bool {
+    !request.headers().seen().has(Seen::HOST) && request.uri().authority().is_none()
 }
 
 fn set_host(request: &mut Request, endpoint: &Endpoint) {

@@ -43,6 +43,9 @@ const NAMES: [&str; 28] = [
     "authorization",
 ];
 
+// One bit each.
+const _: () = assert!(NAMES.len() <= u32::BITS as usize);
+
 /// Bytes of a name that its fold has.
 const FOLDED_BYTES: usize = 16;
 

@@ -345,7 +345,11 @@ pub fn parse_response(
     *scan = Scan::default();
     let headers = lines.of(head, false);
     let framing = response_framing(&headers, version, status, asked)?;
-    let keep_alive = keeps_alive(&headers, version) && framing != Framing::UntilClose;
+    // A 204 that announces content may send it all the same, as the next answer (T13).
+    let is_whole = status != StatusCode::NO_CONTENT
+        || !(headers.seen().has(Seen::TRANSFER_ENCODING)
+            || headers.get(Known::CONTENT_LENGTH).is_some_and(|length| length != "0"));
+    let keep_alive = keeps_alive(&headers, version) && framing != Framing::UntilClose && is_whole;
     let authenticates_connection = headers.seen().has(Seen::CHALLENGE)
         && (authenticates_connection(&headers, &WWW_AUTHENTICATE)
             || authenticates_connection(&headers, &PROXY_AUTHENTICATE));

@@ -71,6 +71,9 @@ impl Reader {
             _ => SMALL_BYTES,
         };
         if self.buf.capacity() <= KEPT_BYTES_MAX {
+            if self.buf.capacity() > 0 {
+                self.release();
+            }
             ready!(stream.poll_readable(cx))?;
             let kept = std::mem::take(&mut self.buf);
             self.buf = self.take_spare();
@@ -123,7 +126,11 @@ impl Reader {
     /// Gives an empty buffer back to the worker.
     pub(crate) fn release(&mut self) {
         if self.buf.is_empty() && self.buf.capacity() > 0 {
-            put_spare(std::mem::take(&mut self.buf), self.is_large);
+            let buf = std::mem::take(&mut self.buf);
+            // The rest of one that others are in is of no use to anybody.
+            if buf.capacity() > KEPT_BYTES_MAX {
+                put_spare(buf, self.is_large);
+            }
             self.disclaim();
         }
     }

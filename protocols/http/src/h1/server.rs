@@ -15,6 +15,7 @@ use bytes::BytesMut;
 use gwproxy_core::error::Blame;
 use gwproxy_core::net::Stream;
 use gwproxy_core::net::splice::Pipe;
+use gwproxy_core::telemetry::Refused;
 use gwproxy_core::timer::{Deadline, Moment};
 use gwproxy_core::worker::Worker;
 use gwproxy_core::{Code, Error};
@@ -203,6 +204,9 @@ impl Conn {
                             return Poll::Ready(Next::Close);
                         }
                         ready!(self.reading.poll_expired(cx));
+                        if is_first {
+                            Refused::Silence.count();
+                        }
                         return Poll::Ready(if io.reader.buf.is_empty() {
                             Next::Close
                         } else {
@@ -343,13 +347,16 @@ impl Conn {
         self.queue_head(&response, framing, connection);
         let has_body = framing != ResponseFraming::AsGiven;
         let mut body = response.into_body();
-        let sent = if has_body {
-            self.send_body(&mut body, framing == ResponseFraming::Chunked).await
+        if has_body {
+            if let Err(error) = self.send_body(&mut body, framing == ResponseFraming::Chunked).await
+            {
+                body.cut_off(error.code());
+                return Err((error, framing));
+            }
         } else {
             body.leave_out();
-            self.flush().await
-        };
-        sent.map_err(|error| (error, framing))?;
+            self.flush().await.map_err(|error| (error, framing))?;
+        }
         self.io.borrow_mut().writer.release();
         self.end_turn();
         if keep && self.read_away().await { Ok(After::Again) } else { Ok(After::Close) }

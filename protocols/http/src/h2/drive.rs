@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use bytes::BytesMut;
 use gwproxy_core::memory;
 use gwproxy_core::net::Stream;
+use gwproxy_core::telemetry::Refused;
 use gwproxy_core::timer::{Deadline, Timer};
 use tokio::io::AsyncWrite;
 
@@ -251,6 +252,7 @@ impl Driver {
     }
 
     fn fail(&mut self, fault: Fault) {
+        Refused::Http2.count();
         tracing::debug!(reason = %fault.reason, "an HTTP/2 connection is ended: {}", fault.text);
         self.conn.with(|state| state.fail(fault));
         self.phase = Phase::Closing;

@@ -6,6 +6,7 @@
 use std::cell::{Ref, RefCell};
 use std::fmt::Write as _;
 use std::net::{IpAddr, SocketAddr};
+use std::ops::Deref;
 
 use bytes::BytesMut;
 use gwproxy_core::net::PeerAddr;
@@ -47,6 +48,9 @@ impl Trusted {
     }
 }
 
+/// Bytes of a host's name (RFC 1035 §2.3.4) and port.
+const HOST_BYTES_MAX: usize = 255 + 6;
+
 /// What is said of one client in request after request, kept with its connection.
 #[derive(Debug, Default)]
 pub struct Said {
@@ -56,7 +60,11 @@ pub struct Said {
 
 impl Said {
     /// The fields that say of a request for `host` whose it is.
-    fn of(&self, remote: PeerAddr, scheme: &Scheme, host: Option<Value<'_>>) -> Ref<'_, Fields> {
+    fn of(&self, remote: PeerAddr, scheme: &Scheme, host: Option<Value<'_>>) -> Told<'_> {
+        // What no honest client asks for is not kept for as long as its connection.
+        if host.is_some_and(|host| host.as_bytes().len() > HOST_BYTES_MAX) {
+            return Told::Fresh(said_of(remote, scheme, host));
+        }
         let is_known = {
             let (known, fields) = &*self.last.borrow();
             let known = known.as_ref().map(HeaderValue::as_bytes);
@@ -66,7 +74,24 @@ impl Said {
             let fields = said_of(remote, scheme, host);
             self.last.replace((host.map(Value::to_value), fields));
         }
-        Ref::map(self.last.borrow(), |(_, fields)| fields)
+        Told::Kept(Ref::map(self.last.borrow(), |(_, fields)| fields))
+    }
+}
+
+/// What is said, kept or not.
+enum Told<'a> {
+    Kept(Ref<'a, Fields>),
+    Fresh(Fields),
+}
+
+impl Deref for Told<'_> {
+    type Target = Fields;
+
+    fn deref(&self) -> &Fields {
+        match self {
+            Self::Kept(fields) => fields,
+            Self::Fresh(fields) => fields,
+        }
     }
 }
 
