@@ -22,6 +22,8 @@ use cgroup::Cgroups;
 const EVERY: Duration = Duration::from_millis(100);
 /// The same above that: thousands of uploads that begin at once take hundreds of megabytes a second.
 const SOON: Duration = Duration::from_millis(10);
+/// A block for which the allocator takes a page, and frees it.
+const TIDY_BYTES: usize = 1024 * 1024;
 /// When a client may come again.
 const RETRY: Duration = Duration::from_secs(1);
 
@@ -124,7 +126,18 @@ pub async fn watch(limit: MemoryLimit) {
         if before != pressure {
             tell(pressure, reading);
         }
+        if pressure > Pressure::Calm {
+            tidy_up();
+        }
     }
+}
+
+/// Makes the allocator look whether there is something to give back to the system. mimalloc does so
+/// a second after memory was freed at the earliest, and only when it takes or frees a page; where
+/// all requests are refused nobody else makes it do either. The block is too large for a page that
+/// is there already, and nothing is written to it.
+fn tidy_up() {
+    drop(std::hint::black_box(Vec::<u8>::with_capacity(TIDY_BYTES)));
 }
 
 /// The tightest of all limits there are.

@@ -10,6 +10,7 @@ mod fields;
 mod floods;
 mod framing;
 mod gateway;
+mod h2spec;
 mod half_close;
 mod identity;
 mod interim;

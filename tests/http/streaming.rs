@@ -1,10 +1,10 @@
 //! Bodies that are larger than the proxy, and clients that leave: memory stays bounded, and what
 //! nobody reads is not fetched.
 
-use std::io::{ErrorKind, Read, Write};
+use std::io::{Read, Write};
+use std::net::TcpStream;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
 
 use crate::support::h2::{Frame, H2, PREFACE, flag, kind, request};
 use crate::support::{Conn, Origin, PATIENCE, Peer, Proxy, home, wrapped};
@@ -21,8 +21,6 @@ const GROWTH_MAX_KB: u64 = 64 * 1024;
 /// What both legs' socket buffers may hold while nobody reads, with room to spare; the kernel's
 /// maximum is 4 MiB to send and 6 MiB to receive.
 const IN_FLIGHT_MAX: u64 = 48 << 20;
-/// A write that makes no progress for so long is held up.
-const STALL: Duration = Duration::from_secs(1);
 
 /// The most memory it had, before and after.
 #[track_caller]
@@ -32,22 +30,8 @@ fn assert_small(proxy: &Proxy, before: u64) {
 }
 
 /// Writes up to `count` bytes until the other side takes no more; how many were taken.
-fn write_until_stall(stream: &mut std::net::TcpStream, count: u64) -> u64 {
-    stream.set_write_timeout(Some(STALL)).expect("a timeout can be set");
-    let block = vec![b'x'; 64 * 1024];
-    let mut written = 0;
-    while written < count {
-        let part = (count - written).min(block.len() as u64) as usize;
-        match stream.write(&block[..part]) {
-            Ok(n) => written += n as u64,
-            Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {
-                break;
-            }
-            Err(error) => panic!("{error}"),
-        }
-    }
-    stream.set_write_timeout(Some(PATIENCE)).expect("a timeout can be set");
-    written
+fn write_until_stall(stream: &mut TcpStream, count: u64) -> u64 {
+    crate::support::write_until_stall(stream, &vec![b'x'; 64 * 1024], count)
 }
 
 fn write_all(stream: &mut impl Write, mut count: u64) {

@@ -2,6 +2,7 @@
 
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::sync::mpsc::channel;
 use std::sync::{Arc, Mutex};
 
 use rustix::process::{Resource, getrlimit, setrlimit};
@@ -11,9 +12,10 @@ use crate::support::{Conn, Origin, PATIENCE, Proxy, eventually, home, text, wrap
 
 const QUIET: [&str; 2] = ["--access-log", "off"];
 const END: u8 = flag::END_STREAM | flag::END_HEADERS;
-const WINDOW_UPDATE: u8 = 8;
 /// `SETTINGS_INITIAL_WINDOW_SIZE` 0: no content may come before a `WINDOW_UPDATE`.
 const NO_WINDOW: [u8; 6] = [0, 4, 0, 0, 0, 0];
+/// What a connection may send before any `WINDOW_UPDATE` (RFC 9113 §6.9.2).
+const WINDOW: usize = 65_535;
 const SECRET: &str = "SECRET-OF-NEXT-REQ!!";
 
 /// P11: once the final response has begun, no `100 Continue` is written into it, although the
@@ -48,7 +50,7 @@ fn t08_an_early_answered_upload_gets_nothing_of_the_next_request() {
         }
         peer.send(Frame::new(kind::SETTINGS, 0, 0, NO_WINDOW).bytes());
         let answer = |stream| Frame::headers(stream, END, &[(b":status", b"200")]).bytes();
-        let window = |stream| Frame::new(WINDOW_UPDATE, 0, stream, [0, 0, 4, 0]).bytes();
+        let window = |stream| Frame::new(kind::WINDOW_UPDATE, 0, stream, [0, 0, 4, 0]).bytes();
         while let Some(frame) = Frame::read(peer) {
             match (frame.kind, frame.stream) {
                 (kind::SETTINGS, _) if frame.flags & flag::ACK == 0 => {
@@ -82,6 +84,65 @@ fn t08_an_early_answered_upload_gets_nothing_of_the_next_request() {
     assert_eq!(of(5), SECRET, "{seen:?}");
     // Its own content may still come, as far as it was taken from the client.
     assert!("aaaaabbbbb".starts_with(&of(3)), "{seen:?}");
+}
+
+/// R15, RFC 9113 §5.2: two clients upload to one connection of a node that takes 64 KiB of both
+/// together at a time: the one that came first, and has much waiting, takes nothing from the other.
+#[test]
+fn uploads_to_one_node_share_its_window() {
+    /// Turns of the node after which it has seen enough.
+    const TURNS: usize = 64;
+    let (tell, told) = channel();
+    let tell = Mutex::new(tell);
+    let origin = Origin::start(move |peer| {
+        let mut preface = [0; 24];
+        if peer.read_exact(&mut preface).is_err() {
+            return;
+        }
+        // No stream has a limit of its own: it is the connection's 64 KiB that they share.
+        let open = [0, 4, 0x7f, 0xff, 0xff, 0xff];
+        peer.send(Frame::new(kind::SETTINGS, 0, 0, open).bytes());
+        peer.send(Frame::new(kind::SETTINGS, flag::ACK, 0, []).bytes());
+        let (mut streams, mut taken, mut turns) = (Vec::new(), [0_usize; 2], 0);
+        let mut left = WINDOW;
+        while turns < TURNS {
+            let Some(frame) = Frame::read(peer) else { return };
+            match frame.kind {
+                kind::HEADERS => streams.push(frame.stream),
+                kind::DATA => {
+                    left -= frame.payload.len();
+                    // Only what both wanted is compared.
+                    if let [first, second] = streams[..] {
+                        taken[0] += if frame.stream == first { frame.payload.len() } else { 0 };
+                        taken[1] += if frame.stream == second { frame.payload.len() } else { 0 };
+                    }
+                }
+                _ => {}
+            }
+            if left == 0 {
+                turns += usize::from(streams.len() == 2);
+                left = WINDOW;
+                let more = u32::try_from(WINDOW).expect("it fits").to_be_bytes();
+                peer.send(Frame::new(kind::WINDOW_UPDATE, 0, 0, more).bytes());
+            }
+        }
+        tell.lock().expect("nobody panics with it").send(taken).expect("the test waits");
+    });
+    let flags = [&QUIET[..], &["--max-body-size", "0", "--workers", "1"]].concat();
+    let proxy = Proxy::http(&origin.url().replace("http://", "h2c://"), &flags);
+    for _ in 0..2 {
+        let mut conn = Conn::open(proxy.addr(0));
+        conn.send(format!("PUT / HTTP/1.1\r\nHost: a\r\nContent-Length: {}\r\n\r\n", 1 << 30));
+        std::thread::spawn(move || {
+            let block = vec![b'x'; 64 * 1024];
+            // Until the proxy ends with the test.
+            while conn.stream.write_all(&block).is_ok() {}
+        });
+        origin.wait_for("PRI * HTTP/2.0");
+    }
+    let [first, second] = told.recv_timeout(PATIENCE).expect("the node has seen enough");
+    assert!(first.min(second) * 2 > first.max(second), "{first} and {second} bytes");
+    assert_eq!(origin.connections(), 1);
 }
 
 /// Writes what is taken at once; whether anything was.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use crate::support::h2::{Frame, PREFACE, flag, kind};
+use crate::support::h2::{Frame, H2, PREFACE, flag, kind, request};
 use crate::support::{Conn, Message, Origin, Proxy, curl, echo, eventually, home, wrapped};
 
 const GET: &str = "GET / HTTP/1.1\r\nHost: a\r\n\r\n";
@@ -95,6 +95,80 @@ fn r17_short_of_memory_new_requests_are_refused_until_it_is_back() {
     eventually("it serves again", || (honest.ask(GET).status() == 200).then_some(()));
     proxy.wait_stderr("everybody is served again");
     assert_eq!(metric(&proxy, "gwproxy_memory_pressure"), 0);
+}
+
+/// Listeners of all four protocols in one process, the one for HTTP first.
+fn four(node: &Origin, more: &str) -> Proxy {
+    Proxy::run_file(&format!(
+        "{more}workers: 1
+access_log: 'off'
+listeners:
+  - {{protocol: http, bind: '127.0.0.1:0', service: web}}
+  - {{protocol: grpc, bind: '127.0.0.1:0', service: calls}}
+  - {{protocol: ws, bind: '127.0.0.1:0', service: chat}}
+  - {{protocol: tcp, bind: '127.0.0.1:0', service: raw}}
+services:
+  - {{id: web, nodes: ['{}']}}
+  - {{id: calls, protocol: grpc, nodes: ['echo:grpc']}}
+  - {{id: chat, protocol: ws, nodes: ['echo:ws']}}
+  - {{id: raw, protocol: tcp, nodes: ['echo:tcp']}}
+",
+        node.url()
+    ))
+}
+
+/// R17, D17, the same for the others: a call is `UNAVAILABLE`, a handshake gets 503, a TCP
+/// connection is closed without a byte; a WebSocket and a TCP connection that are there go on.
+#[test]
+fn r17_calls_websockets_and_tcp_are_refused_too() {
+    let is_over = Arc::new(AtomicBool::new(false));
+    let origin = node(&is_over);
+    let own = {
+        let proxy = four(&origin, "");
+        assert_eq!(Conn::open(proxy.addr(0)).ask(GET).status(), 200);
+        proxy.memory("VmRSS")
+    };
+    let limit = (own + 20 * 1024) * 100 / 90;
+    let proxy = four(&origin, &format!("limits: {{memory: {limit}KiB}}\n"));
+    let [web, rpc, chat, raw] = [0, 1, 2, 3].map(|number| proxy.addr(number));
+    let mut calls = H2::open(rpc);
+    let fields = [("content-type", "application/grpc"), ("te", "trailers")];
+    let mut call = || {
+        let answer = calls.ask(request("POST", "/test.Any/Thing", &fields), &[0; 5], None);
+        assert_eq!(answer.status, 200);
+        answer.fields["grpc-status"].clone()
+    };
+    let talks = |conn: &mut Conn, sent: &[u8], expected: &[u8]| {
+        let mut answer = vec![0; expected.len()];
+        conn.send(sent).stream.read_exact(&mut answer).is_ok_and(|()| answer == expected)
+    };
+    let handshake = "GET / HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+                     Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n";
+    // `hi` in a text frame, with a mask of zeros, and as it comes back.
+    let (said, echoed) = (b"\x81\x82\0\0\0\0hi", b"\x81\x02hi");
+    // UNIMPLEMENTED, by the node.
+    assert_eq!(call(), "12");
+    let (mut websocket, mut next, mut tcp) = (Conn::open(chat), Conn::open(chat), Conn::open(raw));
+    assert_eq!(websocket.ask(handshake).status(), 101);
+    assert!(talks(&mut websocket, said, echoed) && talks(&mut tcp, b"hi", b"hi"));
+
+    let (mut honest, mut uploads) = (Conn::open(web), Vec::new());
+    eventually("a request is refused", || {
+        uploads.push(upload(&proxy));
+        (honest.ask(GET).status() == 503).then_some(())
+    });
+    assert_eq!(call(), "14", "UNAVAILABLE");
+    let refused = next.ask(handshake);
+    assert_eq!((refused.status(), refused.fields.get("retry-after")), (503, Some("1")));
+    assert!(!talks(&mut Conn::open(raw), b"hi", b"hi"), "a TCP connection");
+    assert!(talks(&mut websocket, said, echoed) && talks(&mut tcp, b"hi", b"hi"));
+
+    is_over.store(true, Ordering::Relaxed);
+    drop(uploads);
+    eventually("it serves again", || (honest.ask(GET).status() == 200).then_some(()));
+    assert_eq!(call(), "12");
+    assert_eq!(Conn::open(chat).ask(handshake).status(), 101);
+    assert!(talks(&mut Conn::open(raw), b"hi", b"hi"));
 }
 
 /// D17: without a limit, and with `off`, nothing is watched and nothing told.

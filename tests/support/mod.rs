@@ -23,7 +23,7 @@ pub(crate) use pki::{Authority, Pair};
 pub(crate) use proxy::{Proxy, Signal, echo, gwproxy, gwproxy_with, home, wrapped};
 pub(crate) use server::Server;
 pub(crate) use tools::{Finished, Heard, curl, run, start, tool, wait};
-pub(crate) use wire::{Conn, raw};
+pub(crate) use wire::{Conn, raw, write_until_stall};
 
 /// How long a condition may take to come true before a test fails. Nothing waits this long when
 /// all is well; it is generous because the machine may be busy with other work.

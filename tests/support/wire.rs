@@ -2,8 +2,12 @@
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::time::Duration;
 
 use super::{Message, PATIENCE};
+
+/// A write that makes no progress for so long is held up.
+const STALL: Duration = Duration::from_secs(1);
 
 /// A connection to the proxy.
 #[derive(Debug)]
@@ -109,7 +113,7 @@ impl Conn {
     /// Ends the connection with a reset.
     pub(crate) fn reset(self) {
         socket2::SockRef::from(&self.stream)
-            .set_linger(Some(std::time::Duration::ZERO))
+            .set_linger(Some(Duration::ZERO))
             .expect("linger can be set");
     }
 }
@@ -118,4 +122,24 @@ impl Conn {
 #[track_caller]
 pub(crate) fn raw(addr: SocketAddr, bytes: impl AsRef<[u8]>) -> Vec<u8> {
     Conn::open(addr).send(bytes).rest()
+}
+
+/// Writes `block` again and again, up to `count` bytes, until the other side takes no more; how many
+/// were taken.
+pub(crate) fn write_until_stall(stream: &mut TcpStream, block: &[u8], count: u64) -> u64 {
+    stream.set_write_timeout(Some(STALL)).expect("a timeout can be set");
+    let mut written = 0;
+    while written < count {
+        let rest = &block[(written % block.len() as u64) as usize..];
+        let part = rest.len().min((count - written) as usize);
+        match stream.write(&rest[..part]) {
+            Ok(n) => written += n as u64,
+            Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {
+                break;
+            }
+            Err(error) => panic!("{error}"),
+        }
+    }
+    stream.set_write_timeout(Some(PATIENCE)).expect("a timeout can be set");
+    written
 }

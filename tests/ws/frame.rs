@@ -40,8 +40,13 @@ impl Frame {
         match self.payload.len() {
             short @ 0..=125 => bytes.push(bit | u8::try_from(short).expect("short")),
             length => {
-                bytes.push(bit | 0x7e);
-                bytes.extend(u16::try_from(length).expect("not that long").to_be_bytes());
+                if let Ok(length) = u16::try_from(length) {
+                    bytes.push(bit | 0x7e);
+                    bytes.extend(length.to_be_bytes());
+                } else {
+                    bytes.push(bit | 0x7f);
+                    bytes.extend((length as u64).to_be_bytes());
+                }
             }
         }
         if masked {

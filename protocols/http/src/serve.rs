@@ -239,3 +239,6 @@ impl<H: Handle> Server<H> {
         .await
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -23,11 +23,13 @@ pub(super) struct Writer {
     pipe: Option<Pipe>,
     /// Bytes that left.
     pub(super) written: u64,
+    /// TLS may hold some of them back for want of room in the socket.
+    is_unflushed: bool,
 }
 
 impl Writer {
     pub(super) fn is_empty(&self) -> bool {
-        self.len() == 0
+        self.len() == 0 && !self.is_unflushed
     }
 
     /// Whether another piece may be queued before a flush.
@@ -63,7 +65,6 @@ impl Writer {
         cx: &mut Context<'_>,
         stream: &mut Stream,
     ) -> Poll<io::Result<()>> {
-        let mut wrote = false;
         while self.bytes() > 0 {
             let slices =
                 [IoSlice::new(&self.gathered), IoSlice::new(&self.data), IoSlice::new(self.tail)];
@@ -76,7 +77,7 @@ impl Writer {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
             }
             self.consume(written);
-            wrote = true;
+            self.is_unflushed = true;
         }
         if let Some((pipe, tcp)) = self.pipe.as_mut().zip(stream.bare_tcp()) {
             let before = pipe.len();
@@ -85,8 +86,9 @@ impl Writer {
             ready!(drained)?;
             self.pipe = None;
         }
-        if wrote || matches!(stream, Stream::TlsServer(_) | Stream::TlsClient(_)) {
+        if self.is_unflushed || matches!(stream, Stream::TlsServer(_) | Stream::TlsClient(_)) {
             ready!(Pin::new(stream).poll_flush(cx))?;
+            self.is_unflushed = false;
         }
         Poll::Ready(Ok(()))
     }
