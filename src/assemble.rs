@@ -8,7 +8,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
-use gwproxy_core::limit::LimitSettings;
+use gwproxy_core::limit::{Admission, Counted, Limiter, Limits};
 use gwproxy_core::memory;
 use gwproxy_core::net::ListenAddr;
 use gwproxy_core::net::accept::{Listener, PerIp, Serve};
@@ -19,7 +19,7 @@ use gwproxy_core::units::Span;
 use gwproxy_core::upstream::Cluster;
 use gwproxy_core::worker::{Phase, Workers};
 use gwproxy_http::forward;
-use gwproxy_http::h1::head::Limits;
+use gwproxy_http::h1::head;
 use gwproxy_http::reverse::Reverse;
 use gwproxy_http::serve::{Server, Settings, Timeouts};
 use gwproxy_http::upstream::Upstream;
@@ -28,7 +28,8 @@ use tokio::sync::watch;
 
 use crate::admin::{self, Admin};
 use crate::credentials::Users;
-use crate::gateway::limit::Limit;
+use crate::gateway::gate::Gate;
+use crate::gateway::limit::{Ledger, Limit};
 use crate::gateway::recorded::Recorded;
 use crate::gateway::refusals::Refusals;
 use crate::gateway::router::Router;
@@ -133,8 +134,10 @@ pub async fn start(plan: &Plan, source: &Source) -> Result<Running, String> {
     names.push("-".into());
     let clusters = services.iter().map(|service| Arc::clone(&service.cluster)).collect();
     let metrics = Metrics::new(plan.workers, names);
-    let metrics =
-        Arc::new(metrics.with_log(log.as_ref().map(AccessLog::dropped)).with_services(clusters));
+    let router = Router::new(&plan.routes)?;
+    let limits = limits_of(&parts, &router, &services);
+    let metrics = metrics.with_log(log.as_ref().map(AccessLog::dropped));
+    let metrics = Arc::new(metrics.with_limits(limits).with_services(clusters));
     services::watch_health(plan, &services);
     tokio::spawn(memory::watch(plan.memory_limit));
     for part in &parts {
@@ -142,7 +145,6 @@ pub async fn start(plan: &Plan, source: &Source) -> Result<Running, String> {
             tokio::spawn(tls.watch());
         }
     }
-    let router = Router::new(&plan.routes)?;
     let blueprint = Blueprint {
         table: Arc::new(ArcSwap::from_pointee(Table { router, services })),
         listeners: parts,
@@ -215,7 +217,11 @@ fn start_workers(
                 Err(_) => None,
             };
             let Some(socket) = socket else { continue };
-            let serve = part.serve(&blueprint, &shared, &upstream);
+            let mut serve = part.serve(&blueprint, &shared, &upstream);
+            if let Some(limit) = part.limit.as_ref().filter(|_| part.is_gated()) {
+                let (limit, metrics) = (Arc::clone(limit), Arc::clone(&shared.metrics));
+                serve = Rc::new(Gate { serve, limit, metrics });
+            }
             let serve = Rc::new(Refusals { serve, metrics: Arc::clone(&shared.metrics) });
             if let Err(error) = worker.listen(socket, Arc::clone(&part.listener), serve) {
                 tracing::error!(listener = %part.plan.name, %error, "a worker cannot listen");
@@ -226,6 +232,13 @@ fn start_workers(
 }
 
 impl Part {
+    /// Whether its connections are limited before anything is read from them.
+    fn is_gated(&self) -> bool {
+        let of = |of| self.limit.iter().any(|limit| limit.counts(of));
+        // A TCP listener has nothing but connections and asks by itself.
+        of(Counted::Bytes) || (self.tcp.is_none() && of(Counted::Connections))
+    }
+
     /// What this listener does with a connection, on one worker.
     fn serve(
         &self,
@@ -256,6 +269,7 @@ impl Part {
             limit: self.limit.clone(),
             underscores: self.plan.underscores,
             body_max: self.plan.max_body_size,
+            websocket: self.websocket(),
         };
         let (table, shared) = (Arc::clone(&blueprint.table), Rc::clone(shared));
         let gateway = Gateway::new(table, shared, Rc::new(reverse), frontend);
@@ -294,7 +308,7 @@ impl Part {
     fn settings(&self) -> Settings {
         let timeouts = &self.plan.timeouts;
         Settings {
-            limits: Limits::default(),
+            limits: head::Limits::default(),
             timeouts: Timeouts {
                 head: timeouts.header,
                 body: timeouts.body,
@@ -324,8 +338,14 @@ impl Part {
             gwproxy_tcp::Reverse::new(Arc::clone(&tcp.cluster), worker, resolver, settings)
                 .admit(Rc::new(move |peer, now| {
                     memory::admit()?;
-                    let ip = peer.remote.ip();
-                    limits.iter().flatten().try_for_each(|limit| limit.check_connection(ip, now))
+                    let of = [Counted::Requests, Counted::Connections];
+                    let mut admission = Admission::default();
+                    let mut ledger = Ledger::default();
+                    for limit in limits.iter().flatten() {
+                        let admission = &mut admission;
+                        limit.check_connection(&of, peer.remote, admission, &mut ledger, now)?;
+                    }
+                    Ok(admission)
                 }))
                 .report(Rc::new(move |session| recorder.record(session)));
         Rc::new(reverse)
@@ -382,6 +402,22 @@ fn tcp_target(listener: &plan::Listener, services: &[Service]) -> Option<TcpTarg
     Some(TcpTarget { number, cluster, limit })
 }
 
-fn limit(settings: Option<&LimitSettings>) -> Result<Option<Arc<Limit>>, String> {
-    settings.map(|settings| Limit::new(settings.clone()).map(Arc::new)).transpose()
+/// Every limit, with the place where it stands.
+fn limits_of(parts: &[Part], router: &Router, services: &[Service]) -> Vec<(String, Arc<Limiter>)> {
+    let listeners = parts.iter().filter_map(|part| {
+        Some((format!("listener {}", part.plan.name), Arc::clone(part.limit.as_ref()?)))
+    });
+    let routes = router.limits().into_iter().map(|(id, limit)| (format!("route {id}"), limit));
+    let services = services.iter().filter_map(|service| {
+        Some((format!("service {}", service.id), Arc::clone(service.limit.as_ref()?)))
+    });
+    let mut each = Vec::new();
+    for (place, limit) in listeners.chain(routes).chain(services) {
+        each.extend(limit.limiters().map(|limiter| (place.clone(), Arc::clone(limiter))));
+    }
+    each
+}
+
+fn limit(limits: Option<&Limits>) -> Result<Option<Arc<Limit>>, String> {
+    limits.map(|limits| Limit::new(limits).map(Arc::new)).transpose()
 }

@@ -17,7 +17,7 @@ use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use gwproxy_core::limit::LimitSettings;
+use gwproxy_core::limit::Limits;
 use gwproxy_core::net::ListenAddr;
 use gwproxy_core::units::{MemoryLimit, Size};
 use serde::{Deserialize, Serialize};
@@ -121,7 +121,7 @@ pub struct Listener {
     pub max_connections_per_ip: Option<usize>,
     /// Rate limit of everything that comes in here: requests (HTTP, gRPC), handshakes
     /// (WebSocket), connections (TCP).
-    pub limiter: Option<LimitSettings>,
+    pub limiter: Option<Limits>,
     /// Timeouts of the client's side.
     pub timeouts: ListenerTimeouts,
     /// What HTTP/1 clients mean by ending their sending direction. TCP listeners have no use for

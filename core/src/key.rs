@@ -12,11 +12,15 @@ use foldhash::quality::RandomState;
 use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::xxh3_64;
 
-/// Where a key comes from. In text: `ip`, `global`, `path`, `sni`,
-/// `header:NAME`, `cookie:NAME`, `query:NAME`.
+/// Where a key comes from. In text: `ip`, `global`, `user`, `api_key`, `path`, `sni`, `route`,
+/// `service`, `connection`, `header:NAME`, `cookie:NAME`, `query:NAME`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub enum By {
+    /// The `X-API-Key` field's value.
+    ApiKey,
+    /// The client's connection.
+    Connection,
     /// A cookie's value.
     Cookie(String),
     /// One key for all.
@@ -31,7 +35,18 @@ pub enum By {
     Query(String),
     /// The server name that the client asked for in TLS (RFC 6066 §3).
     Sni,
+    /// The route that takes the request.
+    Route,
+    /// The service that it goes to.
+    Service,
+    /// Who asks, by the credentials that came with the request.
+    User,
 }
+
+/// What tells clients apart: one source, or several of which each combination counts for itself.
+/// One to [`Keys::MAX`]; in text `ip+header:x-api-key`, in a file also a list. Default `ip`.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Keys(Vec<By>);
 
 /// Why a key source was refused; `Display` is a sentence with the accepted forms.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -65,13 +80,18 @@ impl FromStr for By {
     fn from_str(text: &str) -> Result<Self, ByError> {
         let bad = || {
             ByError(format!(
-                "`{text}` is not a key; write `ip`, `global`, `path`, `sni`, `header:NAME`, \
-                 `cookie:NAME` or `query:NAME`"
+                "`{text}` is not a key; write `ip`, `global`, `user`, `api_key`, `path`, `sni`, \
+                 `route`, `service`, `connection`, `header:NAME`, `cookie:NAME` or `query:NAME`"
             ))
         };
         match text {
-            "ip" => return Ok(Self::Ip),
+            "api_key" => return Ok(Self::ApiKey),
+            "connection" => return Ok(Self::Connection),
             "global" => return Ok(Self::Global),
+            "ip" => return Ok(Self::Ip),
+            "route" => return Ok(Self::Route),
+            "service" => return Ok(Self::Service),
+            "user" => return Ok(Self::User),
             "path" => return Ok(Self::Path),
             "sni" => return Ok(Self::Sni),
             _ => {}
@@ -99,6 +119,11 @@ impl fmt::Display for By {
             Self::Path => f.write_str("path"),
             Self::Sni => f.write_str("sni"),
             Self::Query(name) => write!(f, "query:{name}"),
+            Self::ApiKey => f.write_str("api_key"),
+            Self::Connection => f.write_str("connection"),
+            Self::Route => f.write_str("route"),
+            Self::Service => f.write_str("service"),
+            Self::User => f.write_str("user"),
         }
     }
 }
@@ -117,6 +142,98 @@ impl From<By> for String {
     }
 }
 
+impl Keys {
+    /// Sources at most.
+    pub const MAX: usize = 4;
+
+    /// The sources.
+    pub fn iter(&self) -> impl Iterator<Item = &By> {
+        self.0.iter()
+    }
+
+    fn new(sources: Vec<By>) -> Result<Self, ByError> {
+        if (1..=Self::MAX).contains(&sources.len()) {
+            return Ok(Self(sources));
+        }
+        Err(ByError(format!("a key has 1 to {} parts, not {}", Self::MAX, sources.len())))
+    }
+}
+
+impl Default for Keys {
+    fn default() -> Self {
+        Self(vec![By::Ip])
+    }
+}
+
+impl From<By> for Keys {
+    fn from(by: By) -> Self {
+        Self(vec![by])
+    }
+}
+
+impl FromStr for Keys {
+    type Err = ByError;
+
+    fn from_str(text: &str) -> Result<Self, ByError> {
+        Self::new(text.split('+').map(|part| part.trim().parse()).collect::<Result<_, _>>()?)
+    }
+}
+
+impl fmt::Display for Keys {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (at, by) in self.0.iter().enumerate() {
+            let plus = if at > 0 { "+" } else { "" };
+            write!(f, "{plus}{by}")?;
+        }
+        Ok(())
+    }
+}
+
+impl Serialize for Keys {
+    fn serialize<S: serde::Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        to.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Keys {
+    fn deserialize<D: serde::Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        struct OneOrMany;
+        impl<'de> serde::de::Visitor<'de> for OneOrMany {
+            type Value = Keys;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a key as `ip` or `ip+header:x-api-key`, or a list")
+            }
+            fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<Keys, E> {
+                text.parse().map_err(E::custom)
+            }
+            fn visit_seq<A>(self, mut list: A) -> Result<Keys, A::Error>
+            where
+                A: serde::de::SeqAccess<'de>,
+            {
+                let mut sources = Vec::new();
+                while let Some(one) = list.next_element()? {
+                    sources.push(one);
+                }
+                Keys::new(sources).map_err(serde::de::Error::custom)
+            }
+        }
+        from.deserialize_any(OneOrMany)
+    }
+}
+
+/// One key out of the keys of several sources: the same parts in another order are another key.
+pub fn combined(parts: impl IntoIterator<Item = u64>) -> u64 {
+    // A single part stays as it is.
+    let mut parts = parts.into_iter();
+    let first = parts.next().unwrap_or_default();
+    parts.fold(first, |key, part| {
+        let mut pair = [0; 16];
+        pair[..8].copy_from_slice(&key.to_ne_bytes());
+        pair[8..].copy_from_slice(&part.to_ne_bytes());
+        of_value(&pair)
+    })
+}
+
 impl fmt::Display for ByError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
@@ -131,7 +248,8 @@ mod tests {
 
     #[test]
     fn sources_parse_and_print() {
-        for text in ["ip", "global", "path", "sni", "header:x-api-key", "cookie:Sid", "query:user"]
+        for text in
+            ["ip", "global", "path", "sni", "header:x-api-key", "cookie:Sid", "query:user", "user"]
         {
             assert_eq!(text.parse::<By>().unwrap().to_string(), text);
         }

@@ -222,6 +222,13 @@ impl Drop for Deadline {
     }
 }
 
+/// Waits, to the millisecond: for what is rare and must not be a tick late.
+pub async fn pause(time: Duration) {
+    if !time.is_zero() {
+        tokio::time::sleep(time).await;
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -30,7 +30,8 @@ pub fn counted(count: usize, word: &str) -> String {
 
 /// So many per time: `100/s`, `5/min`, `1000/h`, `10/500ms`.
 ///
-/// Units: `s`, `min`, `h`, `d`, or a [`Span`]. At most 4 294 967 295 per unit, never 0.
+/// Units: `s`, `min`, `h`, `d`, or a [`Span`]. At most 4 294 967 295 per unit, never 0. Bytes may be
+/// written as a [`Size`]: `10MiB/s`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Rate {
     count: NonZeroU32,
@@ -69,6 +70,16 @@ impl Rate {
         Self { count, per: Duration::from_secs(1) }
     }
 
+    /// So many in a time; none if that is 0.
+    pub const fn new(count: NonZeroU32, per: Duration) -> Option<Self> {
+        if per.is_zero() { None } else { Some(Self { count, per }) }
+    }
+
+    /// So many in a time that is not known yet.
+    pub(crate) const fn timeless(count: NonZeroU32) -> Self {
+        Self { count, per: Duration::ZERO }
+    }
+
     /// How many in [`Self::per`].
     pub const fn count(self) -> NonZeroU32 {
         self.count
@@ -93,7 +104,13 @@ impl FromStr for Rate {
             .trim()
             .split_once('/')
             .ok_or_else(|| bad("the time is missing: `/s`, `/min` or `/h`"))?;
-        let number = decimal(count.trim(), 1).and_then(|count| u32::try_from(count).ok());
+        let count = count.trim();
+        let number = match count.parse::<Size>() {
+            // Bytes, as a bandwidth has them.
+            Ok(size) if count.ends_with('B') => Some(u128::from(size.get())),
+            _ => decimal(count, 1),
+        };
+        let number = number.and_then(|count| u32::try_from(count).ok());
         let count = number.and_then(NonZeroU32::new);
         let count = count.ok_or_else(|| bad("the number must be whole, from 1 to 4294967295"))?;
         let unit = unit.trim();

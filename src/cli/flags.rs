@@ -136,10 +136,18 @@ pub(super) struct ListenFlags {
 pub(super) struct FrontFlags {
     #[command(flatten)]
     pub(super) listen: ListenFlags,
-    /// Rate limit, for example 100/s,burst=50,by=ip (by: ip, global, header:NAME, cookie:NAME,
-    /// query:NAME) [default: none]
-    #[arg(long, value_name = "LIMIT", env = "GWPROXY_LIMIT", hide_env = true)]
-    pub(super) limit: Option<LimitSettings>,
+    /// Rate limit, for example 100/s,burst=50,by=ip (by: ip, global, user, api_key, header:NAME,
+    /// cookie:NAME, query:NAME, or several with +; algorithm, of, shadow and more: docs/limiting.md);
+    /// repeat for more, all of which must agree [default: none]
+    // Limits have commas in them; a line break separates in the environment.
+    #[arg(
+        long,
+        value_name = "LIMIT",
+        env = "GWPROXY_LIMIT",
+        hide_env = true,
+        value_delimiter = '\n'
+    )]
+    pub(super) limit: Vec<LimitSettings>,
     /// Connections open at once, over all workers [default: 10000]
     #[arg(long, value_name = "N", env = "GWPROXY_MAX_CONNECTIONS", hide_env = true,
         value_parser = count)]

@@ -9,7 +9,8 @@ use crate::plan::meaning::{SETTINGS, Setting, Use};
 
 /// A TCP connection has no requests to count by.
 const LIMIT_OF_TCP: &str = "Rate limit of new connections, for example 100/s,burst=50,by=ip (by: \
-                            ip, global) [default: none]";
+                            ip, global), or of those at a \
+                            time: 100,algorithm=concurrency; repeat for more [default: none]";
 
 /// The commands that proxy.
 const PROXIES: [Protocol; 4] = [Protocol::Grpc, Protocol::Http, Protocol::Tcp, Protocol::Ws];

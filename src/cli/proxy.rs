@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use clap::Args;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
+use gwproxy_core::limit::{LIMITS_MAX, Limits};
 use gwproxy_core::units::{MemoryLimit, Size, Span};
 
 use super::flags::{FrontFlags, NodeFlags, ProcessFlags, TimeoutFlags, ambiguous_parser};
@@ -14,7 +15,7 @@ use super::forward::ForwardFlags;
 use super::target;
 use super::{EXIT_USAGE, Invocation, Output, Wrong};
 use crate::config;
-use crate::plan::meaning;
+use crate::plan::meaning::{self, LimitOf};
 use crate::plan::{
     AccessLog, Action, Ambiguous, GRACE, GrpcSettings, HalfClose, Listener, ListenerTimeouts,
     LogLevel, Plan, Protocol, Service, ServiceId, Source, Trusted, WebSocket, check_subset,
@@ -287,6 +288,19 @@ impl SharedArgs {
         })
     }
 
+    fn limits(&self, protocol: Protocol, forward: bool) -> Result<Option<Limits>, Wrong> {
+        let limits = &self.front.limit;
+        if limits.len() > LIMITS_MAX {
+            return Err(Wrong(format!("--limit: at most {LIMITS_MAX} of them")));
+        }
+        let place = if forward { LimitOf::Forward } else { LimitOf::Listener };
+        for limit in limits {
+            meaning::check_limit(limit, protocol, place)
+                .map_err(|sentence| Wrong(format!("--limit: {sentence}")))?;
+        }
+        Ok(Limits::new(limits.clone()))
+    }
+
     fn plan(
         self,
         protocol: Protocol,
@@ -295,6 +309,7 @@ impl SharedArgs {
         own: Own,
     ) -> Result<Plan, Wrong> {
         let (action, services) = self.action(protocol, to, forward)?;
+        let limits = self.limits(protocol, matches!(action, Action::Forward(_)))?;
         let usual = ListenerTimeouts::default();
         let front = &self.front;
         let listener = Listener {
@@ -308,7 +323,7 @@ impl SharedArgs {
                 .max_connections
                 .map_or(Listener::MAX_CONNECTIONS, std::num::NonZero::get),
             max_connections_per_ip: front.max_connections_per_ip,
-            limiter: front.limit.clone(),
+            limiter: limits,
             timeouts: ListenerTimeouts {
                 idle: front.idle_timeout.map_or(usual.idle, Duration::from),
                 ..usual
@@ -393,10 +408,6 @@ impl SharedArgs {
         })?;
         if let (Some(flag), Err(sentence)) = (self.nodes.first_of_tls(), service.check_tls()) {
             return Err(Wrong(format!("{flag} {sentence}")));
-        }
-        if let Some(limit) = &self.front.limit {
-            meaning::check_limit(limit, protocol)
-                .map_err(|sentence| Wrong(format!("--limit: {sentence}")))?;
         }
         service.check().map_err(|_| {
             Wrong("--to: every node has the weight 0, which sends nothing; give one more".into())

@@ -154,6 +154,8 @@ const TUNNELS: &[&[&str]] = &[&["", "--idle-timeout 0s", "--idle-timeout 1h1ms"]
 /// Where limits can count by what is in a request, and nodes see a host.
 const HOSTS: &[&[&str]] = &[
     &["", "--limit 5/s", "--limit 7/500ms,burst=3,by=cookie:sid", "--limit 1/d,by=global"],
+    &["", "--limit 5/s,shadow=true,id=a --limit 9,algorithm=concurrency,by=ip+user,headers=both"],
+    &["", "--limit 5/s,algorithm=leaky-bucket,wait=2s", "--limit 1MiB/s,of=bytes,by=connection"],
     &["", "--upstream-host node", "--upstream-host [::1]:80", "--upstream-host Preserve.example"],
 ];
 
@@ -251,6 +253,9 @@ fn a_flag_that_means_nothing_is_refused() {
             "--trusted-proxy means nothing for tcp: TCP has no X-F",
         ),
         ("tcp --to a:1 --trusted-hops 0", "--trusted-hops means nothing for tcp"),
+        ("http --forward --limit 5/s,of=messages", "--limit: `of=messages` means nothing"),
+        ("tcp --to a:1 --limit 5/s,of=messages", "--limit: `of=messages` means nothing for tcp"),
+        ("http --to a:1 --limit 5/s,of=bytes,by=user", "--limit: `by=user` means nothing for"),
         ("tcp --to a:1 --limit 5/s,by=header:x", "--limit: `by=header:x` means nothing for tcp"),
         ("grpc --to a:1 --idle-timeout 5m", "--idle-timeout means nothing for grpc"),
         ("http --forward --underscores keep", "--underscores means nothing for a forward proxy"),
@@ -581,7 +586,7 @@ fn flags_reach_the_plan() {
     assert_eq!((listener.protocol, &*listener.name), (Protocol::Ws, "ws"));
     assert_eq!(listener.bind.to_string(), ":9000");
     assert!(matches!(listener.action, Action::Serve(id) if id.index() == 0));
-    assert_eq!(listener.limiter.as_ref().unwrap().rate.count().get(), 5);
+    assert_eq!(listener.limiter.iter().flat_map(gwproxy_core::limit::Limits::iter).count(), 1);
     assert_eq!((listener.max_connections, listener.timeouts.idle.as_secs()), (7, 90));
     assert_eq!(listener.websocket.ping, None);
     assert_eq!(service.nodes[1].target.to_string(), "wss://b:2");

@@ -13,6 +13,7 @@ use super::file::{CertificateFile, File, ListenerFile, RouteFile, Workers};
 use super::listener::protocol_of;
 use super::report::{Code, Diagnostic, Place};
 use super::{balance, service};
+use crate::plan::meaning::{self, LimitOf};
 use crate::plan::{
     AccessLog, GRACE, HostPattern, Listener, PathPrefix, Plan, Protocol, Route, Service, ServiceId,
     Subset, Trusted, default_workers,
@@ -211,6 +212,12 @@ impl Check<'_> {
             (None, true) => Some(PathPrefix::root()),
             (None, false) => None,
         };
+        if let Some(limiter) = &file.limiter
+            && let Err(sentence) =
+                meaning::check_limits(&limiter.value, Protocol::Http, LimitOf::Behind)
+        {
+            self.tell(Code::WrongProtocol, limiter.place, sentence);
+        }
         Some(Route {
             id: id.into(),
             hosts: file.hosts,
@@ -220,7 +227,7 @@ impl Check<'_> {
             priority: file.priority,
             timeout: file.timeout.map(Duration::from),
             max_body_size: file.max_body_size,
-            limiter: file.limiter,
+            limiter: file.limiter.map(|limiter| limiter.value),
             subset: match service.and_then(|id| services.get(id.0)) {
                 // A node that could not be read may be the one: what is told already goes first.
                 Some(service) => {

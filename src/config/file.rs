@@ -15,7 +15,7 @@ use gwproxy_core::balance::Algorithm;
 use gwproxy_core::breaker::BreakerSettings;
 use gwproxy_core::health::HealthSettings;
 use gwproxy_core::key::By;
-use gwproxy_core::limit::LimitSettings;
+use gwproxy_core::limit::Limits;
 use gwproxy_core::net::ListenAddr;
 use gwproxy_core::tls::{CertificatePair, ClientAuth, ClientSettings, MinVersion, TlsName};
 use gwproxy_core::units::{MemoryLimit, Percent, Size, Span, Weight};
@@ -113,7 +113,7 @@ pub(super) struct ListenerFile {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) max_connections_per_ip: Option<usize>,
     #[serde(default, alias = "limiter_config", skip_serializing_if = "Option::is_none")]
-    pub(super) limiter: Option<Spanned<LimitSettings>>,
+    pub(super) limiter: Option<Spanned<Limits>>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) timeouts: Option<ListenerTimeoutsFile>,
     #[serde(default, skip_serializing_if = "is_default")]
@@ -257,7 +257,7 @@ pub(super) struct RouteFile {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) max_body_size: Option<Size>,
     #[serde(default, alias = "limiter_config", skip_serializing_if = "Option::is_none")]
-    pub(super) limiter: Option<LimitSettings>,
+    pub(super) limiter: Option<Spanned<Limits>>,
     /// Needed, as a listener's `bind` is.
     #[serde(default, alias = "service_id", skip_serializing_if = "Option::is_none")]
     pub(super) service: Option<Spanned<Name>>,
@@ -284,7 +284,7 @@ pub(super) struct ServiceFile {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) breaker: Option<BreakerSettings>,
     #[serde(default, alias = "limiter_config", skip_serializing_if = "Option::is_none")]
-    pub(super) limiter: Option<Spanned<LimitSettings>>,
+    pub(super) limiter: Option<Spanned<Limits>>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) timeouts: Option<UpstreamTimeoutsFile>,
     #[serde(default, skip_serializing_if = "is_default")]

@@ -14,7 +14,7 @@ use super::file::{
 };
 use super::report::{Code, Place};
 use super::short::Short;
-use crate::plan::meaning;
+use crate::plan::meaning::{self, LimitOf};
 use crate::plan::{
     Action, Forward, Listener, ListenerTimeouts, Ports, Protocol, ProxyProtocol, Service, TlsFront,
     UpstreamTimeouts, WebSocket, check_proxied,
@@ -31,8 +31,10 @@ impl Check<'_> {
     ) -> Option<Listener> {
         let protocol = protocol_of(file.protocol);
         let tls = file.tls.as_ref().map(|tls| self.tls(tls, place));
+        let forwards = file.forward.is_some() || file.protocol == ListenerProtocol::Forward;
+        let limited = if forwards { LimitOf::Forward } else { LimitOf::Listener };
         if let Some(limiter) = &file.limiter
-            && let Err(sentence) = meaning::check_limit(&limiter.value, protocol)
+            && let Err(sentence) = meaning::check_limits(&limiter.value, protocol, limited)
         {
             self.tell(Code::WrongProtocol, limiter.place, sentence);
         }

@@ -194,7 +194,7 @@ fn route(one: &Route, plan: &Plan) -> Result<RouteFile, String> {
         enabled: true,
         timeout: one.timeout.map(span).transpose()?,
         max_body_size: one.max_body_size,
-        limiter: one.limiter.clone(),
+        limiter: one.limiter.clone().map(Spanned::from),
         service: Some(Name::known(&plan.service(one.service).id).into()),
         subset: subset(&one.subset),
     })

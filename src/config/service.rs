@@ -11,7 +11,7 @@ use super::de::{Found, Spanned};
 use super::file::{ClientTlsFile, NodeFile, ServiceFile, UpstreamTimeoutsFile};
 use super::report::{Code, Diagnostic, Place};
 use super::short::Short;
-use crate::plan::meaning;
+use crate::plan::meaning::{self, LimitOf};
 use crate::plan::{Node, Protocol, Service, Subset, Target, UpstreamTimeouts};
 
 /// Makes the service, telling what is wrong with it on the way.
@@ -37,7 +37,7 @@ pub(super) fn lower(file: Spanned<ServiceFile>, found: &mut Found) -> Service {
         found.diagnostics.push(one);
     }
     if let (Some(limiter), Some(protocol)) = (&file.limiter, spoken)
-        && let Err(sentence) = meaning::check_limit(&limiter.value, protocol)
+        && let Err(sentence) = meaning::check_limits(&limiter.value, protocol, LimitOf::Behind)
     {
         found.diagnostics.push(Diagnostic::new(Code::WrongProtocol, limiter.place, sentence));
     }

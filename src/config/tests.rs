@@ -167,7 +167,8 @@ fn every_key_reaches_the_plan() {
     assert_eq!(plan.routes.len(), 2, "a disabled route is left out");
     assert_eq!(plan.routes[0].rewrite_prefix.as_ref().unwrap().as_str(), "/v2");
     assert_eq!(plan.routes[1].rewrite_prefix.as_ref().unwrap().as_str(), "/");
-    assert_eq!(plan.routes[0].limiter.as_ref().unwrap().to_string(), "5/min,burst=10,by=ip");
+    let limits: Vec<_> = plan.routes[0].limiter.as_ref().unwrap().iter().collect();
+    assert_eq!(limits[0].to_string(), "5/min,burst=10,by=ip");
     let app = &plan.services[0];
     assert_eq!(app.nodes[0].metadata["zone"], "a");
     assert_eq!(app.nodes[0].weight.get(), 3);

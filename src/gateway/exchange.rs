@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use gwproxy_core::error::Blame;
-use gwproxy_core::limit::Decision;
+use gwproxy_core::limit::{Decision, Headers, Limiter, Permit};
 use gwproxy_core::net::PeerAddr;
 use gwproxy_core::telemetry::access_log::LINE_BYTES_MAX;
 use gwproxy_core::telemetry::json;
@@ -34,12 +34,16 @@ const USER_BYTES_MAX: usize = 128;
 const LIMIT: HeaderName = HeaderName::from_static("x-ratelimit-limit");
 const REMAINING: HeaderName = HeaderName::from_static("x-ratelimit-remaining");
 const RESET: HeaderName = HeaderName::from_static("x-ratelimit-reset");
+const IETF: HeaderName = HeaderName::from_static("ratelimit");
+const IETF_POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
 
 /// One request on its way.
 #[derive(Debug)]
 pub struct Exchange {
     /// When the request was there.
     pub started: Instant,
+    /// The other end of the connection.
+    pub remote: PeerAddr,
     /// Whom limits and lists count for.
     pub client_ip: Option<IpAddr>,
     /// Whether it is a gRPC call.
@@ -54,8 +58,22 @@ pub struct Exchange {
     pub timeout: Option<Duration>,
     /// Who asked, by their credentials.
     pub user: Option<Box<str>>,
-    limit: Option<Decision>,
+    /// How long it waits for its turn.
+    pub wait: Duration,
+    /// What counts it among those under way.
+    pub permits: Vec<Permit>,
+    limit: Option<(Decision, Told)>,
     record: Option<Box<Record>>,
+}
+
+/// How clients are told of a limit.
+#[derive(Debug, Clone)]
+struct Told {
+    headers: Headers,
+    /// Its name.
+    id: Option<String>,
+    /// The time in which a used-up limit is whole again, or its window.
+    per: Duration,
 }
 
 /// What is counted and logged when the last byte is out.
@@ -80,6 +98,8 @@ struct Record {
     error: Option<Code>,
     /// The sentence of the error, for a log that tells it.
     reason: Option<Box<str>>,
+    /// Given back with the last byte.
+    permits: Vec<Permit>,
 }
 
 /// What the log tells of the request; taken only when there is a log.
@@ -134,9 +154,13 @@ impl Exchange {
             grpc_status: None,
             error: None,
             reason: None,
+            permits: Vec::new(),
         };
         Self {
             started,
+            remote: client.peer.remote,
+            wait: Duration::ZERO,
+            permits: Vec::new(),
             client_ip: None,
             is_grpc: false,
             route: None,
@@ -150,20 +174,17 @@ impl Exchange {
     }
 
     /// Notes what a limit said; of several, the one that leaves least is told to the client.
-    pub fn note_limit(&mut self, decision: Decision) {
-        let left = |decision: &Decision| match decision {
-            Decision::Admitted { remaining, .. } => *remaining,
-            Decision::Refused { .. } => 0,
-        };
-        if self.limit.as_ref().is_none_or(|known| left(&decision) <= left(known)) {
-            self.limit = Some(decision);
+    pub fn note_limit(&mut self, decision: Decision, limiter: &Limiter) {
+        let left = |decision: &Decision| (decision.is_admitted(), decision.remaining());
+        if self.limit.as_ref().is_none_or(|(known, _)| left(&decision) <= left(known)) {
+            self.limit = Some((decision, Told::of(limiter)));
         }
     }
 
     /// Finishes the response's head and lets the record wait for its last byte.
     pub fn finish_on(mut self, response: &mut Response, error: Option<&Error>) {
-        if let Some(decision) = self.limit {
-            tell_limit(response, decision);
+        if let Some((decision, told)) = &self.limit {
+            told.tell(response, *decision);
         }
         let Some(mut record) = self.take_record() else { return };
         record.status = response.status();
@@ -187,6 +208,7 @@ impl Exchange {
         record.service = self.service;
         record.service_id = self.service_id.take();
         record.user = self.user.take();
+        record.permits = std::mem::take(&mut self.permits);
         Some(record)
     }
 }
@@ -405,16 +427,45 @@ fn cut(text: &str) -> &str {
     text.get(..end).unwrap_or(text)
 }
 
-fn tell_limit(response: &mut Response, decision: Decision) {
-    let (limit, remaining, reset) = match decision {
-        Decision::Admitted { limit, remaining, reset } => (limit, remaining, reset),
-        Decision::Refused { limit, reset, .. } => (limit, 0, reset),
-    };
-    let headers = response.headers_mut();
-    headers.insert(LIMIT, HeaderValue::from(limit));
-    headers.insert(REMAINING, HeaderValue::from(remaining));
-    let seconds = u64::try_from(reset.as_millis().div_ceil(1000)).unwrap_or(u64::MAX);
-    headers.insert(RESET, HeaderValue::from(seconds));
+impl Told {
+    fn of(limiter: &Limiter) -> Self {
+        let settings = limiter.settings();
+        let id = match settings.headers {
+            Headers::Both | Headers::Ietf => settings.id.clone(),
+            Headers::Legacy | Headers::None => None,
+        };
+        Self { headers: settings.headers, id, per: settings.rate.per() }
+    }
+
+    fn tell(&self, response: &mut Response, decision: Decision) {
+        let (limit, remaining, reset) = match decision {
+            Decision::Admitted { limit, remaining, reset, .. } => (limit, remaining, reset),
+            Decision::Refused { limit, reset, .. } => (limit, 0, reset),
+        };
+        let reset = whole_seconds(reset);
+        let headers = response.headers_mut();
+        if matches!(self.headers, Headers::Legacy | Headers::Both) {
+            headers.insert(LIMIT, HeaderValue::from(limit));
+            headers.insert(REMAINING, HeaderValue::from(remaining));
+            headers.insert(RESET, HeaderValue::from(reset));
+        }
+        if matches!(self.headers, Headers::Ietf | Headers::Both) {
+            let id = self.id.as_deref().unwrap_or("default");
+            let per = whole_seconds(self.per).max(1);
+            for (name, value) in [
+                (IETF_POLICY, format!("\"{id}\";q={limit};w={per}")),
+                (IETF, format!("\"{id}\";r={remaining};t={reset}")),
+            ] {
+                if let Ok(value) = HeaderValue::try_from(value) {
+                    headers.insert(name, value);
+                }
+            }
+        }
+    }
+}
+
+fn whole_seconds(time: Duration) -> u64 {
+    u64::try_from(time.as_millis().div_ceil(1000)).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@
 #![deny(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
 
 pub mod exchange;
+pub mod gate;
 pub mod limit;
 pub mod recorded;
 pub mod refusals;
@@ -16,8 +17,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use arc_swap::{ArcSwap, Cache};
+use gwproxy_core::limit::Meters;
 use gwproxy_core::telemetry::Lines;
 use gwproxy_core::telemetry::metrics::Cells;
+use gwproxy_core::timer::pause;
 use gwproxy_core::units::Size;
 use gwproxy_core::upstream::Cluster;
 use gwproxy_core::{Code, Error, memory};
@@ -31,9 +34,10 @@ use gwproxy_http::upstream::{Host, Terms};
 use gwproxy_http::wire::forwarded::{self, Trusted};
 use gwproxy_http::wire::{Ambiguous, hop};
 use gwproxy_http::{Body, Client, Handle, Request, Response};
+use gwproxy_ws::WebSocket;
 
 use exchange::Exchange;
-use limit::{Limit, Source};
+use limit::{Ledger, Limit, Source, Stage};
 use router::{Router, Taken};
 
 use crate::plan::AccessLogFormat;
@@ -120,6 +124,8 @@ pub struct Frontend {
     /// Bytes of content that a request may have, where its route does not say; none: [`body_max`]'s
     /// default.
     pub body_max: Option<Size>,
+    /// What upgraded connections are held to.
+    pub websocket: gwproxy_ws::Settings,
 }
 
 /// One HTTP listener on one worker.
@@ -143,6 +149,13 @@ impl Gateway {
         Rc::new(Self { table, shared, reverse, frontend })
     }
 
+    /// The way to nodes for a WebSocket whose messages are limited.
+    fn metered(&self, meters: Meters) -> Reverse {
+        let websocket = WebSocket::new(self.frontend.websocket.clone()).metered(meters);
+        let (upstream, trusted) = (Rc::clone(self.reverse.upstream()), &self.shared.trusted);
+        Reverse::new(upstream, Rc::new(websocket), Arc::clone(trusted))
+    }
+
     /// The way of a request: limits, route, service, and back.
     async fn run(
         &self,
@@ -161,25 +174,20 @@ impl Gateway {
         {
             return Ok(refusal);
         }
-        check(self.frontend.limit.as_ref(), &request, client, exchange, now)?;
-        if self.frontend.underscores == Ambiguous::Refuse
-            && !is_grpc
-            && hop::has_underscore(request.headers())
-        {
-            // How to let it pass is for the log: clients cannot.
-            let remedy = "`--underscores keep` (`underscores: keep` in a file) lets it pass";
-            let error = Error::new(Code::ClientMalformed, "a field name has an underscore");
-            return Err(error.because(remedy).unsent());
-        }
+        let (front, mut ledger) = (self.frontend.limit.as_ref(), Ledger::default());
+        check(front, Stage::Arrived, &request, client, exchange, &mut ledger, now)?;
+        refuse_underscores(&self.frontend, is_grpc, &request)?;
         let mut subset = 0;
         let mut body_max = self.frontend.body_max;
+        let mut route_limit = None;
         let service = match target {
             Target::Serve(service) => service,
             Target::Route(slash) => {
                 router::canonicalize(&mut request, slash, exchange.is_grpc)?;
                 let Taken { route, limit, path, subset: only } = table.router.route(&request)?;
-                check(limit, &request, client, exchange, now)?;
                 exchange.route = Some(Arc::clone(&route.id));
+                check(limit, Stage::Arrived, &request, client, exchange, &mut ledger, now)?;
+                route_limit = limit;
                 exchange.timeout = route.timeout;
                 subset = only;
                 body_max = route.max_body_size.or(body_max);
@@ -194,10 +202,16 @@ impl Gateway {
             return Err(Error::new(Code::Internal, "the route's service is missing"));
         };
         exchange.service_id = Some(Arc::clone(&service.id));
-        check(service.limit.as_ref(), &request, client, exchange, now)?;
+        // What counts by route or service could not know it before.
+        check(front, Stage::Routed, &request, client, exchange, &mut ledger, now)?;
+        check(route_limit, Stage::Routed, &request, client, exchange, &mut ledger, now)?;
+        let own = service.limit.as_ref();
+        check(own, Stage::Whole, &request, client, exchange, &mut ledger, now)?;
+        wait_for_turn(exchange, ledger).await;
+        let meters = meters([front, route_limit, own], &request, client, exchange);
         hold_to(request.body_mut(), self::body_max(body_max, is_grpc))?;
         let source = service.key.as_ref();
-        let key = source.and_then(|one| one.hash_key(&request, client, exchange.client_ip));
+        let key = source.and_then(|one| one.hash_key(&request, client, exchange));
         let first_byte = first_byte(exchange.timeout.or(service.response_timeout), is_grpc);
         let terms = Terms {
             first_byte,
@@ -211,9 +225,12 @@ impl Gateway {
         };
         let reverse = &self.reverse;
         if is_grpc {
-            let grpc = Grpc::new(reverse).obeying(service.grpc).since(now);
+            let grpc = Grpc::new(reverse).obeying(service.grpc).since(now).metered(meters);
             // Boxed: it is larger than all the rest, and most requests are no calls.
             Box::pin(grpc.forward(request, client, &service.cluster, &terms)).await
+        } else if !meters.is_empty() && gwproxy_ws::upgrade::refusal(&request).is_none() {
+            let reverse = self.metered(meters);
+            Box::pin(reverse.forward(request, client, &service.cluster, &terms)).await
         } else {
             reverse.forward(request, client, &service.cluster, &terms).await
         }
@@ -282,15 +299,48 @@ fn hold_to(body: &mut Body, body_max: Option<u64>) -> Result<(), Error> {
     body_max.map_or(Ok(()), |bytes| body.limit(bytes))
 }
 
-fn check(
-    limit: Option<&Arc<Limit>>,
+fn refuse_underscores(frontend: &Frontend, is_grpc: bool, request: &Request) -> Result<(), Error> {
+    let refused = frontend.underscores == Ambiguous::Refuse && !is_grpc;
+    if !refused || !hop::has_underscore(request.headers()) {
+        return Ok(());
+    }
+    // How to let it pass is for the log: clients cannot.
+    let remedy = "`--underscores keep` (`underscores: keep` in a file) lets it pass";
+    let error = Error::new(Code::ClientMalformed, "a field name has an underscore");
+    Err(error.because(remedy).unsent())
+}
+
+/// Waits as long as a leaky bucket says, with everything charged for good.
+async fn wait_for_turn(exchange: &Exchange, ledger: Ledger<'_>) {
+    drop(ledger);
+    pause(exchange.wait).await;
+}
+
+/// What limits the messages of a request's connection or call.
+fn meters(
+    limits: [Option<&Arc<Limit>>; 3],
+    request: &Request,
+    client: &Client,
+    exchange: &Exchange,
+) -> Meters {
+    let mut meters = Meters::default();
+    for limit in limits.into_iter().flatten() {
+        limit.add_meters(request, client, exchange, &mut meters);
+    }
+    meters
+}
+
+fn check<'a>(
+    limit: Option<&'a Arc<Limit>>,
+    stage: Stage,
     request: &Request,
     client: &Client,
     exchange: &mut Exchange,
+    ledger: &mut Ledger<'a>,
     now: Instant,
 ) -> Result<(), Error> {
     match limit {
-        Some(limit) => limit.check(request, client, exchange, now),
+        Some(limit) => limit.check(stage, request, client, exchange, ledger, now),
         None => Ok(()),
     }
 }

@@ -12,8 +12,8 @@ use gwproxy_http::wire::forwarded;
 use gwproxy_http::{Client, Handle, Request, Response};
 
 use super::exchange::Exchange;
-use super::limit::Limit;
-use super::{Shared, check, hold_to};
+use super::limit::{Ledger, Limit, Stage};
+use super::{Shared, check, hold_to, wait_for_turn};
 
 /// Limits, counts and logs what the forward proxy answers.
 #[derive(Debug)]
@@ -46,9 +46,14 @@ impl Handle for Recorded {
         let listener = Arc::clone(&self.listener);
         let mut exchange = Exchange::begin(&request, &client, client_ip, listener, &self.shared);
         let now = std::time::Instant::now();
+        let (limit, mut ledger) = (self.limit.as_ref(), Ledger::default());
         let checked = memory::admit()
-            .and_then(|()| check(self.limit.as_ref(), &request, &client, &mut exchange, now))
+            .and_then(|()| {
+                let (whole, ledger) = (Stage::Whole, &mut ledger);
+                check(limit, whole, &request, &client, &mut exchange, ledger, now)
+            })
             .and_then(|()| hold_to(request.body_mut(), self.body_max));
+        wait_for_turn(&exchange, ledger).await;
         let Answered { mut response, error, user } = match checked {
             Ok(()) => self.inner.respond(request, &client).await,
             Err(error) => {

@@ -51,7 +51,7 @@ impl Router {
         // A route of several hosts has one limit.
         let mut made = HashMap::with_capacity(routes.len());
         for route in routes {
-            let limit = route.limiter.clone().map(Limit::new).transpose()?.map(Arc::new);
+            let limit = route.limiter.as_ref().map(Limit::new).transpose()?.map(Arc::new);
             made.insert(Arc::clone(&route.id), (Arc::new(route.clone()), limit));
         }
         let entries = in_order(routes).into_iter().filter_map(|(host, route)| {
@@ -60,6 +60,19 @@ impl Router {
             Some(Entry { host: host.cloned(), route, limit, subset })
         });
         Ok(Self { routes: entries.collect() })
+    }
+
+    /// The limits of the routes, each once, with the route's name.
+    pub fn limits(&self) -> Vec<(Arc<str>, Arc<Limit>)> {
+        let mut limits: Vec<(Arc<str>, Arc<Limit>)> = Vec::new();
+        for Entry { route, limit, .. } in &self.routes {
+            if let Some(limit) = limit
+                && !limits.iter().any(|(_, known)| Arc::ptr_eq(known, limit))
+            {
+                limits.push((Arc::clone(&route.id), Arc::clone(limit)));
+            }
+        }
+        limits
     }
 
     /// The route that takes the request.

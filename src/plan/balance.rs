@@ -44,12 +44,14 @@ impl LoadBalancer {
             (_, By::Global) => Err("of `global` sends everything to one node; that is what the \
                                     algorithm `first` is for"
                 .into()),
-            (Protocol::Tcp, By::Cookie(_) | By::Header(_) | By::Path | By::Query(_)) => {
-                Err(format!(
-                    "of `{by}` means nothing for tcp: a TCP connection has no requests; hash by \
+            (_, By::Connection | By::Route | By::Service) => Err(format!(
+                "of `{by}` tells no client from another within a service; hash by `ip`, `user` or \
+                 what a request has"
+            )),
+            (Protocol::Tcp, by) if !matches!(by, By::Ip | By::Sni) => Err(format!(
+                "of `{by}` means nothing for tcp: a TCP connection has no requests; hash by \
                      `ip` or, behind TLS, by `sni`"
-                ))
-            }
+            )),
             _ => Ok(()),
         }
     }

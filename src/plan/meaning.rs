@@ -2,7 +2,7 @@
 //! and then ignored.
 
 use gwproxy_core::key::By;
-use gwproxy_core::limit::LimitSettings;
+use gwproxy_core::limit::{Counted, LimitSettings, Limits};
 
 use super::Protocol;
 
@@ -161,17 +161,65 @@ impl Setting {
     }
 }
 
-/// Refuses a limit that counts by what connections of this protocol have not.
+/// Where a limit stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LimitOf {
+    /// At a listener that is a forward proxy.
+    Forward,
+    /// At another listener.
+    Listener,
+    /// At a route or a service.
+    Behind,
+}
+
+/// Refuses a limit that counts what connections of this protocol have not, or by it.
 ///
 /// # Errors
 /// A sentence that says what applies instead.
-pub fn check_limit(limit: &LimitSettings, protocol: Protocol) -> Result<(), String> {
-    match (protocol, &limit.by) {
-        (Tcp, By::Cookie(_) | By::Header(_) | By::Path | By::Query(_) | By::Sni) => Err(format!(
+pub fn check_limit(
+    limit: &LimitSettings,
+    protocol: Protocol,
+    place: LimitOf,
+) -> Result<(), String> {
+    let of_request = |by: &By| !matches!(by, By::Connection | By::Global | By::Ip);
+    match (protocol, limit.of) {
+        (_, Counted::Messages) if place == LimitOf::Forward => {
+            return Err("`of=messages` means nothing for a forward proxy: what passes between a \
+                        client and its destination is not looked into"
+                .into());
+        }
+        (Tcp, Counted::Messages) => {
+            return Err("`of=messages` means nothing for tcp: it has bytes, not messages".into());
+        }
+        (_, Counted::Messages | Counted::Requests) => {}
+        (_, of) if place == LimitOf::Behind => {
+            return Err(format!(
+                "`of={of}` belongs to a listener: connections are there before a route is known"
+            ));
+        }
+        (_, of) if limit.by.iter().any(of_request) => {
+            return Err(format!(
+                "`by={}` means nothing for `of={of}`: a connection is there before its requests; \
+                 count by `ip`, `connection` or `global`",
+                limit.by
+            ));
+        }
+        _ => {}
+    }
+    if protocol == Tcp && limit.by.iter().any(of_request) {
+        return Err(format!(
             "`by={}` means nothing for tcp: a TCP connection has no requests; count by `ip` or \
              `global`",
             limit.by
-        )),
-        _ => Ok(()),
+        ));
     }
+    Ok(())
+}
+
+/// [`check_limit`] of each.
+///
+/// # Errors
+/// As it; the first.
+pub fn check_limits(limits: &Limits, protocol: Protocol, place: LimitOf) -> Result<(), String> {
+    limits.iter().try_for_each(|limit| check_limit(limit, protocol, place))
 }

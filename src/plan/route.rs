@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use gwproxy_core::balance::Subset;
-use gwproxy_core::limit::LimitSettings;
+use gwproxy_core::limit::Limits;
 use gwproxy_core::units::Size;
 use gwproxy_http::wire::{Ambiguous, path};
 use serde::{Deserialize, Serialize};
@@ -35,7 +35,7 @@ pub struct Route {
     /// Content of a request in bytes, instead of the listener's; 0: any number.
     pub max_body_size: Option<Size>,
     /// Rate limit of this route.
-    pub limiter: Option<LimitSettings>,
+    pub limiter: Option<Limits>,
     /// Where to.
     pub service: ServiceId,
     /// Which of its nodes, by their metadata; instead of what the service says of the same words.

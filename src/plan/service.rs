@@ -9,7 +9,7 @@ use std::time::Duration;
 use gwproxy_core::balance::Subset;
 use gwproxy_core::breaker::BreakerSettings;
 use gwproxy_core::health::HealthSettings;
-use gwproxy_core::limit::LimitSettings;
+use gwproxy_core::limit::Limits;
 use gwproxy_core::net::HostPort;
 use gwproxy_core::tls::ClientSettings;
 use gwproxy_core::units::Weight;
@@ -40,7 +40,7 @@ pub struct Service {
     /// Circuit breaker; none: never open.
     pub breaker: Option<BreakerSettings>,
     /// Rate limit of everything sent to this service, whatever route it took.
-    pub limiter: Option<LimitSettings>,
+    pub limiter: Option<Limits>,
     /// Timeouts towards its nodes.
     pub timeouts: UpstreamTimeouts,
     /// What gRPC calls are held to.

@@ -99,6 +99,34 @@ fn row_1_5_errors_of_the_proxy_are_statuses() {
     );
 }
 
+/// Row B.5: a message too many ends its call as `RESOURCE_EXHAUSTED`, before or after the
+/// answer began, with a deadline and without; the connection and its other calls go on.
+#[test]
+fn row_b_5_a_call_with_too_many_messages_is_told_so() {
+    let echo = echo("grpc", &[]);
+    let proxy = front(&echo.addr(0).to_string(), &["--limit", "6/h,of=messages,by=header:x-key"]);
+    let bidi = |key: &str, timeout: Option<u32>| {
+        let mut steps = vec![json!(["send", { "message": "one" }]), json!(["recv"])];
+        steps.extend((0..8).map(|_| json!(["send", { "message": "more" }])));
+        steps.extend([json!(["end"]), json!(["recv_all"])]);
+        let mut call = json!({ "method": "Bidi", "metadata": [["x-key", key]], "steps": steps });
+        if let Some(timeout) = timeout {
+            call["timeout"] = timeout.into();
+        }
+        call
+    };
+    let mut many: Vec<_> = (0..8).map(|_| json!(["send", { "message": "one " }])).collect();
+    many.extend([json!(["end"]), json!(["recv"])]);
+    let unanswered =
+        json!({ "method": "ClientStream", "metadata": [["x-key", "c"]], "steps": many });
+    let unary = json!({ "method": "Unary", "metadata": [["x-key", "d"]],
+        "steps": [["send", {}], ["recv"]] });
+    let told = calls(&proxy, &json!([bidi("a", None), bidi("b", Some(30_000)), unanswered, unary]));
+    let codes: Vec<_> = told.iter().map(|call| call["code"].as_str().unwrap_or("-")).collect();
+    let exhausted = "RESOURCE_EXHAUSTED";
+    assert_eq!(codes, [exhausted, exhausted, exhausted, "OK"], "{told:?}");
+}
+
 #[test]
 fn row_1_5_a_deadline_passes_on_and_is_kept() {
     let echo = echo("grpc", &[]);

@@ -20,6 +20,7 @@ const EXAMPLES: &[(&str, &str)] = &[
     ("balancing.yaml", "4 listeners, 2 routes, 4 services"),
     ("forward.yaml", "1 listener, 0 routes, 0 services"),
     ("grpc.yaml", "1 listener, 2 routes, 2 services"),
+    ("limits.yaml", "2 listeners, 2 routes, 2 services"),
     ("proxy-protocol.yaml", "2 listeners, 0 routes, 2 services"),
     ("quickstart-tls.yaml", "3 listeners, 2 routes, 4 services"),
     ("quickstart.yaml", "4 listeners, 2 routes, 4 services"),

@@ -15,6 +15,7 @@ mod half_close;
 mod identity;
 mod interim;
 mod large;
+mod limits;
 mod load;
 mod paths;
 mod peers;

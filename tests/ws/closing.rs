@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use super::frame::{CLOSE, Frame, TEXT, handshake, node, open};
+use super::frame::{CLOSE, Frame, PING, TEXT, handshake, node, open};
 use super::messages::ws;
 use crate::clients::websocket;
 use crate::support::{Conn, Proxy, Signal, echo};
@@ -51,6 +51,38 @@ fn a_close_without_code_stays_one() {
     let mut conn = open(proxy.addr(0), "/");
     conn.send(Frame::new(CLOSE, "").bytes(true));
     assert_eq!(last_frames(&mut conn), [Frame::new(CLOSE, "")]);
+}
+
+/// Row B.5: a message too many ends the connection, on both sides, with the code that says whose
+/// fault it is; fragments and pings are no messages.
+#[test]
+fn row_b_5_a_client_with_too_many_messages_is_told_by_close_code() {
+    for (by, code) in [("ip", 1008), ("connection", 1008), ("global", 1013)] {
+        let node = node(|peer| {
+            let texts = std::iter::from_fn(|| Frame::read(peer, true));
+            let texts: Vec<_> = texts.take_while(|frame| frame.opcode != CLOSE).collect();
+            assert_eq!(texts.len(), 3, "two messages and a ping: {texts:?}");
+        });
+        let limit = format!("2/h,of=messages,by={by}");
+        let proxy = ws(&format!("ws://{}", node.addr()), &["--limit", &limit]);
+        let mut conn = open(proxy.addr(0), "/");
+        for frame in [Frame::new(TEXT, "one"), Frame::new(PING, "?"), Frame::new(TEXT, "two")] {
+            conn.send(frame.bytes(true));
+        }
+        conn.send(Frame::new(TEXT, "three").bytes(true));
+        let frames = last_frames(&mut conn);
+        let end = frames.last().expect("a Close frame");
+        assert_eq!(end.opcode, CLOSE, "{by}: {frames:?}");
+        assert_eq!(end.payload[..2], u16::to_be_bytes(code), "{by}: {frames:?}");
+        drop(conn);
+        node.wait_ended(1);
+        // Per connection: the next one begins anew; else nothing is left of the hour's two.
+        if by == "connection" {
+            let mut again = open(proxy.addr(0), "/");
+            again.send(Frame::new(TEXT, "one").bytes(true));
+            again.send(Frame::close(1000, "").bytes(true));
+        }
+    }
 }
 
 #[test]

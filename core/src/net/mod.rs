@@ -4,6 +4,7 @@ pub mod accept;
 pub mod addr;
 pub(crate) mod descriptors;
 pub mod listen;
+pub mod pace;
 pub mod proxy_protocol;
 pub mod relay;
 pub mod splice;

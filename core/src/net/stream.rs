@@ -12,6 +12,7 @@ use tokio_rustls::{client, server};
 
 use super::PeerAddr;
 use super::descriptors::is_half_used;
+use super::pace::{Pace, Paced};
 use super::unsent::unsent;
 
 /// A connected socket.
@@ -37,6 +38,8 @@ pub struct Early {
 pub enum Stream {
     /// No TLS.
     Plain(Socket),
+    /// One of the others, whose bytes are limited.
+    Paced(Box<Paced>),
     /// We are the TLS server: a client connected to us.
     TlsServer(Box<server::TlsStream<Socket>>),
     /// We are the TLS client: we connected to a node.
@@ -94,10 +97,17 @@ impl Socket {
 }
 
 impl Stream {
+    /// The same stream, whose bytes are limited.
+    #[must_use]
+    pub fn paced(self, pace: Pace) -> Self {
+        Self::Paced(Box::new(Paced::new(self, pace)))
+    }
+
     /// The socket below TLS.
     pub fn socket(&self) -> &Socket {
         match self {
             Self::Plain(socket) => socket,
+            Self::Paced(paced) => paced.stream.socket(),
             Self::TlsServer(tls) => tls.get_ref().0,
             Self::TlsClient(tls) => tls.get_ref().0,
         }
@@ -107,6 +117,7 @@ impl Stream {
     pub fn alpn(&self) -> Option<&[u8]> {
         match self {
             Self::Plain(_) => None,
+            Self::Paced(paced) => paced.stream.alpn(),
             Self::TlsServer(tls) => tls.get_ref().1.alpn_protocol(),
             Self::TlsClient(tls) => tls.get_ref().1.alpn_protocol(),
         }
@@ -134,9 +145,11 @@ impl Stream {
             Self::Plain(Socket::Tcp(tcp)) => tcp.poll_read_ready(cx),
             Self::Plain(Socket::Unix(unix)) => unix.poll_read_ready(cx),
             // What was read and not yet asked for is in no socket.
-            Self::Plain(Socket::Early(_)) | Self::TlsServer(_) | Self::TlsClient(_) => {
-                Poll::Ready(Ok(()))
-            }
+            // A stream at a pace is not to be read because there is something.
+            Self::Plain(Socket::Early(_))
+            | Self::Paced(_)
+            | Self::TlsServer(_)
+            | Self::TlsClient(_) => Poll::Ready(Ok(())),
         }
     }
 
@@ -175,6 +188,10 @@ macro_rules! each {
     ($self:ident, $inner:ident => $call:expr) => {
         match $self.get_mut() {
             Self::Plain($inner) => $call,
+            Self::Paced(paced) => {
+                let $inner = paced.stream_mut();
+                $call
+            }
             Self::TlsServer($inner) => {
                 let $inner = &mut **$inner;
                 $call
@@ -196,6 +213,7 @@ impl AsyncRead for Stream {
     ) -> Poll<io::Result<()>> {
         match self.get_mut() {
             Self::Plain(socket) => Pin::new(socket).poll_read(cx, buf),
+            Self::Paced(paced) => paced.poll_read(cx, buf),
             Self::TlsServer(tls) => {
                 let owed = tls.get_ref().1.wants_write();
                 let read = Pin::new(&mut **tls).poll_read(cx, buf);
@@ -214,19 +232,27 @@ impl AsyncRead for Stream {
 impl AsyncWrite for Stream {
     #[inline]
     fn poll_write(
-        self: Pin<&mut Self>,
+        mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
+        if let Self::Paced(paced) = self.as_mut().get_mut() {
+            return paced.poll_write(cx, buf);
+        }
         each!(self, inner => Pin::new(inner).poll_write(cx, buf))
     }
 
     #[inline]
     fn poll_write_vectored(
-        self: Pin<&mut Self>,
+        mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
+        if let Self::Paced(paced) = self.as_mut().get_mut() {
+            // The first that is not empty: one write is short anyway.
+            let first = bufs.iter().find(|buf| !buf.is_empty());
+            return paced.poll_write(cx, first.map_or(&[][..], |buf| buf));
+        }
         each!(self, inner => Pin::new(inner).poll_write_vectored(cx, bufs))
     }
 

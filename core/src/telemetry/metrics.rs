@@ -10,6 +10,7 @@ use super::access_log::Dropped;
 use super::panics;
 use super::refused::Refused;
 use crate::Code;
+use crate::limit::Limiter;
 use crate::memory::{self, Memory};
 use crate::upstream::Cluster;
 
@@ -22,6 +23,7 @@ pub struct Metrics {
     names: Vec<Arc<str>>,
     workers: Vec<Arc<Cells>>,
     dropped: Option<Dropped>,
+    limits: Vec<(String, Arc<Limiter>)>,
     services: Vec<Arc<Cluster>>,
 }
 
@@ -48,13 +50,20 @@ impl Metrics {
         let cells =
             || Arc::new(Cells { services: names.iter().map(|_| Service::default()).collect() });
         let workers = (0..workers).map(|_| cells()).collect();
-        Self { names, workers, dropped: None, services: Vec::new() }
+        let (limits, services) = (Vec::new(), Vec::new());
+        Self { names, workers, dropped: None, limits, services }
     }
 
     /// Tells of the access log's lost lines as well.
     #[must_use]
     pub fn with_log(self, dropped: Option<Dropped>) -> Self {
         Self { dropped, ..self }
+    }
+
+    /// Tells of these limits as well, each with the place where it stands.
+    #[must_use]
+    pub fn with_limits(self, limits: Vec<(String, Arc<Limiter>)>) -> Self {
+        Self { limits, ..self }
     }
 
     /// Tells of the nodes of these services as well.
@@ -105,6 +114,7 @@ impl Metrics {
             let _ = writeln!(out, "gwproxy_response_bytes_total{{service=\"{name}\"}} {sum}");
         }
         self.durations(&mut out);
+        self.limited(&mut out);
         self.nodes(&mut out);
         if let Some(dropped) = &self.dropped {
             const NAME: &str = "gwproxy_access_log_dropped_total";
@@ -116,6 +126,24 @@ impl Metrics {
         let _ = writeln!(out, "gwproxy_panics_total {}", panics::count());
         Self::memory(&mut out, memory::look());
         out
+    }
+
+    fn limited(&self, out: &mut String) {
+        const NAME: &str = "gwproxy_limit_refused_total";
+        if !self.limits.is_empty() {
+            Self::family(out, NAME, "counter", "Refused by a limit; in shadow mode, would be.");
+        }
+        for (place, limiter) in &self.limits {
+            let settings = limiter.settings();
+            let (limit, shadow) = (settings.to_string(), settings.shadow);
+            // Names of fields may have what would end a label.
+            let limit = limit.replace('\\', "\\\\").replace('"', "\\\"");
+            let refused = limiter.refused();
+            let _ = writeln!(
+                out,
+                "{NAME}{{place=\"{place}\",limit=\"{limit}\",shadow=\"{shadow}\"}} {refused}"
+            );
+        }
     }
 
     fn memory(out: &mut String, Memory { used, limit, pressure, refused }: Memory) {

@@ -5,7 +5,7 @@ use std::num::NonZeroU32;
 use std::time::{Duration, Instant};
 
 use gwproxy_core::key::{self, By};
-use gwproxy_core::limit::{Decision, Quota, Table};
+use gwproxy_core::limit::{LimitSettings, Limiter};
 use gwproxy_core::net::HostPort;
 use gwproxy_core::units::Rate;
 use gwproxy_http::forward::{Destination, Form, Named, Policy};
@@ -111,8 +111,9 @@ pub(super) fn limiter(data: &[u8]) {
     let mut rng = Rng::of(data);
     let burst = 1 + rng.below(5) as u32;
     let burst = NonZeroU32::new(burst).unwrap_or(NonZeroU32::MIN);
-    let quota = Quota::new(Rate::per_second(NonZeroU32::MIN), burst);
-    let (table, start) = (Table::new(NonZeroU32::MIN), Instant::now());
+    let mut settings = LimitSettings::new(Rate::per_second(NonZeroU32::MIN));
+    (settings.burst, settings.max_keys) = (Some(burst), NonZeroU32::MIN);
+    let (limiter, start) = (Limiter::new(settings), Instant::now());
     let mut passed = [0u32; 256];
     // Seconds pass now and then; each gives every key one more.
     let mut seconds = 0;
@@ -122,7 +123,7 @@ pub(super) fn limiter(data: &[u8]) {
             continue;
         }
         let now = start + Duration::from_secs(seconds);
-        if matches!(table.check(byte.into(), &quota, now), Decision::Admitted { .. }) {
+        if limiter.check(byte.into(), now).is_admitted() {
             let passed = &mut passed[usize::from(byte)];
             *passed += 1;
             // Twice: it may have been one of those that share the spare bucket before it had its own.

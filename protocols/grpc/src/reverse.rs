@@ -5,6 +5,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use gwproxy_core::limit::Meters;
 use gwproxy_core::timer::TICK;
 use gwproxy_core::upstream::{Cluster, Outcome};
 use gwproxy_core::{Code, Error};
@@ -16,7 +17,7 @@ use gwproxy_http::{Client, Request, Response};
 use http::header::{ALLOW, CONNECTION, CONTENT_TYPE, TE};
 use http::{HeaderValue, Method, StatusCode, Version};
 
-use crate::call::{Answering, Asking, Cut, Limit, NO_STATUS};
+use crate::call::{Answering, Asking, Cut, Limit, NO_STATUS, too_many};
 use crate::deadline::{self, Settings};
 use crate::is_grpc;
 use crate::rescue::{GrpcRescue, rescue_for};
@@ -26,17 +27,18 @@ use crate::status::Status;
 const SILENCE: Duration = Duration::from_mins(5);
 
 /// The gRPC reverse proxy: a thin coat around HTTP's, made where it is needed.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Grpc<'a> {
     reverse: &'a Rc<Reverse>,
     settings: Settings,
     arrived: Option<Instant>,
+    meters: Meters,
 }
 
 impl<'a> Grpc<'a> {
     /// A proxy that forwards by `reverse`, with the default settings.
     pub fn new(reverse: &'a Rc<Reverse>) -> Self {
-        Self { reverse, settings: Settings::default(), arrived: None }
+        Self { reverse, settings: Settings::default(), arrived: None, meters: Meters::default() }
     }
 
     /// Obeys `settings`.
@@ -50,6 +52,13 @@ impl<'a> Grpc<'a> {
     #[must_use]
     pub fn since(mut self, arrived: Instant) -> Self {
         self.arrived = Some(arrived);
+        self
+    }
+
+    /// The client's messages are limited by `meters`.
+    #[must_use]
+    pub fn metered(mut self, meters: Meters) -> Self {
+        self.meters = meters;
         self
     }
 
@@ -80,24 +89,31 @@ impl<'a> Grpc<'a> {
         // Required of every client, and what asks intermediaries to carry trailers.
         request.headers_mut().insert(TE, HeaderValue::from_static("trailers"));
         let mut terms = Terms { prior_knowledge: true, ..terms.clone() };
-        let Some(allowed) = allowed else {
+        if allowed.is_none() && self.meters.is_empty() {
             let response = self.reverse.forward(request, client, cluster, &terms).await?;
             return Ok(finish(response, &rescue, None));
-        };
-        terms.first_byte = terms.first_byte.min(allowed);
+        }
         let cut = Rc::<Cut>::default();
         if !request.body().is_empty() {
-            request.body_mut().filter(Box::new(Asking(Rc::clone(&cut))));
+            let asking = Asking::new(Rc::clone(&cut), self.meters.clone());
+            request.body_mut().filter(Box::new(asking));
         }
+        let Some(allowed) = allowed else {
+            let response = self.reverse.forward(request, client, cluster, &terms).await;
+            let response = response.map_err(|error| cut.exceeded().map_or(error, too_many))?;
+            return Ok(finish(response, &rescue, Some(Limit { deadline: None, cut })));
+        };
+        terms.first_byte = terms.first_byte.min(allowed);
         let started = Instant::now();
         let deadline = self.reverse.upstream().worker().timer().deadline();
         // By reference, because it is some kilobytes that would be moved otherwise.
         let forwarding = pin!(self.reverse.forward(request, client, cluster, &terms));
         // A little later than the node's own limit, which knows whom to blame.
         let response = deadline.within(allowed + 2 * TICK, forwarding).await;
-        let response = response.unwrap_or_else(|| Err(deadline::exceeded(allowed)))?;
+        let response = response.unwrap_or_else(|| Err(deadline::exceeded(allowed)));
+        let response = response.map_err(|error| cut.exceeded().map_or(error, too_many))?;
         deadline.arm(allowed.saturating_sub(started.elapsed()));
-        Ok(finish(response, &rescue, Some(Limit { deadline, cut })))
+        Ok(finish(response, &rescue, Some(Limit { deadline: Some(deadline), cut })))
     }
 }
 

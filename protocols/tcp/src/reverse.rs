@@ -7,9 +7,11 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use gwproxy_core::error::Blame;
 use gwproxy_core::key::By;
+use gwproxy_core::limit::Admission;
 use gwproxy_core::net::accept::{Held, Serve};
 use gwproxy_core::net::relay::{BUFFER_BYTES, Carried, End, relay_counted};
 use gwproxy_core::net::{Peer, Stream};
+use gwproxy_core::timer::pause;
 use gwproxy_core::upstream::connect::{Resolver, connect};
 use gwproxy_core::upstream::{Cluster, Lease, Outcome, Tried};
 use gwproxy_core::worker::{LocalFuture, Worker};
@@ -18,8 +20,9 @@ use gwproxy_core::{Error, key};
 use crate::session::{Ending, Session};
 use crate::settings::Settings;
 
-/// Says whether a connection may have a node at all; asked once, before the first is dialled.
-pub type Admit = Rc<dyn Fn(&Peer, Instant) -> Result<(), Error>>;
+/// Says whether a connection may have a node at all; asked once, before the first is dialled. What
+/// it is admitted with lasts as long as the connection.
+pub type Admit = Rc<dyn Fn(&Peer, Instant) -> Result<Admission, Error>>;
 
 /// Hears of every connection when it is over and its descriptors are closed.
 pub type Report = Rc<dyn Fn(&Session)>;
@@ -66,10 +69,15 @@ impl Reverse {
     /// A connection from beginning to end. Both streams are closed when this returns.
     async fn carry(&self, mut client: Stream, draft: &mut Draft) {
         let Draft { session, started, carried, .. } = draft;
-        let taken = match self.admit.as_ref().map_or(Ok(()), |admit| admit(&session.peer, *started))
-        {
-            Ok(()) => self.open(&session.peer, *started, &mut session.attempts).await,
-            Err(error) => Err(error),
+        let admit = self.admit.as_ref();
+        let admitted =
+            admit.map_or_else(|| Ok(Admission::default()), |admit| admit(&session.peer, *started));
+        let (taken, _permits) = match admitted {
+            Ok(Admission { wait, permits }) => {
+                pause(wait).await;
+                (self.open(&session.peer, *started, &mut session.attempts).await, permits)
+            }
+            Err(error) => (Err(error), Vec::new()),
         };
         session.connect = started.elapsed();
         let (mut upstream, mut lease) = match taken {

@@ -15,10 +15,14 @@ pub const NO_STATUS: u16 = 1005;
 pub const PROTOCOL_ERROR: u16 = 1002;
 /// 1007: payload that is not what it says.
 pub const INVALID_PAYLOAD: u16 = 1007;
+/// 1008: a violation of a policy. Sent for messages beyond the sender's limit.
+pub const POLICY: u16 = 1008;
 /// 1009: more than the limits allow.
 pub const TOO_BIG: u16 = 1009;
 /// 1011: an unexpected condition. Sent when a side answers no ping.
 pub const UNEXPECTED: u16 = 1011;
+/// 1013: no room now. Sent for messages beyond a limit that all share.
+pub const TRY_AGAIN_LATER: u16 = 1013;
 /// 1014: a bad gateway, the 502 of WebSocket. Sent to the client when the upstream was lost.
 pub const BAD_GATEWAY: u16 = 1014;
 

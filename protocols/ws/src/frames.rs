@@ -186,6 +186,13 @@ impl Frames {
         }))
     }
 
+    /// Whether these bytes, which come next, have the whole header of a new message's first frame.
+    pub fn begins_message(&self, bytes: &[u8]) -> bool {
+        let is_first = |header: Header| matches!(header.opcode, Opcode::Text | Opcode::Binary);
+        let header = || self.parse_header(bytes).ok().flatten();
+        !self.closed && self.payload_left == 0 && header().is_some_and(is_first)
+    }
+
     /// Whether the bytes taken so far end with a frame.
     pub fn at_boundary(&self) -> bool {
         self.payload_left == 0

@@ -17,6 +17,7 @@ use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use gwproxy_core::Code;
+use gwproxy_core::limit::Meters;
 use gwproxy_core::net::relay::BUFFER_BYTES;
 use gwproxy_core::timer::Deadline;
 use gwproxy_core::worker::Worker;
@@ -42,6 +43,8 @@ pub struct Opening {
     /// Bytes that may be held, each way, for a side that does not take them. Default
     /// [`BUFFER_BYTES`], which is also the most; a kilobyte is the least.
     pub ahead: usize,
+    /// What limits the client's messages. Default nothing.
+    pub meters: Meters,
 }
 
 impl Default for Opening {
@@ -51,6 +54,7 @@ impl Default for Opening {
             early_from_upstream: Bytes::new(),
             extensions: false,
             ahead: BUFFER_BYTES,
+            meters: Meters::default(),
         }
     }
 }
@@ -116,6 +120,9 @@ impl End {
             Self::Lost(Side::Upstream, _) => Code::UpstreamReset,
             Self::Silent(Side::Client) => Code::ClientTimeout,
             Self::Silent(Side::Upstream) => Code::UpstreamTimeout,
+            Self::Violated(_, Violation::MessagesExceeded | Violation::TryAgainLater) => {
+                Code::RateLimited
+            }
             Self::Violated(Side::Client, _) => Code::ClientMalformed,
             Self::Violated(Side::Upstream, _) => Code::UpstreamMalformed,
         })
@@ -199,7 +206,7 @@ impl<'a> Pair<'a> {
         traffic: &'a Traffic,
     ) -> Self {
         let now = Instant::now();
-        let Opening { early_from_client, early_from_upstream, extensions, ahead } = opening;
+        let Opening { early_from_client, early_from_upstream, extensions, ahead, meters } = opening;
         let direction = |sender, early, carried, received| {
             let frames = Frames::new(sender, extensions, settings.limits);
             Direction::new(sender, frames, early, ahead, carried, received)
@@ -219,6 +226,7 @@ impl<'a> Pair<'a> {
             worker,
             settings,
         };
+        pair.up.meters = meters;
         pair.check_liveness(now);
         pair
     }

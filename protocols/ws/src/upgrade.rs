@@ -3,6 +3,7 @@
 use std::rc::Rc;
 
 use gwproxy_core::Error;
+use gwproxy_core::limit::Meters;
 use gwproxy_core::worker::{LocalFuture, Worker};
 use gwproxy_http::h1::head;
 use gwproxy_http::tunnel::{Agreed, Traffic, Upgrade, Upgraded};
@@ -18,12 +19,19 @@ use crate::settings::Settings;
 #[derive(Debug, Clone, Default)]
 pub struct WebSocket {
     settings: Settings,
+    meters: Meters,
 }
 
 impl WebSocket {
     /// Connections are held to `settings`.
     pub fn new(settings: Settings) -> Self {
-        Self { settings }
+        Self { settings, meters: Meters::default() }
+    }
+
+    /// Clients' messages are limited by `meters`.
+    #[must_use]
+    pub fn metered(self, meters: Meters) -> Self {
+        Self { meters, ..self }
     }
 }
 
@@ -55,6 +63,7 @@ impl Upgrade for WebSocket {
             early_from_upstream: upstream.early,
             extensions: agreed.extensions,
             ahead,
+            meters: self.meters.clone(),
         };
         let (client, upstream) = (client.io, upstream.io);
         Box::pin(async move {

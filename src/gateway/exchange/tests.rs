@@ -29,6 +29,7 @@ fn counted(metrics: &Metrics, asked: Option<Asked>, reason: &str) -> Record {
         grpc_status: None,
         error: Some(Code::DestinationDenied),
         reason: Some(cut(reason).into()),
+        permits: Vec::new(),
     }
 }
 
@@ -111,6 +112,9 @@ fn a_panic_is_no_client_that_left() {
         service_id: None,
         timeout: None,
         user: None,
+        remote: PeerAddr::Unix,
+        wait: Duration::ZERO,
+        permits: Vec::new(),
         limit: None,
         record: Some(Box::new(Record { error: None, ..counted(&metrics, None, "") })),
     };

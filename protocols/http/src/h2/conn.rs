@@ -441,11 +441,14 @@ impl State {
         let Some(stream) = self.streams.get_mut(key) else {
             return Poll::Ready(Err(Broken::Lost("the stream is gone")));
         };
+        if let Some(hint) = stream.hints.pop_front() {
+            return Poll::Ready(Ok(hint));
+        }
         // What turned out malformed before anybody had its head never was a response.
         if let Some(broken @ Broken::Malformed(_)) = stream.broken {
             return Poll::Ready(Err(broken));
         }
-        if let Some(head) = stream.hints.pop_front().or_else(|| stream.head.take()) {
+        if let Some(head) = stream.head.take() {
             return Poll::Ready(Ok(head));
         }
         if let Some(broken) = stream.broken {

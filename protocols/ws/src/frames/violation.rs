@@ -33,10 +33,14 @@ pub enum Violation {
     MessageInterrupted,
     /// A message longer than [`super::Limits::message`].
     MessageTooBig,
+    /// More messages than the sender's limit.
+    MessagesExceeded,
     /// RSV bits without an extension that gives them a meaning (§5.2).
     ReservedBits,
     /// An opcode without a meaning (§5.2).
     ReservedOpcode(u8),
+    /// More messages than a limit that all senders share.
+    TryAgainLater,
     /// A client's frame is not masked (§5.1).
     Unmasked,
 }
@@ -46,6 +50,8 @@ impl Violation {
     pub fn close_code(self) -> u16 {
         match self {
             Self::CloseReason => close::INVALID_PAYLOAD,
+            Self::MessagesExceeded => close::POLICY,
+            Self::TryAgainLater => close::TRY_AGAIN_LATER,
             Self::FragmentsExceeded | Self::FrameTooBig | Self::MessageTooBig => close::TOO_BIG,
             _ => close::PROTOCOL_ERROR,
         }
@@ -67,6 +73,8 @@ impl Violation {
             Self::Masked => "masked frame from a server",
             Self::MessageInterrupted => "new message inside a message",
             Self::MessageTooBig => "message too big",
+            Self::MessagesExceeded => "too many messages",
+            Self::TryAgainLater => "too many messages from all",
             Self::ReservedBits => "reserved bits without an extension",
             Self::ReservedOpcode(_) => "reserved opcode",
             Self::Unmasked => "unmasked frame from a client",

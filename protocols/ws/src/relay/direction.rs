@@ -10,6 +10,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use bytes::{Buf, Bytes};
+use gwproxy_core::limit::Meters;
 use gwproxy_core::net::relay::BUFFER_BYTES;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
@@ -79,6 +80,8 @@ pub(super) struct Direction<'a> {
     pub(super) violation: Option<Violation>,
     pub(super) read_error: Option<io::Error>,
     pub(super) carried: &'a Cell<u64>,
+    /// What limits its messages.
+    pub(super) meters: Meters,
 }
 
 /// What happened since the pair last looked.
@@ -124,6 +127,7 @@ impl<'a> Direction<'a> {
             violation: None,
             read_error: None,
             carried,
+            meters: Meters::default(),
         }
     }
 
@@ -289,7 +293,11 @@ impl<'a> Direction<'a> {
                 return true;
             }
             let fresh = buffer.get(self.ready..self.end).unwrap_or_default();
-            let item = match self.frames.next(fresh) {
+            let next = match admit(&self.meters, &self.frames, fresh) {
+                Ok(()) => self.frames.next(fresh),
+                Err(violation) => Err(violation),
+            };
+            let item = match next {
                 Ok(Some(item)) => item,
                 Ok(None) => break,
                 Err(violation) => {
@@ -386,6 +394,16 @@ impl<'a> Direction<'a> {
 /// the HTTP connection: let go of it.
 fn own_nothing(bytes: Bytes) -> Bytes {
     if bytes.is_empty() { Bytes::new() } else { bytes }
+}
+
+/// Charges a message that begins here, if messages are limited.
+fn admit(meters: &Meters, frames: &Frames, bytes: &[u8]) -> Result<(), Violation> {
+    if meters.is_empty() || !frames.begins_message(bytes) {
+        return Ok(());
+    }
+    meters.take(std::time::Instant::now()).map_err(|exceeded| {
+        if exceeded.is_shared { Violation::TryAgainLater } else { Violation::MessagesExceeded }
+    })
 }
 
 /// Whether a control frame is the pong to our ping.
