@@ -3,8 +3,8 @@
 //! A limit is one truth for the process: its state is shared atomics, so that `100/s` is 100/s
 //! whatever the number of workers. A refused request costs its client nothing.
 //!
-//! One algorithm is one file: a pure function of a 48-bit state, a moment and a cost ([`kernel`]).
-//! Where states are kept is a [`Store`]. What each algorithm does, when to choose it and its
+//! One algorithm is one file: a pure function of a 48-bit state, a moment and a cost (`kernel`).
+//! Where states are kept is a `Store`. What each algorithm does, when to choose it and its
 //! options stand in `docs/limiting.md`.
 
 mod concurrency;

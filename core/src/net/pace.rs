@@ -3,7 +3,7 @@
 //!
 //! Bytes are charged when they have been carried, and the next ones wait until the debt is paid.
 //! So no byte is held back here, back-pressure does the rest, and many connections of one key
-//! share its rate. One read or write is at most [`STEP`] bytes, so that nobody owes for long.
+//! share its rate. One read or write is at most `STEP` bytes, so that nobody owes for long.
 
 use std::io;
 use std::pin::Pin;
