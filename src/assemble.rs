@@ -92,6 +92,7 @@ struct Part {
 struct TcpTarget {
     number: usize,
     cluster: Arc<Cluster>,
+    spare: Option<Arc<Cluster>>,
     limit: Option<Arc<Limit>>,
 }
 
@@ -132,12 +133,17 @@ pub async fn start(plan: &Plan, source: &Source) -> Result<Running, String> {
     };
     let mut names: Vec<Arc<str>> = services.iter().map(|service| Arc::clone(&service.id)).collect();
     names.push("-".into());
+    let router = Router::new(&plan.routes, &services)?;
     let clusters = services.iter().map(|service| Arc::clone(&service.cluster)).collect();
     let metrics = Metrics::new(plan.workers, names);
-    let router = Router::new(&plan.routes)?;
     let limits = limits_of(&parts, &router, &services);
-    let metrics = metrics.with_log(log.as_ref().map(AccessLog::dropped));
-    let metrics = Arc::new(metrics.with_limits(limits).with_services(clusters));
+    let metrics = Arc::new(
+        metrics
+            .with_log(log.as_ref().map(AccessLog::dropped))
+            .with_limits(limits)
+            .with_services(clusters)
+            .with_breakers(router.breakers()),
+    );
     services::watch_health(plan, &services);
     tokio::spawn(memory::watch(plan.memory_limit));
     for part in &parts {
@@ -336,6 +342,7 @@ impl Part {
         let (worker, resolver) = (Rc::clone(upstream.worker()), Rc::clone(upstream.resolver()));
         let reverse =
             gwproxy_tcp::Reverse::new(Arc::clone(&tcp.cluster), worker, resolver, settings)
+                .fall_back_on(tcp.spare.clone())
                 .admit(Rc::new(move |peer, now| {
                     memory::admit()?;
                     let of = [Counted::Requests, Counted::Connections];
@@ -399,7 +406,9 @@ fn tcp_target(listener: &plan::Listener, services: &[Service]) -> Option<TcpTarg
     let number = service.index();
     let service = services.get(number)?;
     let (cluster, limit) = (Arc::clone(&service.cluster), service.limit.clone());
-    Some(TcpTarget { number, cluster, limit })
+    let spare = service.fallback.as_ref().and_then(|fallback| fallback.service());
+    let spare = spare.map(|spare| Arc::clone(&spare.cluster));
+    Some(TcpTarget { number, cluster, spare, limit })
 }
 
 /// Every limit, with the place where it stands.

@@ -4,6 +4,7 @@
 //! a one-liner and the file it prints behave the same. Only `assemble` turns a plan into sockets.
 
 mod balance;
+mod breaker;
 mod forward;
 pub mod meaning;
 mod proxied;
@@ -41,6 +42,7 @@ macro_rules! string_conversions {
 use string_conversions;
 
 pub use balance::{LoadBalancer, check_subset, check_zone, subset_number, subsets};
+pub use breaker::{check_fallback, time_to_answer};
 pub use forward::{Forward, ForwardParseError, PasswordHash, User};
 pub use gwproxy_core::balance::{BalanceSettings, Subset, ZoneSettings};
 pub use gwproxy_core::net::accept::{ProxyProtocol, Want};

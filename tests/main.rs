@@ -1,6 +1,7 @@
 //! One integration binary: every suite is a module, so that the house is linked once.
 
 mod balance;
+mod breaking;
 mod clients;
 mod forward;
 mod grpc;

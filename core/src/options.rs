@@ -1,7 +1,7 @@
 //! The short form of a setting on the command line: `HEAD,key=value,key=value`.
 
 use serde::Deserialize;
-use serde::de::{Deserializer, Error};
+use serde::de::{Deserializer, Error, Visitor};
 
 use crate::suggest::closest;
 use crate::units::Span;
@@ -80,6 +80,37 @@ pub(crate) fn above_zero<'de, D: Deserializer<'de>>(from: D) -> Result<Span, D::
         return Err(D::Error::custom(format!("`{span}`: it must be longer than 0")));
     }
     Ok(span)
+}
+
+/// [`above_zero`] where a number without a unit is in milliseconds, as users of other libraries
+/// have it in their files.
+pub(crate) fn millis<'de, D: Deserializer<'de>>(from: D) -> Result<Span, D::Error> {
+    millis_or_off(from)?.ok_or_else(|| D::Error::custom("`false`: it must be a duration as `5s`"))
+}
+
+/// [`millis`], or `false` for none.
+pub(crate) fn millis_or_off<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Span>, D::Error> {
+    struct Millis;
+    impl Visitor<'_> for Millis {
+        type Value = Option<Span>;
+        fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+            f.write_str("a duration as `5s`, or a number of milliseconds")
+        }
+        fn visit_str<E: Error>(self, text: &str) -> Result<Self::Value, E> {
+            let span: Span = text.parse().map_err(E::custom)?;
+            if span.is_zero() {
+                return Err(E::custom(format!("`{text}`: it must be longer than 0")));
+            }
+            Ok(Some(span))
+        }
+        fn visit_u64<E: Error>(self, number: u64) -> Result<Self::Value, E> {
+            self.visit_str(&format!("{number}ms"))
+        }
+        fn visit_bool<E: Error>(self, on: bool) -> Result<Self::Value, E> {
+            if on { Err(E::custom("`true`: it must be a duration as `5s`")) } else { Ok(None) }
+        }
+    }
+    from.deserialize_any(Millis)
 }
 
 /// Lets a settings struct read from its short form as text or from a map. The struct derives

@@ -50,6 +50,10 @@ pub struct Weight(u16);
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Few(NonZeroU16);
 
+/// How many times as much: `1.9`, `3`; 0 to 100, two decimals.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct Factor(u16);
+
 /// Why a quantity was refused. `Display` is one sentence: the value, what is wrong, what to write.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UnitError(String);
@@ -259,6 +263,46 @@ impl fmt::Display for Few {
     }
 }
 
+// === impl Factor ===
+
+impl Factor {
+    /// A factor in hundredths, for defaults; more than 100 times is cut to that.
+    pub const fn hundredths(hundredths: u16) -> Self {
+        Self(if hundredths > 10_000 { 10_000 } else { hundredths })
+    }
+
+    /// The number.
+    pub fn get(self) -> f64 {
+        f64::from(self.0) / 100.0
+    }
+
+    /// Whether it is 0.
+    pub const fn is_zero(self) -> bool {
+        self.0 == 0
+    }
+}
+
+impl FromStr for Factor {
+    type Err = UnitError;
+
+    fn from_str(text: &str) -> Result<Self, UnitError> {
+        match decimal(text.trim(), 100) {
+            // The match bounds it.
+            Some(hundredths @ 0..=10_000) => Ok(Self(hundredths as u16)),
+            _ => Err(UnitError(format!(
+                "`{text}` is not a factor from 0 to 100 with at most two decimals; write for \
+                 example `1.9`"
+            ))),
+        }
+    }
+}
+
+impl fmt::Display for Factor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.get().fmt(f)
+    }
+}
+
 /// `12`, `1.5` or `.5` times `scale`; none if it does not read, overflows or leaves a fraction.
 fn decimal(number: &str, scale: u128) -> Option<u128> {
     let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
@@ -279,6 +323,13 @@ fn decimal(number: &str, scale: u128) -> Option<u128> {
 }
 
 // === impl UnitError and the ways in and out of files ===
+
+impl UnitError {
+    /// For a choice among words, read the same way.
+    pub(crate) fn new(sentence: String) -> Self {
+        Self(sentence)
+    }
+}
 
 impl fmt::Display for UnitError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -335,6 +386,7 @@ serde_by_text!(Size, "a size as `64KiB`");
 serde_by_text!(Rate, "a rate as `100/s`");
 serde_by_text!(Percent, "a percentage as `50%`");
 serde_by_text!(Few, "a whole number from 1 to 1000");
+serde_by_text!(Factor, "a factor as `1.9`");
 serde_by_text!(Weight, "a whole number from 0 to 65535");
 
 macro_rules! serialize_as_text {
@@ -347,6 +399,12 @@ macro_rules! serialize_as_text {
     )*};
 }
 serialize_as_text!(Span Rate Percent);
+
+impl Serialize for Factor {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.get().serialize(serializer)
+    }
+}
 
 impl Serialize for Few {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {

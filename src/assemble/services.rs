@@ -3,6 +3,7 @@
 use std::net::{Ipv4Addr, TcpListener};
 use std::sync::Arc;
 
+use gwproxy_core::health::passive;
 use gwproxy_core::net::HostPort;
 use gwproxy_core::upstream::{Cluster, ClusterSettings, Endpoint, MarkKey, NodeAddr};
 use gwproxy_http::sticky::Sticky;
@@ -14,9 +15,11 @@ use super::limit;
 use super::tls::Offers;
 use crate::echo;
 use crate::gateway::Service;
+use crate::gateway::fallback::Fallback;
 use crate::gateway::limit::Source;
 use crate::plan::{
     self, EchoKind, HostPolicy, Node, Plan, Scheme, ServiceId, StickySettings, Subset, Target,
+    time_to_answer,
 };
 use crate::tools;
 
@@ -30,6 +33,12 @@ pub(super) async fn build(
     for (number, service) in plan.services.iter().enumerate() {
         let subsets = plan::subsets(service, ServiceId(number), &plan.routes);
         services.push(build_one(service, subsets, source, stopped).await?);
+    }
+    for (number, service) in plan.services.iter().enumerate() {
+        let fallback = Fallback::new(service.breaker.as_ref(), &services)?;
+        if let Some(service) = services.get_mut(number) {
+            service.fallback = fallback;
+        }
     }
     Ok(services)
 }
@@ -63,13 +72,17 @@ async fn build_one(
         endpoints.push(endpoint);
     }
     check_names(service, source, &endpoints).await?;
+    let breakers = [service.breaker.as_ref(), service.node_breaker.as_ref()];
     let settings = ClusterSettings {
         keep_alive: service.timeouts.keep_alive,
         balance: service.load_balancer.balance.clone(),
         subsets,
         marks: service.load_balancer.sticky.as_ref().map(mark_key).transpose()?,
         breaker: service.breaker.clone(),
-        connect_timeout: service.timeouts.connect,
+        node_breaker: service.node_breaker.clone(),
+        outliers: service.outlier_detection.clone(),
+        connect_timeout: time_to_answer(Some(service.timeouts.connect), breakers)
+            .unwrap_or(service.timeouts.connect),
         max_attempts: service.max_attempts,
         title: title.into(),
         ..ClusterSettings::new(Arc::clone(&service.id))
@@ -80,8 +93,10 @@ async fn build_one(
         id: Arc::clone(&service.id),
         cluster,
         limit: limit(service.limiter.as_ref())?,
-        response_timeout: service.timeouts.response,
+        response_timeout: time_to_answer(service.timeouts.response, breakers),
         grpc: service.grpc,
+        // Another service may not be there yet.
+        fallback: None,
         host: host(&service.upstream_host)?,
         key,
         sticky: service.load_balancer.sticky.as_ref().map(|one| Arc::new(Sticky::new(one))),
@@ -175,11 +190,14 @@ async fn check_names(
     ))
 }
 
-/// Starts the active health checks.
+/// Starts the active health checks, and the comparing of nodes for the passive ones.
 pub(super) fn watch_health(plan: &Plan, services: &[Service]) {
     for (plan, service) in plan.services.iter().zip(services) {
         if let Some(settings) = &plan.health_check {
             crate::health::watch(&service.cluster, settings);
+        }
+        if plan.outlier_detection.is_some() {
+            tokio::spawn(passive::watch(Arc::downgrade(&service.cluster)));
         }
     }
 }

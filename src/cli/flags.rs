@@ -12,6 +12,7 @@ use clap::Args;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use gwproxy_core::breaker::BreakerSettings;
 use gwproxy_core::health::HealthSettings;
+use gwproxy_core::health::passive::OutlierSettings;
 use gwproxy_core::limit::LimitSettings;
 use gwproxy_core::net::ListenAddr;
 use gwproxy_core::tls::{CertificatePair, ClientAuth, ClientSettings, ServerSettings, TlsName};
@@ -190,7 +191,16 @@ pub(super) struct NodeFlags {
     /// consecutive=N, probes=N [default: none]
     #[arg(long, value_name = "BREAKER", env = "GWPROXY_BREAKER", hide_env = true)]
     pub(super) breaker: Option<BreakerSettings>,
-    /// Ask nodes whether they are well: a path as /healthz, or tcp; for example
+    /// Circuit breaker of each node, written as --breaker: while a node's is open, the others get
+    /// its work [default: none]
+    #[arg(long, value_name = "BREAKER", env = "GWPROXY_NODE_BREAKER", hide_env = true)]
+    pub(super) node_breaker: Option<BreakerSettings>,
+    /// Passive health: leave a node out after so many failures in a row, or for doing worse than
+    /// the others; in full 5,gateway=3,eject=30s,max_eject=5m,share=10%,interval=10s,stdev=1.9,
+    /// failures=85%,latency=3,min_nodes=5,min_calls=100 [default: never]
+    #[arg(long, value_name = "OUTLIERS", env = "GWPROXY_OUTLIERS", hide_env = true)]
+    pub(super) outliers: Option<OutlierSettings>,
+    /// Ask nodes whether they are well: a path as /healthz, tcp, tls, grpc or grpc:SERVICE; for example
     /// /healthz,interval=5s,timeout=2s,rise=2,fall=3 [default: never]
     #[arg(long, value_name = "CHECK", env = "GWPROXY_HEALTH", hide_env = true)]
     pub(super) health: Option<HealthSettings>,
@@ -435,6 +445,8 @@ impl NodeFlags {
     pub(super) fn first_given(&self) -> Option<&'static str> {
         [
             (self.breaker.is_some(), "--breaker"),
+            (self.node_breaker.is_some(), "--node-breaker"),
+            (self.outliers.is_some(), "--outliers"),
             (self.health.is_some(), "--health"),
             (self.upstream_host.is_some(), "--upstream-host"),
             (self.send_proxy.is_some(), "--send-proxy"),

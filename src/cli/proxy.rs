@@ -395,6 +395,8 @@ impl SharedArgs {
             subset: self.nodes.balance.subset(),
             health_check: self.nodes.health.clone(),
             breaker: self.nodes.breaker.clone(),
+            node_breaker: self.nodes.node_breaker.clone(),
+            outlier_detection: self.nodes.outliers.clone(),
             limiter: None,
             timeouts: self.timeouts.timeouts(),
             grpc: GrpcSettings::default(),

@@ -24,9 +24,15 @@ use crate::plan::{
 pub(super) fn check(file: File, found: &mut Found) -> Plan {
     let mut check = Check { found, services: HashMap::new(), binds: Vec::new() };
     let mut services = Vec::with_capacity(file.services.len());
+    let mut breakers = Vec::with_capacity(file.services.len());
     for service in file.services {
         check.name_service(&service, services.len());
+        let both = [&service.value.breaker, &service.value.node_breaker];
+        breakers.push(both.map(|one| one.as_ref().map(|breaker| breaker.place)));
         services.push(service::lower(service, check.found));
+    }
+    for (service, places) in services.iter().zip(breakers) {
+        check.fallbacks(service, places, &services);
     }
     let routed = file.routes.iter().any(|route| route.value.enabled);
     let routes = check.routes(file.routes, &services);
@@ -212,6 +218,11 @@ impl Check<'_> {
             (None, true) => Some(PathPrefix::root()),
             (None, false) => None,
         };
+        if let (Some(one), Some(target)) =
+            (&file.breaker, service.and_then(|id| services.get(id.0)))
+        {
+            self.fallback((&one.value, one.place), None, target.protocol, services);
+        }
         if let Some(limiter) = &file.limiter
             && let Err(sentence) =
                 meaning::check_limits(&limiter.value, Protocol::Http, LimitOf::Behind)
@@ -228,6 +239,7 @@ impl Check<'_> {
             timeout: file.timeout.map(Duration::from),
             max_body_size: file.max_body_size,
             limiter: file.limiter.map(|limiter| limiter.value),
+            breaker: file.breaker.map(|breaker| breaker.value),
             subset: match service.and_then(|id| services.get(id.0)) {
                 // A node that could not be read may be the one: what is told already goes first.
                 Some(service) => {

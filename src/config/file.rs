@@ -14,6 +14,7 @@ use std::path::PathBuf;
 use gwproxy_core::balance::Algorithm;
 use gwproxy_core::breaker::BreakerSettings;
 use gwproxy_core::health::HealthSettings;
+use gwproxy_core::health::passive::OutlierSettings;
 use gwproxy_core::key::By;
 use gwproxy_core::limit::Limits;
 use gwproxy_core::net::ListenAddr;
@@ -258,6 +259,8 @@ pub(super) struct RouteFile {
     pub(super) max_body_size: Option<Size>,
     #[serde(default, alias = "limiter_config", skip_serializing_if = "Option::is_none")]
     pub(super) limiter: Option<Spanned<Limits>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) breaker: Option<Spanned<BreakerSettings>>,
     /// Needed, as a listener's `bind` is.
     #[serde(default, alias = "service_id", skip_serializing_if = "Option::is_none")]
     pub(super) service: Option<Spanned<Name>>,
@@ -282,7 +285,11 @@ pub(super) struct ServiceFile {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) health_check: Option<Spanned<HealthSettings>>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(super) breaker: Option<BreakerSettings>,
+    pub(super) outlier_detection: Option<OutlierSettings>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) breaker: Option<Spanned<BreakerSettings>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) node_breaker: Option<Spanned<BreakerSettings>>,
     #[serde(default, alias = "limiter_config", skip_serializing_if = "Option::is_none")]
     pub(super) limiter: Option<Spanned<Limits>>,
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -10,6 +10,7 @@
 
 mod applies;
 mod balance;
+mod breaker;
 mod check;
 mod de;
 mod expand;

@@ -195,6 +195,7 @@ fn route(one: &Route, plan: &Plan) -> Result<RouteFile, String> {
         timeout: one.timeout.map(span).transpose()?,
         max_body_size: one.max_body_size,
         limiter: one.limiter.clone().map(Spanned::from),
+        breaker: one.breaker.clone().map(Spanned::from),
         service: Some(Name::known(&plan.service(one.service).id).into()),
         subset: subset(&one.subset),
     })
@@ -226,7 +227,9 @@ fn service(one: &Service) -> Result<ServiceFile, String> {
         load_balancer: different(&one.load_balancer, &&LoadBalancer::default()).map(load_balancer),
         subset: subset(&one.subset),
         health_check: one.health_check.clone().map(Spanned::from),
-        breaker: one.breaker.clone(),
+        outlier_detection: one.outlier_detection.clone(),
+        breaker: one.breaker.clone().map(Spanned::from),
+        node_breaker: one.node_breaker.clone().map(Spanned::from),
         limiter: one.limiter.clone().map(Spanned::from),
         timeouts: upstream_timeouts(&one.timeouts)?,
         grpc: one.grpc,

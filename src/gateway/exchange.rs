@@ -20,6 +20,7 @@ use http::header::{HeaderName, REFERER, USER_AGENT};
 use http::{HeaderValue, Method, StatusCode, Version};
 
 use super::Shared;
+use super::fallback::Fallback;
 use super::router::host_of;
 use crate::plan::AccessLogFormat;
 
@@ -58,6 +59,8 @@ pub struct Exchange {
     pub timeout: Option<Duration>,
     /// Who asked, by their credentials.
     pub user: Option<Box<str>>,
+    /// What answers when nobody else does, once the service is known.
+    pub fallback: Option<Arc<Fallback>>,
     /// How long it waits for its turn.
     pub wait: Duration,
     /// What counts it among those under way.
@@ -168,6 +171,7 @@ impl Exchange {
             service_id: None,
             timeout: None,
             user: None,
+            fallback: None,
             limit: None,
             record: Some(Box::new(record)),
         }

@@ -4,6 +4,7 @@
 #![deny(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
 
 pub mod exchange;
+pub mod fallback;
 pub mod gate;
 pub mod limit;
 pub mod recorded;
@@ -37,10 +38,11 @@ use gwproxy_http::{Body, Client, Handle, Request, Response};
 use gwproxy_ws::WebSocket;
 
 use exchange::Exchange;
+use fallback::Fallback;
 use limit::{Ledger, Limit, Source, Stage};
-use router::{Router, Taken};
+use router::{Guard, Router, Taken};
 
-use crate::plan::AccessLogFormat;
+use crate::plan::{AccessLogFormat, time_to_answer};
 
 /// Bytes of content of a request to a service, unless told otherwise.
 const BODY_MAX: Size = Size::bytes(10 << 20);
@@ -67,6 +69,8 @@ pub struct Service {
     pub response_timeout: Option<Duration>,
     /// The deadlines of its calls, if they are gRPC.
     pub grpc: deadline::Settings,
+    /// What answers when its breaker refuses, or nobody does.
+    pub fallback: Option<Arc<Fallback>>,
     /// What nodes see as `Host`.
     pub host: Host,
     /// What its balancer hashes by, if it does.
@@ -177,19 +181,20 @@ impl Gateway {
         let (front, mut ledger) = (self.frontend.limit.as_ref(), Ledger::default());
         check(front, Stage::Arrived, &request, client, exchange, &mut ledger, now)?;
         refuse_underscores(&self.frontend, is_grpc, &request)?;
-        let mut subset = 0;
+        let (mut subset, mut guard) = (0, None);
         let mut body_max = self.frontend.body_max;
         let mut route_limit = None;
         let service = match target {
             Target::Serve(service) => service,
             Target::Route(slash) => {
                 router::canonicalize(&mut request, slash, exchange.is_grpc)?;
-                let Taken { route, limit, path, subset: only } = table.router.route(&request)?;
+                let Taken { route, limit, guard: own, path, subset: only } =
+                    table.router.route(&request)?;
                 exchange.route = Some(Arc::clone(&route.id));
                 check(limit, Stage::Arrived, &request, client, exchange, &mut ledger, now)?;
                 route_limit = limit;
-                exchange.timeout = route.timeout;
-                subset = only;
+                exchange.timeout = time_to_answer(route.timeout, [route.breaker.as_ref()]);
+                (subset, guard) = (only, own);
                 body_max = route.max_body_size.or(body_max);
                 if let Some(path) = path {
                     router::rewrite(&mut request, path)?;
@@ -210,18 +215,10 @@ impl Gateway {
         wait_for_turn(exchange, ledger).await;
         let meters = meters([front, route_limit, own], &request, client, exchange);
         hold_to(request.body_mut(), self::body_max(body_max, is_grpc))?;
-        let source = service.key.as_ref();
-        let key = source.and_then(|one| one.hash_key(&request, client, exchange));
-        let first_byte = first_byte(exchange.timeout.or(service.response_timeout), is_grpc);
         let terms = Terms {
-            first_byte,
-            key,
+            first_byte: first_byte(exchange.timeout.or(service.response_timeout), is_grpc),
             subset,
-            sticky: service.sticky.clone(),
-            host: service.host.clone(),
-            interim: client.interim(&request),
-            now: Some(now),
-            ..Terms::default()
+            ..service.terms(&request, client, exchange, guard)
         };
         let reverse = &self.reverse;
         if is_grpc {
@@ -233,6 +230,32 @@ impl Gateway {
             Box::pin(reverse.forward(request, client, &service.cluster, &terms)).await
         } else {
             reverse.forward(request, client, &service.cluster, &terms).await
+        }
+    }
+}
+
+impl Service {
+    /// The terms of a request that may go to it. `guard`: of its route.
+    fn terms(
+        &self,
+        request: &Request,
+        client: &Client,
+        exchange: &mut Exchange,
+        guard: Option<&Arc<Guard>>,
+    ) -> Terms {
+        let source = self.key.as_ref();
+        let of_route = guard.and_then(|guard| guard.fallback.as_ref());
+        let fallback = of_route.or(self.fallback.as_ref());
+        exchange.fallback = fallback.cloned();
+        Terms {
+            key: source.and_then(|one| one.hash_key(request, client, exchange)),
+            sticky: self.sticky.clone(),
+            breaker: guard.map(|guard| Arc::clone(&guard.breaker)),
+            spare: fallback.and_then(|fallback| fallback.service()).cloned(),
+            host: self.host.clone(),
+            interim: client.interim(request),
+            now: Some(exchange.started),
+            ..Terms::default()
         }
     }
 }
@@ -253,10 +276,12 @@ impl Handle for Gateway {
         let (mut response, error) = match self.run(request, &client, &mut exchange).await {
             Ok(response) => (response, None),
             Err(error) => {
-                let response = match &rescue {
+                let fallback = exchange.fallback.take().filter(|_| !exchange.is_grpc);
+                let instead = fallback.and_then(|fallback| fallback.answer(&error));
+                let response = instead.unwrap_or_else(|| match &rescue {
                     Some(grpc) => grpc.answer(&error),
                     None => Problem::default().answer(&error),
-                };
+                });
                 (response, Some(error))
             }
         };

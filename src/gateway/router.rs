@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use gwproxy_core::breaker::{Breaker, Scope};
 use gwproxy_core::{Code, Error};
 use gwproxy_http::Request;
 use gwproxy_http::fields::Known;
@@ -11,6 +12,8 @@ use gwproxy_http::wire::{Ambiguous, path};
 use http::Uri;
 use http::uri::PathAndQuery;
 
+use super::Service;
+use super::fallback::Fallback;
 use super::limit::Limit;
 use crate::plan::{HostPattern, Route, in_order, subset_number};
 
@@ -26,7 +29,17 @@ struct Entry {
     host: Option<HostPattern>,
     route: Arc<Route>,
     limit: Option<Arc<Limit>>,
+    guard: Option<Arc<Guard>>,
     subset: usize,
+}
+
+/// What a route does when its calls fail.
+#[derive(Debug)]
+pub struct Guard {
+    /// Refuses calls.
+    pub breaker: Arc<Breaker>,
+    /// Answers in its place.
+    pub fallback: Option<Arc<Fallback>>,
 }
 
 /// A route with the path to send on.
@@ -36,6 +49,8 @@ pub struct Taken<'a> {
     pub route: &'a Route,
     /// Its limit.
     pub limit: Option<&'a Arc<Limit>>,
+    /// Its breaker.
+    pub guard: Option<&'a Arc<Guard>>,
     /// The new path; none: as it came.
     pub path: Option<PathAndQuery>,
     /// The number of its subset of the service's nodes.
@@ -43,23 +58,35 @@ pub struct Taken<'a> {
 }
 
 impl Router {
-    /// A router over the routes of a plan.
+    /// A router over the routes of a plan, whose breakers may fall back on `services`.
     ///
     /// # Errors
-    /// One sentence, when a limit cannot be made.
-    pub fn new(routes: &[Route]) -> Result<Self, String> {
+    /// One sentence, when a limit or a fallback cannot be made.
+    pub fn new(routes: &[Route], services: &[Service]) -> Result<Self, String> {
         // A route of several hosts has one limit.
         let mut made = HashMap::with_capacity(routes.len());
         for route in routes {
             let limit = route.limiter.as_ref().map(Limit::new).transpose()?.map(Arc::new);
-            made.insert(Arc::clone(&route.id), (Arc::new(route.clone()), limit));
+            let guard = Guard::new(route, services)?;
+            made.insert(Arc::clone(&route.id), (Arc::new(route.clone()), limit, guard));
         }
         let entries = in_order(routes).into_iter().filter_map(|(host, route)| {
-            let (route, limit) = made.get(&route.id)?.clone();
+            let (route, limit, guard) = made.get(&route.id)?.clone();
             let subset = subset_number(&route, routes);
-            Some(Entry { host: host.cloned(), route, limit, subset })
+            Some(Entry { host: host.cloned(), route, limit, guard, subset })
         });
         Ok(Self { routes: entries.collect() })
+    }
+
+    /// The breakers of the routes, each once.
+    pub fn breakers(&self) -> Vec<Arc<Breaker>> {
+        let mut all: Vec<Arc<Breaker>> = Vec::new();
+        for guard in self.routes.iter().filter_map(|entry| entry.guard.as_ref()) {
+            if !all.iter().any(|one| Arc::ptr_eq(one, &guard.breaker)) {
+                all.push(Arc::clone(&guard.breaker));
+            }
+        }
+        all
     }
 
     /// The limits of the routes, each once, with the route's name.
@@ -89,12 +116,22 @@ impl Router {
                 && (entry.route.methods.is_empty()
                     || entry.route.methods.iter().any(|each| each.as_str() == method))
         });
-        let Some(Entry { route, limit, subset, .. }) = found else {
+        let Some(Entry { route, limit, guard, subset, .. }) = found else {
             let sentence = format!("no route takes {method} {host}{path}");
             return Err(Error::new(Code::RouteNotFound, sentence));
         };
         let (limit, path) = (limit.as_ref(), rewritten(route, request.uri())?);
-        Ok(Taken { route, limit, path, subset: *subset })
+        Ok(Taken { route, limit, guard: guard.as_ref(), path, subset: *subset })
+    }
+}
+
+impl Guard {
+    fn new(route: &Route, services: &[Service]) -> Result<Option<Arc<Self>>, String> {
+        let Some(settings) = &route.breaker else { return Ok(None) };
+        let fallback = Fallback::new(Some(settings), services)?;
+        let (name, title) = (Arc::clone(&route.id), format!("the route `{}`", route.id));
+        let breaker = Breaker::new(Scope::Route, name, title, settings.clone());
+        Ok(Some(Arc::new(Self { breaker, fallback })))
     }
 }
 
@@ -194,13 +231,14 @@ mod tests {
             timeout: None,
             max_body_size: None,
             limiter: None,
+            breaker: None,
             service: ServiceId(0),
             subset: Subset::new(),
         }
     }
 
     fn router(routes: &[Route]) -> Router {
-        Router::new(routes).unwrap()
+        Router::new(routes, &[]).unwrap()
     }
 
     fn request(method: &str, host: &str, target: &str) -> Request {

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use gwproxy_core::balance::Subset;
+use gwproxy_core::breaker::BreakerSettings;
 use gwproxy_core::limit::Limits;
 use gwproxy_core::units::Size;
 use gwproxy_http::wire::{Ambiguous, path};
@@ -36,6 +37,8 @@ pub struct Route {
     pub max_body_size: Option<Size>,
     /// Rate limit of this route.
     pub limiter: Option<Limits>,
+    /// Circuit breaker of this route, before that of its service; none: none.
+    pub breaker: Option<BreakerSettings>,
     /// Where to.
     pub service: ServiceId,
     /// Which of its nodes, by their metadata; instead of what the service says of the same words.
@@ -300,6 +303,7 @@ mod tests {
             timeout: None,
             max_body_size: None,
             limiter: None,
+            breaker: None,
             service: ServiceId(0),
             subset: Subset::new(),
         }

@@ -9,6 +9,7 @@ use std::time::Duration;
 use gwproxy_core::balance::Subset;
 use gwproxy_core::breaker::BreakerSettings;
 use gwproxy_core::health::HealthSettings;
+use gwproxy_core::health::passive::OutlierSettings;
 use gwproxy_core::limit::Limits;
 use gwproxy_core::net::HostPort;
 use gwproxy_core::tls::ClientSettings;
@@ -39,6 +40,10 @@ pub struct Service {
     pub health_check: Option<HealthSettings>,
     /// Circuit breaker; none: never open.
     pub breaker: Option<BreakerSettings>,
+    /// Circuit breaker of each node; none: none.
+    pub node_breaker: Option<BreakerSettings>,
+    /// Passive health: when nodes are left out for how their calls end; none: never.
+    pub outlier_detection: Option<OutlierSettings>,
     /// Rate limit of everything sent to this service, whatever route it took.
     pub limiter: Option<Limits>,
     /// Timeouts towards its nodes.

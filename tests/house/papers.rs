@@ -18,6 +18,7 @@ const ROWS: &[(char, u8)] =
 /// them; here they are read as a user would have them read.
 const EXAMPLES: &[(&str, &str)] = &[
     ("balancing.yaml", "4 listeners, 2 routes, 4 services"),
+    ("breaking.yaml", "3 listeners, 2 routes, 4 services"),
     ("forward.yaml", "1 listener, 0 routes, 0 services"),
     ("grpc.yaml", "1 listener, 2 routes, 2 services"),
     ("limits.yaml", "2 listeners, 2 routes, 2 services"),

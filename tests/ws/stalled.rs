@@ -60,6 +60,8 @@ fn t22_stalled_websockets_hold_up_their_nodes() {
     let mut honest = open();
     let message = Frame::read(&mut honest.stream, false).expect("a message");
     assert_eq!(message, Frame::new(2, vec![b'x'; 100]));
-    drop((first, clients));
-    node.wait_ended(1 + STALLED);
+    // Its node has to be done with writing before it is gone.
+    are_stalled(2 + STALLED);
+    drop((first, clients, honest));
+    node.wait_ended(2 + STALLED);
 }

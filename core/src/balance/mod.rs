@@ -25,6 +25,7 @@ mod view;
 use std::sync::Arc;
 use std::time::Instant;
 
+use crate::breaker::Breaker;
 use crate::upstream::{Endpoint, Tried};
 pub use algorithm::{Algorithm, AlgorithmError};
 pub use settings::{BalanceSettings, Subset, ZoneError, ZoneSettings};
@@ -53,12 +54,14 @@ pub struct Ask<'a> {
     pub subset: usize,
     /// The nodes that are out because this request was there already.
     pub tried: &'a Tried,
+    /// A breaker of the asker's own, before that of the service.
+    pub breaker: Option<&'a Arc<Breaker>>,
 }
 
 impl<'a> Ask<'a> {
     /// A request that brings nothing but where it was.
     pub fn new(tried: &'a Tried) -> Self {
-        Self { key: None, mark: None, is_known: None, subset: 0, tried }
+        Self { key: None, mark: None, is_known: None, subset: 0, tried, breaker: None }
     }
 }
 

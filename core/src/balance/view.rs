@@ -182,7 +182,9 @@ impl View {
                 self.standing(kept, now, |standing| (standing.draw(ask.key), standing.is_panic))
             }
         };
-        let fit = |node: &Endpoint| (is_panic || node.is_healthy()) && !ask.tried.contains(node.id);
+        let fit = |node: &Endpoint| {
+            (is_panic || node.is_healthy()) && !ask.tried.contains(node.id) && !node.is_shut(now)
+        };
         let best = |node: &Endpoint| fit(node) && (is_panic || !node.is_avoided(now));
         if (ask.mark.is_some() || ask.is_known.is_some())
             && let Some(node) = self.known(ask, &fit, &best)

@@ -1,11 +1,14 @@
 use super::*;
+use crate::units::Percent;
 
 fn settings(text: &str) -> BreakerSettings {
     text.parse().unwrap_or_else(|e| panic!("{e}"))
 }
 
 fn breaker(text: &str) -> (Arc<Breaker>, Instant) {
-    (Breaker::new("orders", settings(text)), Instant::now())
+    // Without chance, so that every moment is known.
+    let steady = BreakerSettings { jitter: Percent::default(), ..settings(text) };
+    (Breaker::new(Scope::Service, "orders", "the service `orders`", steady), Instant::now())
 }
 
 fn secs(n: u64) -> Duration {
@@ -13,7 +16,7 @@ fn secs(n: u64) -> Duration {
 }
 
 fn call(breaker: &Arc<Breaker>, success: bool, now: Instant) {
-    breaker.try_acquire(now).unwrap().report(success, now);
+    breaker.try_acquire(now).unwrap().report(success, None, now);
 }
 
 /// An open breaker and the moment it opened.
@@ -39,7 +42,11 @@ fn settings_parse_and_print() {
         assert_eq!(settings(text).to_string(), canonical);
         assert_eq!(settings(canonical), settings(text));
     }
+    let all = "50%,window=10s,min=20,open=5s,max_open=1m,backoff=3,jitter=5%,slow=1s,\
+               slow_share=80%,timeout=2s,capacity=7,force=closed";
+    assert_eq!(settings(all).to_string(), all);
     for (text, part) in [
+        ("50%,force=shut", "`force=shut`: `shut` is neither `open` nor `closed`"),
         ("", "`` is not a percentage"),
         ("101%", "`101%` is not a percentage"),
         ("50%,min=0", "`min=0`"),
@@ -81,9 +88,9 @@ fn opens_at_the_threshold_and_not_before_enough_calls() {
     assert_eq!(breaker.counts(now), (3, 2));
     call(&breaker, false, now);
     assert_eq!(breaker.state(), State::Open);
-    assert_eq!(breaker.try_acquire(now).unwrap_err(), Open { retry_after: secs(5) });
+    assert_eq!(breaker.try_acquire(now).unwrap_err(), Refusal::Open { retry_after: secs(5) });
     let late = now + Duration::from_millis(4_900);
-    let open = Open { retry_after: Duration::from_millis(100) };
+    let open = Refusal::Open { retry_after: Duration::from_millis(100) };
     assert_eq!(breaker.try_acquire(late).unwrap_err(), open);
 }
 
@@ -130,11 +137,11 @@ fn failures_in_a_row_open_it_whatever_the_share() {
 fn one_good_probe_closes_it_with_a_clean_window() {
     let (breaker, now) = opened("50%,min=4,open=1s,window=1m");
     let later = now + secs(1);
-    let probe = breaker.try_acquire(later).unwrap();
+    let mut probe = breaker.try_acquire(later).unwrap();
     assert!(probe.is_probe());
     assert_eq!(breaker.state(), State::HalfOpen);
     assert!(breaker.try_acquire(later).is_err());
-    probe.report(true, later);
+    probe.report(true, None, later);
     assert_eq!(breaker.state(), State::Closed);
     assert_eq!(breaker.counts(later), (0, 0));
     (0..3).for_each(|_| call(&breaker, false, later));
@@ -143,11 +150,11 @@ fn one_good_probe_closes_it_with_a_clean_window() {
 
 #[test]
 fn one_bad_probe_opens_it_for_the_full_time() {
-    let (breaker, now) = opened("50%,min=4,open=1s");
+    let (breaker, now) = opened("50%,min=4,open=1s,backoff=1");
     let later = now + secs(2);
     call(&breaker, false, later);
     assert_eq!(breaker.state(), State::Open);
-    assert_eq!(breaker.try_acquire(later).unwrap_err(), Open { retry_after: secs(1) });
+    assert_eq!(breaker.try_acquire(later).unwrap_err(), Refusal::Open { retry_after: secs(1) });
     assert!(breaker.try_acquire(later + secs(1)).unwrap().is_probe());
 }
 
@@ -158,12 +165,12 @@ fn all_of_several_probes_must_succeed() {
     let probes = [(); 3].map(|()| breaker.try_acquire(later).unwrap());
     assert!(breaker.try_acquire(later).is_err());
     let mut probes = probes.into_iter();
-    for probe in probes.by_ref().take(2) {
-        probe.report(true, later);
+    for mut probe in probes.by_ref().take(2) {
+        probe.report(true, None, later);
         assert_eq!(breaker.state(), State::HalfOpen);
     }
     assert!(breaker.try_acquire(later).is_err(), "a finished probe gives no place back");
-    probes.next().unwrap().report(true, later);
+    probes.next().unwrap().report(true, None, later);
     assert_eq!(breaker.state(), State::Closed);
 }
 
@@ -183,15 +190,15 @@ fn a_dropped_probe_gives_its_place_back() {
 fn a_probe_that_never_ends_is_replaced_and_has_no_say_any_more() {
     let (breaker, now) = opened("50%,min=4,open=1s,probe_timeout=10s");
     let later = now + secs(1);
-    let stuck = breaker.try_acquire(later).unwrap();
+    let mut stuck = breaker.try_acquire(later).unwrap();
     // Waiting for the probe, a client is told to come back after the open time, not its deadline.
-    assert_eq!(breaker.try_acquire(later).unwrap_err(), Open { retry_after: secs(1) });
+    assert_eq!(breaker.try_acquire(later).unwrap_err(), Refusal::Open { retry_after: secs(1) });
     assert!(breaker.try_acquire(later + Duration::from_millis(9_999)).is_err());
-    let second = breaker.try_acquire(later + secs(10)).unwrap();
-    stuck.report(false, later + secs(10));
+    let mut second = breaker.try_acquire(later + secs(10)).unwrap();
+    stuck.report(false, None, later + secs(10));
     assert_eq!(breaker.state(), State::HalfOpen);
     assert!(breaker.try_acquire(later + secs(10)).is_err());
-    second.report(true, later + secs(10));
+    second.report(true, None, later + secs(10));
     assert_eq!(breaker.state(), State::Closed);
 }
 
@@ -202,14 +209,14 @@ fn calls_from_before_the_opening_have_no_say() {
     (0..2).for_each(|_| call(&breaker, false, now));
     assert_eq!(breaker.state(), State::Open);
     let mut early = early.into_iter();
-    early.next().unwrap().report(true, now);
+    early.next().unwrap().report(true, None, now);
     assert_eq!(breaker.state(), State::Open, "opossum would close it here");
     let later = now + secs(1);
-    let probe = breaker.try_acquire(later).unwrap();
-    early.next().unwrap().report(false, later);
+    let mut probe = breaker.try_acquire(later).unwrap();
+    early.next().unwrap().report(false, None, later);
     assert_eq!(breaker.state(), State::HalfOpen);
-    probe.report(true, later);
-    early.for_each(|permit| permit.report(false, later));
+    probe.report(true, None, later);
+    early.for_each(|mut permit| permit.report(false, None, later));
     assert_eq!((breaker.state(), breaker.counts(later)), (State::Closed, (0, 0)));
 }
 
@@ -246,7 +253,7 @@ fn threads_that_open_and_close_it_leave_it_in_order() {
     // Four threads play clients for a simulated minute in which it opens and closes all the time
     // and probes are dropped, fail and succeed. A place given back twice or never would keep the
     // breaker from closing at the end (or overflow, which panics here).
-    let (breaker, start) = breaker("50%,min=4,open=10ms,probes=2,probe_timeout=1h");
+    let (breaker, start) = breaker("50%,min=4,open=10ms,backoff=1,probes=2,probe_timeout=1h");
     let (clock, probes) = (AtomicU64::new(0), AtomicU64::new(0));
     std::thread::scope(|scope| {
         for _ in 0..4 {
@@ -257,12 +264,12 @@ fn threads_that_open_and_close_it_leave_it_in_order() {
                         break;
                     }
                     let now = start + Duration::from_millis(tick);
-                    let Ok(permit) = breaker.try_acquire(now) else { continue };
+                    let Ok(mut permit) = breaker.try_acquire(now) else { continue };
                     probes.fetch_add(u64::from(permit.is_probe()), Ordering::Relaxed);
                     match tick % 7 {
                         0 => drop(permit),
-                        1..=3 => permit.report(false, now),
-                        _ => permit.report(true, now),
+                        1..=3 => permit.report(false, None, now),
+                        _ => permit.report(true, None, now),
                     }
                 }
             });
@@ -273,5 +280,167 @@ fn threads_that_open_and_close_it_leave_it_in_order() {
     for _ in 0..2 {
         call(&breaker, true, later);
     }
+    assert_eq!(breaker.state(), State::Closed);
+}
+
+/// The words and numbers of an opossum configuration, times in milliseconds.
+#[test]
+fn opossums_options_read_as_they_stand() {
+    let read = |json| serde_json::from_str::<BreakerSettings>(json);
+    let seed = r#"{"errorThresholdPercentage": 40, "timeout": 1000, "resetTimeout": 5000}"#;
+    assert_eq!(read(seed).unwrap(), settings("40%,open=5s,timeout=1s"));
+    let all = r#"{"timeout": false, "errorThresholdPercentage": 50, "resetTimeout": 30000,
+        "rollingCountTimeout": 10000, "rollingCountBuckets": 10, "volumeThreshold": 0,
+        "capacity": 10, "enabled": true}"#;
+    assert_eq!(read(all).unwrap(), settings("50%,min=1,open=30s,capacity=10"));
+    let off =
+        Breaker::new(Scope::Route, "r", "the route `r`", read(r#"{"enabled": false}"#).unwrap());
+    let now = Instant::now();
+    (0..100).for_each(|_| call(&off, false, now));
+    assert_eq!((off.state(), off.counts(now)), (State::Closed, (0, 0)));
+    for (json, part) in [
+        (r#"{"timeout": 0}"#, "longer than 0"),
+        (r#"{"timeout": true}"#, "a duration"),
+        (r#"{"resetTimeout": false}"#, "a duration"),
+        (r#"{"volumeThreshold": -1}"#, "integer"),
+        (r#"{"enabled": false, "force": "open"}"#, "keep one"),
+        (r#"{"fallback": {"service": "b", "status": 503}}"#, "keep one"),
+        (r#"{"fallback": {"status": 101}}"#, "from 200 to 599"),
+    ] {
+        let sentence = read(json).unwrap_err().to_string();
+        assert!(sentence.contains(part), "{json}: {sentence}");
+    }
+    let fallback = r#"{"fallback": {"status": 503, "headers": {"a": "b"}, "body": "later"}}"#;
+    let read_back = serde_json::to_string(&read(fallback).unwrap()).unwrap();
+    assert_eq!(read(&read_back).unwrap(), read(fallback).unwrap());
+}
+
+#[test]
+fn the_open_time_grows_with_each_failed_probe_up_to_its_bound() {
+    let (breaker, mut now) = opened("50%,min=2,open=1s,max_open=6s");
+    for open in [1, 2, 4, 6, 6] {
+        assert_eq!(breaker.is_shut(now), Some(secs(open)));
+        assert!(
+            breaker.try_acquire(now + secs(open).saturating_sub(Duration::from_nanos(1))).is_err()
+        );
+        now += secs(open);
+        call(&breaker, false, now);
+    }
+    now += secs(6);
+    call(&breaker, true, now);
+    assert_eq!(breaker.state(), State::Closed);
+    (0..2).for_each(|_| call(&breaker, false, now));
+    assert_eq!(breaker.is_shut(now), Some(secs(1)), "recovery begins anew");
+}
+
+#[test]
+fn chance_makes_the_open_time_longer_by_the_jitter_at_most() {
+    let mut waits = Vec::new();
+    for _ in 0..200 {
+        let settings = settings("50%,min=1,open=10s,jitter=20%");
+        let breaker = Breaker::new(Scope::Service, "a", "a", settings);
+        let now = Instant::now();
+        call(&breaker, false, now);
+        waits.push(breaker.is_shut(now).unwrap());
+    }
+    assert!(waits.iter().all(|wait| (secs(10)..=secs(12)).contains(wait)), "{waits:?}");
+    assert!(waits.iter().max() > waits.iter().min(), "{waits:?}");
+}
+
+#[test]
+fn slow_calls_open_it_though_they_succeed() {
+    let (breaker, now) = breaker("50%,min=4,slow=1s,slow_share=75%");
+    let call = |took| breaker.try_acquire(now).unwrap().report(true, Some(took), now);
+    call(secs(1));
+    (0..2).for_each(|_| call(secs(2)));
+    assert_eq!(breaker.state(), State::Closed, "too few calls");
+    call(secs(2));
+    assert_eq!(breaker.state(), State::Open, "3 of 4");
+}
+
+#[test]
+fn a_slow_probe_has_failed() {
+    let (breaker, now) = opened("50%,min=4,open=1s,slow=1s");
+    let later = now + secs(1);
+    breaker.try_acquire(later).unwrap().report(true, Some(secs(3)), later);
+    assert_eq!(breaker.state(), State::Open);
+}
+
+#[test]
+fn calls_beyond_the_capacity_are_refused_and_are_no_failures() {
+    let (breaker, now) = breaker("50%,min=1,capacity=3");
+    let mut under_way: Vec<_> = (0..3).map(|_| breaker.try_acquire(now).unwrap()).collect();
+    for _ in 0..50 {
+        assert_eq!(breaker.try_acquire(now).unwrap_err(), Refusal::Full);
+        assert!(!breaker.may_pass(now));
+    }
+    assert_eq!((breaker.state(), breaker.told().refused), (State::Closed, 50));
+    // A report does not give the place back: a tunnel reports when it begins.
+    under_way[0].report(true, None, now);
+    assert!(breaker.try_acquire(now).is_err());
+    under_way.pop();
+    assert!(breaker.try_acquire(now).is_ok() && breaker.may_pass(now));
+}
+
+#[test]
+fn a_capacity_is_exact_under_threads() {
+    let (breaker, now) = breaker("50%,capacity=5");
+    let most = AtomicU64::new(0);
+    let under_way = AtomicU64::new(0);
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                for _ in 0..10_000 {
+                    let Ok(_permit) = breaker.try_acquire(now) else { continue };
+                    most.fetch_max(under_way.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
+                    under_way.fetch_sub(1, Ordering::SeqCst);
+                }
+            });
+        }
+    });
+    assert!((1..=5).contains(&most.into_inner()));
+    let _all = [(); 5].map(|()| breaker.try_acquire(now).unwrap());
+    assert!(breaker.try_acquire(now).is_err());
+}
+
+#[test]
+fn what_is_kept_open_or_closed_stays_so() {
+    let (breaker, now) = breaker("50%,min=1,force=open");
+    assert_eq!(breaker.state(), State::Open);
+    assert_eq!(
+        breaker.try_acquire(now + secs(1_000)).unwrap_err(),
+        Refusal::Open { retry_after: secs(5) }
+    );
+    breaker.force(Some(Forced::Closed));
+    (0..20).for_each(|_| call(&breaker, false, now));
+    assert_eq!((breaker.state(), breaker.counts(now)), (State::Closed, (0, 0)));
+    breaker.force(None);
+    call(&breaker, false, now);
+    assert_eq!(breaker.state(), State::Open);
+    breaker.force(Some(Forced::Closed));
+    assert!(!breaker.try_acquire(now).unwrap().is_probe());
+}
+
+#[test]
+fn events_are_counted() {
+    let (breaker, now) = opened("50%,min=2,open=1s,backoff=1");
+    assert!(breaker.try_acquire(now).is_err());
+    call(&breaker, false, now + secs(1));
+    call(&breaker, true, now + secs(2));
+    let told = Told { opened: 2, half_opened: 2, closed: 1, refused: 1 };
+    assert_eq!(breaker.told(), told);
+}
+
+#[test]
+fn a_probe_that_abstains_gives_its_place_back_at_once() {
+    let (breaker, now) = opened("50%,min=4,open=1s");
+    let later = now + secs(1);
+    let mut limited = breaker.try_acquire(later).unwrap();
+    assert!(breaker.try_acquire(later).is_err());
+    limited.abstain();
+    let mut second = breaker.try_acquire(later).unwrap();
+    limited.report(false, None, later);
+    drop(limited);
+    second.report(true, None, later);
     assert_eq!(breaker.state(), State::Closed);
 }

@@ -3,6 +3,7 @@
 //! Runs on the control runtime; the data path only reads [`Endpoint::is_healthy`]. What asking
 //! means is a [`Probe`]: a TCP connect here, a request in the protocol's crate.
 
+pub mod passive;
 mod settings;
 mod thresholds;
 
@@ -17,10 +18,12 @@ use tokio::task::{Id, JoinError, JoinSet};
 use tokio::time::{Instant, sleep_until, timeout};
 
 use crate::balance::rng;
+use crate::clock;
 use crate::net::Socket;
 use crate::net::proxy_protocol::Origin;
+use crate::units::Percent;
 use crate::upstream::{Cluster, Endpoint, NodeAddr};
-pub use settings::{Check, HealthError, HealthSettings, HttpCheck};
+pub use settings::{Check, CheckKind, HealthError, HealthSettings, HttpCheck};
 use thresholds::Thresholds;
 
 /// One way to ask a node whether it is well.
@@ -36,6 +39,10 @@ pub trait Probe: Send + Sync + 'static {
 #[derive(Debug, Clone, Copy, Default)]
 pub struct TcpProbe;
 
+/// Well is who takes a connection and agrees on TLS with a certificate that is believed.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct TlsProbe;
+
 /// Probes under way for one service at most; other nodes wait for their turn.
 const AT_ONCE: usize = 64;
 
@@ -43,7 +50,7 @@ const AT_ONCE: usize = 64;
 const IDLE: Duration = Duration::from_hours(1);
 
 /// Checks the nodes of a service until it is dropped. New nodes are asked at once; then a node is
-/// asked every `interval` plus or minus a tenth, so that nodes and proxies do not fall in step.
+/// asked every `interval`, more or less by the jitter.
 pub async fn run<P: Probe>(cluster: Weak<Cluster>, probe: P, settings: HealthSettings) {
     let Some(mut changes) = cluster.upgrade().map(|cluster| cluster.changes()) else { return };
     let mut rounds = Rounds {
@@ -108,7 +115,7 @@ impl<P: Probe> Rounds<P> {
             if node.due > now {
                 next = next.min(node.due);
             } else if self.under_way.len() < AT_ONCE {
-                node.due = now + jittered(self.settings.interval.get());
+                node.due = now + spread(self.settings.interval.get(), self.settings.jitter);
                 let (probe, endpoint) = (Arc::clone(&self.probe), Arc::clone(endpoint));
                 let limit = self.settings.timeout;
                 let task = self.under_way.spawn(async move {
@@ -153,14 +160,29 @@ impl<P: Probe> Rounds<P> {
 
 /// `interval` plus or minus a tenth.
 pub(crate) fn jittered(interval: Duration) -> Duration {
-    let tenth = interval / 10;
-    let spread = u64::try_from(tenth.as_nanos()).unwrap_or(u64::MAX).saturating_mul(2);
-    interval.saturating_sub(tenth).saturating_add(Duration::from_nanos(rng::below(spread)))
+    spread(interval, Percent::whole(10))
+}
+
+/// `interval` plus or minus this share of it.
+fn spread(interval: Duration, share: Percent) -> Duration {
+    let most = interval.saturating_mul(share.basis_points()) / 10_000;
+    let both = clock::span(most).saturating_mul(2);
+    interval.saturating_sub(most).saturating_add(Duration::from_nanos(rng::below(both)))
 }
 
 impl Probe for TcpProbe {
     async fn probe(&self, endpoint: &Endpoint) -> Result<(), String> {
         dial(endpoint).await.map(drop)
+    }
+}
+
+impl Probe for TlsProbe {
+    async fn probe(&self, endpoint: &Endpoint) -> Result<(), String> {
+        let tls = endpoint.tls_exclusive.as_ref().or(endpoint.tls.as_ref());
+        let tls =
+            tls.ok_or("its address says nothing of TLS; write it as `https://` or `tls://`")?;
+        let socket = dial(endpoint).await?;
+        tls.connect(socket).await.map(drop).map_err(|error| error.to_string())
     }
 }
 

@@ -42,13 +42,18 @@ fn settings_parse_and_print() {
         ("/healthz", "/healthz"),
         ("/h?x=1, interval=1m,timeout=500ms", "/h?x=1,interval=1m,timeout=500ms"),
         ("tcp,rise=1,fall=1", "tcp,rise=1,fall=1"),
+        ("tls,jitter=0", "tls,jitter=0%"),
+        ("grpc", "grpc"),
+        ("grpc:a.b.C,interval=1s", "grpc:a.b.C,interval=1s"),
+        ("/h,body=fine", "/h,body=fine"),
         ("/,method=HEAD,status=204", "/,method=HEAD,status=204"),
     ] {
         assert_eq!(parse(text).unwrap().to_string(), canonical);
         assert_eq!(parse(canonical), parse(text));
     }
     for (text, part) in [
-        ("", "write a path as `/healthz`, or `tcp`"),
+        ("", "write a path as `/healthz`, or `tcp`, `tls`, `grpc`"),
+        ("grpc,status=200", "for a check by a request"),
         ("healthz", "`healthz` is not a health check"),
         ("/a b", "is not a health check"),
         ("tcp,interval=0s", "longer than 0"),
@@ -78,6 +83,20 @@ fn settings_read_as_text_and_as_map() {
     let Check::Http(check) = settings.check() else { panic!("{settings:?}") };
     assert!([200, 204, 301, 399].into_iter().all(|status| check.accepts(status)));
     assert!(![199, 400, 404, 503].into_iter().any(|status| check.accepts(status)));
+    let grpc = read(r#"{"type": "grpc", "service": "a.B", "jitter": 50}"#).unwrap();
+    assert_eq!(grpc.check(), Check::Grpc("a.B"));
+    assert_eq!(read(r#"{"type": "tls"}"#).unwrap().check(), Check::Tls);
+    assert_eq!(read(r#"{"type": "tcp"}"#).unwrap(), HealthSettings::default());
+    for (json, part) in [
+        (r#"{"type": "http"}"#, "needs a `path`"),
+        (r#"{"type": "tls", "path": "/"}"#, "a path is for"),
+        (r#"{"service": "a"}"#, "`type: grpc`"),
+        (r#"{"headers": {"a": "b"}}"#, "for a check by a request"),
+        (r#"{"type": "udp"}"#, "unknown variant"),
+    ] {
+        let sentence = read(json).unwrap_err().to_string();
+        assert!(sentence.contains(part), "{json}: {sentence}");
+    }
     let sentence = read(r#"{"path": "health"}"#).unwrap_err().to_string();
     assert!(sentence.contains("`health` is not a health check"), "{sentence}");
 }

@@ -10,6 +10,7 @@ use super::access_log::Dropped;
 use super::panics;
 use super::refused::Refused;
 use crate::Code;
+use crate::breaker::{Breaker, State};
 use crate::limit::Limiter;
 use crate::memory::{self, Memory};
 use crate::upstream::Cluster;
@@ -25,6 +26,7 @@ pub struct Metrics {
     dropped: Option<Dropped>,
     limits: Vec<(String, Arc<Limiter>)>,
     services: Vec<Arc<Cluster>>,
+    breakers: Vec<Arc<Breaker>>,
 }
 
 /// One worker's share. Only that worker writes, so no increment waits for another core.
@@ -50,8 +52,8 @@ impl Metrics {
         let cells =
             || Arc::new(Cells { services: names.iter().map(|_| Service::default()).collect() });
         let workers = (0..workers).map(|_| cells()).collect();
-        let (limits, services) = (Vec::new(), Vec::new());
-        Self { names, workers, dropped: None, limits, services }
+        let (limits, services, breakers) = (Vec::new(), Vec::new(), Vec::new());
+        Self { names, workers, dropped: None, limits, services, breakers }
     }
 
     /// Tells of the access log's lost lines as well.
@@ -70,6 +72,12 @@ impl Metrics {
     #[must_use]
     pub fn with_services(self, services: Vec<Arc<Cluster>>) -> Self {
         Self { services, ..self }
+    }
+
+    /// Tells of these breakers as well, beside those of the services and their nodes.
+    #[must_use]
+    pub fn with_breakers(self, breakers: Vec<Arc<Breaker>>) -> Self {
+        Self { breakers, ..self }
     }
 
     /// A worker's cells; for a worker beyond the count, cells that nobody sums.
@@ -116,6 +124,7 @@ impl Metrics {
         self.durations(&mut out);
         self.limited(&mut out);
         self.nodes(&mut out);
+        self.breakers(&mut out);
         if let Some(dropped) = &self.dropped {
             const NAME: &str = "gwproxy_access_log_dropped_total";
             Self::family(&mut out, NAME, "counter", "Lines of the access log that were lost.");
@@ -194,10 +203,12 @@ impl Metrics {
 
     /// What the balancers see. A node that is listed twice is told once, as both together.
     fn nodes(&self, out: &mut String) {
-        const FAMILIES: [(&str, &str, &str); 3] = [
+        const FAMILIES: [(&str, &str, &str); 5] = [
             ("gwproxy_node_picks_total", "counter", "Exchanges that a node was chosen for."),
             ("gwproxy_node_in_flight", "gauge", "Exchanges under way on a node."),
             ("gwproxy_node_healthy", "gauge", "Whether the health check holds a node for usable."),
+            ("gwproxy_node_ejected", "gauge", "Whether passive health leaves a node out."),
+            ("gwproxy_node_ejections_total", "counter", "Ejections of a node by passive health."),
         ];
         const PANIC: &str = "gwproxy_service_panic";
         let lists: Vec<_> = self.services.iter().map(|one| (one, told(one))).collect();
@@ -221,6 +232,49 @@ impl Metrics {
         }
     }
 
+    /// Where breakers are and what happened to them.
+    fn breakers(&self, out: &mut String) {
+        const STATE: &str = "gwproxy_breaker_state";
+        const EVENTS: &str = "gwproxy_breaker_events_total";
+        const REFUSED: &str = "gwproxy_breaker_refused_total";
+        let mut all = self.breakers.clone();
+        for cluster in &self.services {
+            all.extend(cluster.breaker().cloned());
+            all.extend(cluster.endpoints().iter().filter_map(|node| node.breaker().cloned()));
+        }
+        let label = |out: &mut String, family: &str, breaker: &Breaker| {
+            let _ = write!(out, "{family}{{scope=\"{}\",name=\"", breaker.scope().as_str());
+            push_label(out, breaker.name());
+            out.push('"');
+        };
+        Self::family(out, STATE, "gauge", "Where a breaker is: 1 for that state.");
+        for breaker in &all {
+            let now = breaker.state();
+            for state in [State::Closed, State::HalfOpen, State::Open] {
+                label(out, STATE, breaker);
+                let (name, is) = (state.as_str(), u8::from(state == now));
+                let _ = writeln!(out, ",state=\"{name}\"}} {is}");
+            }
+        }
+        Self::family(out, EVENTS, "counter", "Changes of a breaker's state, by the new one.");
+        for breaker in &all {
+            let told = breaker.told();
+            for (state, count) in [
+                (State::Closed, told.closed),
+                (State::HalfOpen, told.half_opened),
+                (State::Open, told.opened),
+            ] {
+                label(out, EVENTS, breaker);
+                let _ = writeln!(out, ",event=\"{}\"}} {count}", state.as_str());
+            }
+        }
+        Self::family(out, REFUSED, "counter", "Calls that a breaker refused.");
+        for breaker in &all {
+            label(out, REFUSED, breaker);
+            let _ = writeln!(out, "}} {}", breaker.told().refused);
+        }
+    }
+
     fn family(out: &mut String, name: &str, kind: &str, help: &str) {
         let _ = writeln!(out, "# HELP {name} {help}\n# TYPE {name} {kind}");
     }
@@ -234,16 +288,19 @@ impl Metrics {
     }
 }
 
-/// Picks, exchanges under way, health; by the name of the node.
-fn told(cluster: &Cluster) -> BTreeMap<Arc<str>, [u64; 3]> {
+/// Picks, exchanges under way, health, ejections; by the name of the node.
+fn told(cluster: &Cluster) -> BTreeMap<Arc<str>, [u64; 5]> {
+    let now = Instant::now();
     let mut nodes = BTreeMap::new();
     for node in cluster.endpoints().iter() {
-        let numbers: &mut [u64; 3] = nodes.entry(Arc::clone(&node.name)).or_default();
+        let numbers: &mut [u64; 5] = nodes.entry(Arc::clone(&node.name)).or_default();
         let healthy = u64::from(node.is_healthy());
-        let [picks, in_flight, health] = numbers;
+        let [picks, in_flight, health, ejected, ejections] = numbers;
         *picks += node.picks();
         *in_flight += u64::from(node.in_flight());
         *health = healthy.max(*health);
+        *ejected = u64::from(node.is_ejected(now)).max(*ejected);
+        *ejections += node.ejections();
     }
     nodes
 }

@@ -7,10 +7,12 @@ use std::time::{Duration, Instant};
 use arc_swap::ArcSwap;
 use tokio::sync::watch;
 
+use super::lease::Permits;
 use super::mark::MarkKey;
-use super::{Endpoint, Lease, Tried};
+use super::{Endpoint, Lease, Outcome, Tried};
 use crate::balance::{Alarm, Algorithm, Ask, BalanceSettings, Balancer, Subset, shown};
-use crate::breaker::{Breaker, BreakerSettings, Open};
+use crate::breaker::{Breaker, BreakerSettings, Permit, Refusal, Scope};
+use crate::health::passive::{OutlierSettings, Outliers};
 use crate::key::By;
 use crate::retry::{Budget, BudgetSettings};
 use crate::{Code, Error};
@@ -30,6 +32,10 @@ pub struct ClusterSettings {
     pub marks: Option<MarkKey>,
     /// When the service is left alone. Default none: never.
     pub breaker: Option<BreakerSettings>,
+    /// When one of its nodes is. Default none: never.
+    pub node_breaker: Option<BreakerSettings>,
+    /// When nodes are left out for how their calls end. Default none: never.
+    pub outliers: Option<OutlierSettings>,
     /// How many retries it may get. Default 20 % of the first tries and 10 a second.
     pub retry_budget: BudgetSettings,
     /// For one connect including TLS. Default 2 s.
@@ -53,6 +59,7 @@ pub struct Cluster {
     /// One for each subset.
     alarms: Box<[Arc<Alarm>]>,
     breaker: Option<Arc<Breaker>>,
+    outliers: Option<Outliers>,
     retries: Budget,
     /// Tells that the list of nodes changed, and by its end that the service is gone.
     changes: watch::Sender<()>,
@@ -71,6 +78,8 @@ impl ClusterSettings {
             subsets: vec![Subset::new()],
             marks: None,
             breaker: None,
+            node_breaker: None,
+            outliers: None,
             retry_budget: BudgetSettings::default(),
             connect_timeout: Duration::from_secs(2),
             keep_alive: Duration::from_secs(50),
@@ -78,8 +87,13 @@ impl ClusterSettings {
         }
     }
 
-    /// The node with its mark, where nodes have one.
-    fn marked(&self, mut node: Endpoint) -> Endpoint {
+    /// The node with its mark and its breaker, where nodes have them.
+    fn prepared(&self, mut node: Endpoint) -> Endpoint {
+        if let Some(breaker) = &self.node_breaker {
+            let name = format!("{}/{}", self.name, node.name);
+            let title = format!("the node `{}` of {}", node.name, self.title);
+            node.set_breaker(Breaker::new(Scope::Node, name, title, breaker.clone()));
+        }
         if let Some(key) = &self.marks {
             node.set_mark(key.of(&node));
         }
@@ -90,7 +104,7 @@ impl ClusterSettings {
 impl Cluster {
     /// A service with its first list of nodes.
     pub fn new(settings: ClusterSettings, endpoints: Vec<Endpoint>) -> Arc<Self> {
-        let endpoints = endpoints.into_iter().map(|node| Arc::new(settings.marked(node)));
+        let endpoints = endpoints.into_iter().map(|node| Arc::new(settings.prepared(node)));
         let endpoints = endpoints.collect();
         let alarm = |subset: &Subset| Alarm::new(Arc::clone(&settings.title), subset);
         let alarms: Box<[_]> = settings.subsets.iter().map(alarm).collect();
@@ -100,10 +114,11 @@ impl Cluster {
             id: NEXT_ID.fetch_add(1, Ordering::Relaxed),
             balancer: ArcSwap::from_pointee(balancer),
             alarms,
-            breaker: settings
-                .breaker
-                .clone()
-                .map(|breaker| Breaker::new(Arc::clone(&settings.name), breaker)),
+            breaker: settings.breaker.clone().map(|breaker| {
+                let (name, title) = (Arc::clone(&settings.name), Arc::clone(&settings.title));
+                Breaker::new(Scope::Service, name, title, breaker)
+            }),
+            outliers: settings.outliers.clone().map(Outliers::new),
             retries: Budget::new(settings.retry_budget),
             changes: watch::Sender::new(()),
             settings,
@@ -171,7 +186,7 @@ impl Cluster {
                 return old;
             }
             new.begin_growth();
-            Arc::new(settings.marked(new))
+            Arc::new(settings.prepared(new))
         };
         let endpoints = endpoints.into_iter().map(keep).collect();
         let (balance, subsets, old) = (&settings.balance, &settings.subsets, self.balancer.load());
@@ -202,14 +217,71 @@ impl Cluster {
         if ask.tried.is_empty() {
             self.retries.deposit(now);
         }
-        let permit = match &self.breaker {
-            None => None,
-            Some(breaker) => Some(breaker.try_acquire(now).map_err(|open| self.is_open(open))?),
+        let mut permits = Permits {
+            route: ask.breaker.map(|breaker| pass(breaker, now)).transpose()?,
+            service: self.breaker.as_ref().map(|breaker| pass(breaker, now)).transpose()?,
+            node: None,
         };
         let balancer = self.balancer.load();
-        match balancer.choose(ask, now) {
-            Some(node) => Ok(Lease::new(Arc::clone(self), Arc::clone(node), permit, now)),
-            None => Err(self.no_node(&balancer, ask)),
+        let Some(mut node) = balancer.choose(ask, now) else {
+            return Err(self.no_node(&balancer, ask, now));
+        };
+        if let Some(breaker) = node.breaker() {
+            (node, permits.node) = match breaker.try_acquire(now) {
+                Ok(permit) => (node, Some(permit)),
+                Err(_) => self.another(&balancer, node, ask, now)?,
+            };
+        }
+        Ok(Lease::new(Arc::clone(self), Arc::clone(node), permits, now))
+    }
+
+    /// A node whose breaker lets the call through, when that of the one chosen `first` did not
+    /// after all: another worker was faster.
+    #[cold]
+    fn another<'a>(
+        &self,
+        balancer: &'a Balancer,
+        first: &'a Arc<Endpoint>,
+        ask: &Ask<'_>,
+        now: Instant,
+    ) -> Result<(&'a Arc<Endpoint>, Option<Permit>), Error> {
+        let mut tried = ask.tried.clone();
+        tried.insert(first.id);
+        loop {
+            let again = Ask { tried: &tried, ..*ask };
+            let Some(node) = balancer.choose(&again, now) else {
+                return Err(self.no_node(balancer, ask, now));
+            };
+            match node.breaker().map(|breaker| breaker.try_acquire(now)).transpose() {
+                Ok(permit) => return Ok((node, permit)),
+                Err(_) => tried.insert(node.id),
+            }
+        }
+    }
+
+    /// Notes how an exchange with a node ended; `took`: how long its answer took, if that is known.
+    pub(crate) fn note(
+        &self,
+        node: &Endpoint,
+        outcome: Outcome,
+        took: Option<Duration>,
+        now: Instant,
+    ) {
+        if let Some(outliers) = &self.outliers {
+            outliers.note(node, outcome, took, || self.endpoints(), now);
+        }
+    }
+
+    /// Whether anything wants to know how long answers take.
+    pub(super) fn wants_latency(&self) -> bool {
+        self.settings.balance.algorithm.wants_latency()
+            || self.outliers.as_ref().is_some_and(Outliers::wants_latency)
+    }
+
+    /// Compares the nodes by how their calls ended since the last time, and leaves out the worst.
+    pub fn compare_nodes(&self, now: Instant) {
+        if let Some(outliers) = &self.outliers {
+            outliers.compare(&self.endpoints(), now);
         }
     }
 
@@ -221,21 +293,23 @@ impl Cluster {
     }
 
     #[cold]
-    fn is_open(&self, open: Open) -> Error {
-        // To the tenth of a second above: "in 0s" would be an invitation.
-        let tenths = open.retry_after.as_millis().div_ceil(100);
-        let (title, whole, tenth) = (&self.settings.title, tenths / 10, tenths % 10);
-        let sentence = format!(
-            "the nodes of {title} failed too often and the breaker is open; next try in \
-             {whole}.{tenth}s"
-        );
-        Error::new(Code::BreakerOpen, sentence).unsent().retry_in(open.retry_after)
-    }
-
-    #[cold]
-    fn no_node(&self, balancer: &Balancer, ask: &Ask<'_>) -> Error {
+    fn no_node(&self, balancer: &Balancer, ask: &Ask<'_>, now: Instant) -> Error {
         let (title, endpoints) = (&self.settings.title, balancer.endpoints());
         let subset = self.settings.subsets.get(ask.subset).map(shown).unwrap_or_default();
+        let could = |node: &&Arc<Endpoint>| {
+            node.is_healthy() && node.weight() > 0 && !ask.tried.contains(node.id)
+        };
+        // Those that only their breakers keep from the call; the first to try again counts.
+        let breakers = endpoints.iter().filter(could).filter_map(|node| node.breaker());
+        let waits = breakers.map(|breaker| (breaker.is_shut(now), breaker));
+        if let Some((wait, breaker)) = waits.min_by_key(|(wait, _)| *wait) {
+            let is_full = wait.is_none() && breaker.settings().capacity.is_some();
+            return if is_full {
+                full(breaker)
+            } else {
+                open(title, breaker, wait.unwrap_or(FULL))
+            };
+        }
         let count = |test: &dyn Fn(&Endpoint) -> bool| endpoints.iter().filter(|e| test(e)).count();
         let sentence = if endpoints.is_empty() {
             format!("{title} has no nodes")
@@ -254,6 +328,44 @@ impl Cluster {
         };
         Error::new(Code::NoHealthyNode, sentence).unsent()
     }
+}
+
+/// When to ask again for a place in a full capacity.
+const FULL: Duration = Duration::from_secs(1);
+
+/// Asks a breaker for a call.
+fn pass(breaker: &Arc<Breaker>, now: Instant) -> Result<Permit, Error> {
+    breaker.try_acquire(now).map_err(|refusal| match refusal {
+        Refusal::Open { retry_after } => open(breaker.title(), breaker, retry_after),
+        Refusal::Full => full(breaker),
+    })
+}
+
+#[cold]
+fn full(breaker: &Breaker) -> Error {
+    let capacity = breaker.settings().capacity.map_or(0, std::num::NonZero::get);
+    let sentence =
+        format!("{} has {capacity} calls under way, as many as its breaker takes", breaker.title());
+    Error::new(Code::Overloaded, sentence).unsent().retry_in(FULL)
+}
+
+/// `title`: of what cannot be had because of this breaker.
+#[cold]
+fn open(title: &str, breaker: &Breaker, wait: Duration) -> Error {
+    // To the tenth of a second above: "in 0s" would be an invitation.
+    let tenths = wait.as_millis().div_ceil(100);
+    let (whole, tenth) = (tenths / 10, tenths % 10);
+    let sentence = match breaker.scope() {
+        Scope::Route => format!(
+            "the calls of {title} failed too often and the breaker is open; next try in \
+             {whole}.{tenth}s"
+        ),
+        Scope::Node | Scope::Service => format!(
+            "the nodes of {title} failed too often and the breaker is open; next try in \
+             {whole}.{tenth}s"
+        ),
+    };
+    Error::new(Code::BreakerOpen, sentence).unsent().retry_in(wait)
 }
 
 #[cfg(test)]

@@ -12,7 +12,9 @@ use std::time::{Duration, Instant};
 use tokio::io::AsyncWriteExt as _;
 
 use crate::balance::peak_ewma::Cost;
+use crate::breaker::Breaker;
 use crate::clock;
+use crate::health::passive::Record;
 use crate::net::addr::AddrError;
 use crate::net::proxy_protocol::{Header, Origin};
 use crate::net::{HostPort, Socket, proxy_protocol};
@@ -66,6 +68,10 @@ pub struct Endpoint {
     avoided_until: AtomicU64,
     /// Failed connects in a row.
     connect_failures: AtomicU32,
+    /// What its calls tell, where the service has passive health.
+    record: Record,
+    /// Its own breaker, where the service has one for each node.
+    breaker: Option<Arc<Breaker>>,
 }
 
 /// How long one failed connect keeps a node out of the choice; doubles with each further one.
@@ -95,7 +101,8 @@ pub(crate) fn changes() -> u64 {
     CHANGES.load(Ordering::Acquire)
 }
 
-fn changed() {
+/// Something did that the choice of a level or zone depends on.
+pub(crate) fn changed() {
     CHANGES.fetch_add(1, Ordering::Release);
 }
 
@@ -126,6 +133,8 @@ impl Endpoint {
             healthy: AtomicBool::new(true),
             avoided_until: AtomicU64::new(0),
             connect_failures: AtomicU32::new(0),
+            record: Record::default(),
+            breaker: None,
         }
     }
 
@@ -217,17 +226,68 @@ impl Endpoint {
         self.healthy.load(Ordering::Relaxed)
     }
 
-    /// Whether failed connects keep it out of the choice at `now`.
+    /// Whether failed connects or an ejection keep it out of the choice at `now`.
     pub fn is_avoided(&self, now: Instant) -> bool {
-        // The common case, a node without failures, is told by one load and no arithmetic.
+        // The common case, a node without failures, is told by two loads and no arithmetic.
         let until = self.avoided_until.load(Ordering::Relaxed);
-        until != 0 && clock::nanos(now) < until
+        (until != 0 && clock::nanos(now) < until) || self.is_ejected(now)
     }
 
-    /// The moment ([`clock::nanos`]) until which failed connects keep it out, if they do at `now`.
+    /// Whether passive health keeps it out of the choice at `now`.
+    pub fn is_ejected(&self, now: Instant) -> bool {
+        self.record.is_marked() && self.is_still_ejected(now)
+    }
+
+    #[cold]
+    fn is_still_ejected(&self, now: Instant) -> bool {
+        if self.record.ejected_until(now).is_some() {
+            return true;
+        }
+        if self.record.comes_back(now) {
+            self.welcome();
+        }
+        false
+    }
+
+    /// How often passive health ejected it since the start.
+    pub fn ejections(&self) -> u64 {
+        self.record.ejections()
+    }
+
+    /// An ejection is over.
+    #[cold]
+    pub(crate) fn welcome(&self) {
+        self.begin_growth();
+        changed();
+        tracing::info!(node = %self.name, "the node is tried again: its time out is over");
+    }
+
+    /// What its calls tell.
+    pub(crate) fn record(&self) -> &Record {
+        &self.record
+    }
+
+    /// Its own breaker, where nodes have one.
+    pub fn breaker(&self) -> Option<&Arc<Breaker>> {
+        self.breaker.as_ref()
+    }
+
+    /// Gives it a breaker of its own.
+    pub(crate) fn set_breaker(&mut self, breaker: Arc<Breaker>) {
+        self.breaker = Some(breaker);
+    }
+
+    /// Whether its own breaker would refuse a call at `now`.
+    pub(crate) fn is_shut(&self, now: Instant) -> bool {
+        self.breaker.as_ref().is_some_and(|breaker| !breaker.may_pass(now))
+    }
+
+    /// The moment ([`clock::nanos`]) until which failed connects or an ejection keep it out, if they
+    /// do at `now`.
     pub(crate) fn avoided_until(&self, now: Instant) -> Option<u64> {
         let until = self.avoided_until.load(Ordering::Relaxed);
-        (until != 0 && clock::nanos(now) < until).then_some(until)
+        let until = (until != 0 && clock::nanos(now) < until).then_some(until);
+        until.max(self.record.ejected_until(now))
     }
 
     /// Sets the verdict of the active health check; says whether that changed it.

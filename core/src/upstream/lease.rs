@@ -17,8 +17,48 @@ pub enum Outcome {
     /// The node failed the exchange: reset, timeout, malformed answer, an answer that the
     /// protocol counts as failure (5xx).
     Failure,
+    /// A failure that says that nothing behind the node answered: 502, 503, 504, `UNAVAILABLE`, no
+    /// answer at all.
+    GatewayFailure,
+    /// The node refused because it was asked too often (429, `RESOURCE_EXHAUSTED`): it is there, and
+    /// one client's greed is no failure of its.
+    Limited,
     /// The node did its work.
     Success,
+}
+
+impl Outcome {
+    /// Whether the node is to blame.
+    pub const fn is_failure(self) -> bool {
+        matches!(self, Self::ConnectFailed | Self::Failure | Self::GatewayFailure)
+    }
+}
+
+/// What the breakers on the way permitted.
+#[derive(Debug, Default)]
+pub(super) struct Permits {
+    pub(super) route: Option<Permit>,
+    pub(super) service: Option<Permit>,
+    pub(super) node: Option<Permit>,
+}
+
+impl Permits {
+    fn all(&self) -> impl Iterator<Item = &Permit> {
+        [&self.route, &self.service, &self.node].into_iter().flatten()
+    }
+
+    fn report(&mut self, outcome: Outcome, took: Option<Duration>, now: Instant) {
+        let all = [&mut self.route, &mut self.service, &mut self.node];
+        for permit in all.into_iter().flatten() {
+            match outcome {
+                Outcome::Cancelled | Outcome::Limited => permit.abstain(),
+                Outcome::Success => permit.report(true, took, now),
+                Outcome::ConnectFailed | Outcome::Failure | Outcome::GatewayFailure => {
+                    permit.report(false, took, now);
+                }
+            }
+        }
+    }
 }
 
 /// The right to use one node for one exchange. Travels with the response body; its drop ends the
@@ -28,11 +68,14 @@ pub enum Outcome {
 pub struct Lease {
     cluster: Arc<Cluster>,
     endpoint: Arc<Endpoint>,
-    permit: Option<Permit>,
+    /// Held until the end, reported or not: they count in the breakers' capacities.
+    permits: Permits,
     started: Instant,
     settled: bool,
-    /// Whether the balancer knows how long the node took.
-    timed: bool,
+    /// Whether anything wants to know how long the answer takes.
+    wants_latency: bool,
+    /// How long it took, once it is known and if anything wants to know.
+    took: Option<Duration>,
 }
 
 /// The nodes already tried for one request. Up to four need no heap.
@@ -47,11 +90,12 @@ impl Lease {
     pub(super) fn new(
         cluster: Arc<Cluster>,
         endpoint: Arc<Endpoint>,
-        permit: Option<Permit>,
+        permits: Permits,
         now: Instant,
     ) -> Self {
         endpoint.enter();
-        Self { cluster, endpoint, permit, started: now, settled: false, timed: false }
+        let wants_latency = cluster.wants_latency() || permits.all().any(Permit::wants_latency);
+        Self { cluster, endpoint, permits, started: now, settled: false, wants_latency, took: None }
     }
 
     /// The node.
@@ -66,7 +110,7 @@ impl Lease {
 
     /// Whether a half-open breaker waits for the outcome of this exchange.
     pub fn is_probe(&self) -> bool {
-        self.permit.as_ref().is_some_and(Permit::is_probe)
+        self.permits.all().any(Permit::is_probe)
     }
 
     /// How long the exchange has taken up to `now`.
@@ -75,18 +119,21 @@ impl Lease {
     }
 
     /// Tells that the node answered at last: with the first byte of its response (HTTP), or by
-    /// taking the connection (TCP). The time up to here is the latency that `peak_ewma` balances
-    /// by; the other algorithms do not look at the clock. `failed`: it answered badly, or not at all.
+    /// taking the connection (TCP). The time up to here is the latency that `peak_ewma`, slow calls
+    /// and passive health go by; where none of these is, nobody looks at the clock. `failed`: it
+    /// answered badly, or not at all.
     pub fn answered(&mut self, failed: bool) {
-        if self.wants_latency() {
+        if self.wants_latency && self.took.is_none() {
             let now = Instant::now();
-            self.timed = true;
-            self.endpoint.cost().note(self.elapsed(now), failed, now);
+            self.took = Some(self.elapsed(now));
+            if self.is_balanced_by_latency() {
+                self.endpoint.cost().note(self.elapsed(now), failed, now);
+            }
         }
     }
 
-    fn wants_latency(&self) -> bool {
-        !self.timed && self.cluster.settings().balance.algorithm.wants_latency()
+    fn is_balanced_by_latency(&self) -> bool {
+        self.cluster.settings().balance.algorithm.wants_latency()
     }
 
     /// Reports how the exchange ended. The first report counts; the node stays in use until the
@@ -103,21 +150,17 @@ impl Lease {
             Outcome::Cancelled => {}
             Outcome::ConnectFailed => self.endpoint.note_connect_failure(now),
             // A node that answers, even badly, is reachable.
-            Outcome::Failure | Outcome::Success => self.endpoint.note_reachable(),
+            _ => self.endpoint.note_reachable(),
         }
-        let Some(permit) = self.permit.take() else { return };
-        match outcome {
-            Outcome::Cancelled => drop(permit),
-            Outcome::ConnectFailed | Outcome::Failure => permit.report(false, now),
-            Outcome::Success => permit.report(true, now),
-        }
+        self.cluster.note(&self.endpoint, outcome, self.took, now);
+        self.permits.report(outcome, self.took, now);
     }
 }
 
 impl Drop for Lease {
     fn drop(&mut self) {
         self.endpoint.leave();
-        if self.wants_latency() {
+        if self.wants_latency && self.took.is_none() && self.is_balanced_by_latency() {
             // Whoever gave up waited at least so long, or a node that hangs would look well.
             let now = Instant::now();
             self.endpoint.cost().note_wait(self.elapsed(now), now);

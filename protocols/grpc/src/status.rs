@@ -157,11 +157,11 @@ impl Status {
     /// other than 501: not what the call asked for, but the node is at fault.
     pub const fn outcome(self) -> Outcome {
         match self {
-            Self::Unknown
-            | Self::DeadlineExceeded
-            | Self::Internal
-            | Self::Unavailable
-            | Self::DataLoss => Outcome::Failure,
+            Self::Unknown | Self::DeadlineExceeded | Self::Internal | Self::DataLoss => {
+                Outcome::Failure
+            }
+            Self::ResourceExhausted => Outcome::Limited,
+            Self::Unavailable => Outcome::GatewayFailure,
             _ => Outcome::Success,
         }
     }

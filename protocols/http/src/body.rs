@@ -423,7 +423,7 @@ impl Attached {
                     | Code::Draining
                     | Code::Internal,
                 ) => Outcome::Cancelled,
-                Some(_) => Outcome::Failure,
+                Some(_) => Outcome::GatewayFailure,
             };
             lease.settle(outcome, now);
         }

@@ -35,8 +35,10 @@ pub struct Problem {
 
 impl Rescue for Problem {
     fn answer(&self, error: &Error) -> Response {
-        // What is wrong with its own bytes is no secret to the client.
-        let tells = self.verbose || error.code() == Code::ClientMalformed;
+        // What is wrong with its own bytes is no secret to the client, nor is which service it has to
+        // wait for.
+        let tells =
+            self.verbose || matches!(error.code(), Code::BreakerOpen | Code::ClientMalformed);
         let detail = tells.then_some(error.sentence());
         let proxy_error = proxy_error_of(error.code());
         let mut response = problem(status_of(error.code()), error.code(), proxy_error, detail);
@@ -204,7 +206,8 @@ mod tests {
             assert_eq!(response.headers().get("content-type").unwrap(), "application/problem+json");
             let text = format!("{:?}", response.body());
             assert!(text.contains(code.as_str()), "{text}");
-            let tells = code == Code::ClientMalformed;
+            // An open breaker names what it stands before, and no node.
+            let tells = matches!(code, Code::BreakerOpen | Code::ClientMalformed);
             assert_eq!(text.contains("10.0.0.1"), tells, "{text}");
         }
     }

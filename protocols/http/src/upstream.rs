@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use gwproxy_core::balance::Ask;
+use gwproxy_core::breaker::Breaker;
 use gwproxy_core::net::{Peer, Stream};
 use gwproxy_core::upstream::connect::{Resolver, connect};
 use gwproxy_core::upstream::{Cluster, ClusterSettings, Endpoint, NodeAddr, Outcome, Tried};
@@ -48,12 +49,58 @@ pub struct Terms {
     pub sticky: Option<Arc<Sticky>>,
     /// What the node sees as `Host`.
     pub host: Host,
+    /// A breaker of the request's route, before that of the service. Default none.
+    pub breaker: Option<Arc<Breaker>>,
+    /// Who answers when the service cannot: its breaker refuses, or no node takes a connection.
+    /// Default nobody.
+    pub spare: Option<Arc<Spare>>,
     /// Where interim responses go. Default none: they end here.
     pub interim: Option<Way>,
     /// What time it is, for who has just looked at the clock. Default: the clock is asked.
     pub now: Option<Instant>,
     /// Speak HTTP/2 from the first byte to `http` nodes as well (RFC 9113 §3.3). Default no.
     pub prior_knowledge: bool,
+}
+
+/// A service that answers for another.
+#[derive(Debug, Clone)]
+pub struct Spare {
+    /// Its nodes.
+    pub cluster: Arc<Cluster>,
+    /// What they see as `Host`.
+    pub host: Host,
+}
+
+/// Where a request goes, and by what.
+#[derive(Clone, Copy)]
+struct Course<'a> {
+    cluster: &'a Arc<Cluster>,
+    host: &'a Host,
+    sticky: Option<&'a Sticky>,
+    key: Option<u64>,
+    subset: usize,
+    breaker: Option<&'a Arc<Breaker>>,
+    spare: Option<&'a Spare>,
+}
+
+impl<'a> Course<'a> {
+    fn new(cluster: &'a Arc<Cluster>, terms: &'a Terms) -> Self {
+        Self {
+            cluster,
+            host: &terms.host,
+            sticky: terms.sticky.as_deref(),
+            key: terms.key,
+            subset: terms.subset,
+            breaker: terms.breaker.as_ref(),
+            spare: terms.spare.as_deref(),
+        }
+    }
+
+    /// The way to the spare service after this error, if it is one for that: no byte was sent.
+    fn other(self, error: &Error) -> Option<Self> {
+        let Spare { cluster, host } = self.spare.filter(|_| error.is_unsent())?;
+        Some(Self { cluster, host, sticky: None, subset: 0, breaker: None, spare: None, ..self })
+    }
 }
 
 /// What the node sees as `Host`.
@@ -110,6 +157,8 @@ impl Default for Terms {
             key: None,
             subset: 0,
             sticky: None,
+            breaker: None,
+            spare: None,
             host: Host::Preserve,
             interim: None,
             now: None,
@@ -163,25 +212,33 @@ impl Upstream {
         let mut next = request;
         let mut tried = Tried::new();
         let mut last: Option<Error> = None;
+        let mut way = Course::new(cluster, terms);
         loop {
             let is_known = |node| client.private.home(node).is_some();
             let known = (!client.private.is_empty()).then_some(&is_known as &dyn Fn(u64) -> bool);
-            let (key, subset) = (terms.key, terms.subset);
-            let ask = Ask { key, mark, is_known: known, subset, tried: &tried };
+            let Course { cluster, key, subset, breaker, .. } = way;
+            let ask = Ask { key, mark, is_known: known, subset, tried: &tried, breaker };
             let mut lease = match cluster.acquire_for(now, &ask) {
                 Ok(lease) => lease,
-                Err(error) => return Err(last.unwrap_or(error)),
+                Err(error) => match way.other(last.as_ref().unwrap_or(&error)) {
+                    Some(other) => {
+                        (way, tried) = (other, Tried::new());
+                        continue;
+                    }
+                    None => return Err(last.unwrap_or(error)),
+                },
             };
             tried.insert(lease.endpoint().id);
-            let is_last = tried.len() >= cluster.settings().max_attempts as usize;
-            let endpoint = Arc::clone(lease.endpoint());
             let settings = cluster.settings();
+            let is_last = tried.len() >= settings.max_attempts as usize;
+            let endpoint = Arc::clone(lease.endpoint());
+            way.host.put_into(&mut next, &endpoint);
             let Failed { error, request, .. } =
                 match self.attempt(&endpoint, next, client, terms, settings, now).await {
                     Ok(mut response) => {
                         let outcome = outcome_of_status(response.status());
-                        lease.answered(outcome == Outcome::Failure);
-                        if let Some(sticky) = &terms.sticky
+                        lease.answered(outcome.is_failure());
+                        if let Some(sticky) = way.sticky
                             && mark != Some(endpoint.mark())
                         {
                             let tls = client.peer.tls.is_some();
@@ -197,7 +254,7 @@ impl Upstream {
                     Err(failed) => failed,
                 };
             let outcome = outcome_of(&error);
-            if outcome == Outcome::Failure {
+            if outcome == Outcome::GatewayFailure {
                 lease.answered(true);
             }
             now = Instant::now();
@@ -207,9 +264,10 @@ impl Upstream {
                 && may_try_again(&error, replayable)
                 // A try that reached no node added no load; others are paid from the budget.
                 && (error.is_unsent() || cluster.may_retry(now));
-            match request.filter(|_| may) {
-                Some(again) => next = again,
-                None => return Err(error),
+            match (request, way.other(&error)) {
+                (Some(again), _) if may => next = again,
+                (Some(again), Some(other)) => (next, way, tried) = (again, other, Tried::new()),
+                _ => return Err(error),
             }
             tracing::debug!(
                 service = %cluster.name(), node = %endpoint.name, %error, "trying another node"
@@ -228,15 +286,6 @@ impl Upstream {
         now: Instant,
     ) -> Result<Response, Failed> {
         let is_upgrade = is_upgrade(&request);
-        match &terms.host {
-            // RFC 9112 §3.2: of HTTP/1.0, which knows none. Nodes mind an empty one.
-            Host::Preserve if names_no_host(&request) => set_host(&mut request, endpoint),
-            Host::Preserve => {}
-            Host::Fixed(host) => {
-                request.headers_mut().insert(HOST, host);
-            }
-            Host::Node => set_host(&mut request, endpoint),
-        }
         let own = client.private.home(endpoint.id);
         // An authenticated connection is of use for an upgrade as well, and only that one is.
         let may_reuse = own.is_some() || !is_upgrade;
@@ -405,12 +454,31 @@ fn negotiated_h2(stream: &Stream) -> bool {
     }
 }
 
-/// 5xx that say "this node cannot", not "this request cannot".
+impl Host {
+    fn put_into(&self, request: &mut Request, endpoint: &Endpoint) {
+        match self {
+            // RFC 9112 §3.2: of HTTP/1.0, which knows none. Nodes mind an empty one.
+            Self::Preserve if names_no_host(request) => set_host(request, endpoint),
+            Self::Preserve => {}
+            Self::Fixed(host) => {
+                request.headers_mut().insert(HOST, host);
+            }
+            Self::Node => set_host(request, endpoint),
+        }
+    }
+}
+
+/// Failures are 5xx that say "this node cannot", not "this request cannot".
 fn outcome_of_status(status: StatusCode) -> Outcome {
-    if status.is_server_error() && status != StatusCode::NOT_IMPLEMENTED {
-        Outcome::Failure
-    } else {
-        Outcome::Success
+    match status {
+        StatusCode::BAD_GATEWAY | StatusCode::SERVICE_UNAVAILABLE | StatusCode::GATEWAY_TIMEOUT => {
+            Outcome::GatewayFailure
+        }
+        StatusCode::TOO_MANY_REQUESTS => Outcome::Limited,
+        status if status.is_server_error() && status != StatusCode::NOT_IMPLEMENTED => {
+            Outcome::Failure
+        }
+        _ => Outcome::Success,
     }
 }
 
@@ -427,7 +495,7 @@ fn outcome_of(error: &Error) -> Outcome {
         | Code::Overloaded
         // Nothing is wrong with the node.
         | Code::UpstreamUnsupported => Outcome::Cancelled,
-        _ => Outcome::Failure,
+        _ => Outcome::GatewayFailure,
     }
 }
 

@@ -34,6 +34,7 @@ const KEEP_ALIVE: Duration = Duration::from_mins(2);
 /// The reverse proxy of one TCP listener on one worker.
 pub struct Reverse {
     cluster: Arc<Cluster>,
+    spare: Option<Arc<Cluster>>,
     worker: Rc<Worker>,
     resolver: Rc<Resolver>,
     settings: Settings,
@@ -49,7 +50,14 @@ impl Reverse {
         resolver: Rc<Resolver>,
         settings: Settings,
     ) -> Self {
-        Self { cluster, worker, resolver, settings, admit: None, report: None }
+        Self { cluster, spare: None, worker, resolver, settings, admit: None, report: None }
+    }
+
+    /// Goes to the nodes of `spare` when those of the cluster cannot take a connection.
+    #[must_use]
+    pub fn fall_back_on(mut self, spare: Option<Arc<Cluster>>) -> Self {
+        self.spare = spare;
+        self
     }
 
     /// Asks `admit` before a node is dialled.
@@ -80,7 +88,7 @@ impl Reverse {
             Err(error) => (Err(error), Vec::new()),
         };
         session.connect = started.elapsed();
-        let (mut upstream, mut lease) = match taken {
+        let (mut upstream, lease) = match taken {
             Ok(taken) => taken,
             Err(error) => {
                 // An orderly close would look like a service with nothing to say.
@@ -109,7 +117,7 @@ impl Reverse {
         )
         .await;
         relayed.pass_on(&mut client, &mut upstream).await;
-        lease.settle(outcome_of(&relayed.end), Instant::now());
+        drop(lease);
         session.ending = Ending::Relayed(relayed.end);
         self.say_ending(session);
     }
@@ -122,13 +130,29 @@ impl Reverse {
         now: Instant,
         attempts: &mut u32,
     ) -> Result<(Stream, Lease), Error> {
-        let settings = self.cluster.settings();
-        let key = self.cluster.needs_key().and_then(|by| key_of(by, peer));
+        match self.open_at(&self.cluster, peer, now, attempts).await {
+            Ok(opened) => Ok(opened),
+            Err(error) => match &self.spare {
+                Some(spare) => self.open_at(spare, peer, Instant::now(), attempts).await,
+                None => Err(error),
+            },
+        }
+    }
+
+    async fn open_at(
+        &self,
+        cluster: &Arc<Cluster>,
+        peer: &Peer,
+        now: Instant,
+        attempts: &mut u32,
+    ) -> Result<(Stream, Lease), Error> {
+        let settings = cluster.settings();
+        let key = cluster.needs_key().and_then(|by| key_of(by, peer));
         let mut tried = Tried::new();
         let mut last: Option<Error> = None;
         let mut now = now;
         loop {
-            let mut lease = match self.cluster.acquire(now, key, &tried) {
+            let mut lease = match cluster.acquire(now, key, &tried) {
                 Ok(lease) => lease,
                 // Why the last node failed tells more than that there is no further one.
                 Err(error) => return Err(last.unwrap_or(error)),
@@ -143,17 +167,16 @@ impl Reverse {
             let error = match connected {
                 Ok(stream) => {
                     lease.answered(false);
-                    // A connection may live for days; a half-open breaker cannot wait that long.
-                    if lease.is_probe() {
-                        lease.settle(Outcome::Success, now);
-                    }
+                    // A connection may live for days. Breakers and passive health go by who takes
+                    // connections: what comes over them is between client and node.
+                    lease.settle(Outcome::Success, now);
                     return Ok((stream, lease));
                 }
                 Err(error) => error.at(Some(Arc::clone(&endpoint.name))),
             };
             lease.answered(true);
             lease.settle(Outcome::ConnectFailed, now);
-            if *attempts >= settings.max_attempts {
+            if tried.len() >= settings.max_attempts as usize {
                 return Err(error);
             }
             tracing::debug!(
@@ -245,15 +268,6 @@ fn key_of(by: &By, peer: &Peer) -> Option<u64> {
     match by {
         By::Sni => peer.tls.as_ref()?.sni.as_deref().map(|name| key::stable(name.as_bytes())),
         _ => peer.remote.ip().map(key::of_ip),
-    }
-}
-
-fn outcome_of(end: &End) -> Outcome {
-    match end {
-        End::Closed => Outcome::Success,
-        // Silence may be either side's, and a client that breaks off says nothing of the node.
-        End::Idle | End::Client(_) => Outcome::Cancelled,
-        End::Upstream(_) => Outcome::Failure,
     }
 }
 

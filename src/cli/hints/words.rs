@@ -143,6 +143,7 @@ pub(super) const FLAGS: &[Words] = &[
         "",
     ),
     words(&["cb", "circuit-breaker", "max-fails"], "breaker", ""),
+    words(&["ejection", "outlier", "outlier-detection", "passive-health"], "outliers", ""),
     words(
         &[
             "check",

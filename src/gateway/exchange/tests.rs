@@ -112,6 +112,7 @@ fn a_panic_is_no_client_that_left() {
         service_id: None,
         timeout: None,
         user: None,
+        fallback: None,
         remote: PeerAddr::Unix,
         wait: Duration::ZERO,
         permits: Vec::new(),

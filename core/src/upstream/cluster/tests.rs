@@ -150,7 +150,7 @@ fn with_breaker(text: &str, nodes: Vec<Endpoint>) -> Arc<Cluster> {
 
 #[test]
 fn failures_open_the_breaker_and_the_error_says_when_to_come_back() {
-    let cluster = with_breaker("50%,min=4,open=5s", vec![node("a", 1)]);
+    let cluster = with_breaker("50%,min=4,open=5s,jitter=0%", vec![node("a", 1)]);
     let now = Instant::now();
     for outcome in [Outcome::Success, Outcome::Cancelled, Outcome::Failure, Outcome::Failure] {
         cluster.acquire(now, None, &Tried::new()).unwrap().settle(outcome, now);
@@ -173,7 +173,7 @@ fn failures_open_the_breaker_and_the_error_says_when_to_come_back() {
 
 #[test]
 fn a_probe_that_finds_no_node_or_no_client_gives_its_place_back() {
-    let cluster = with_breaker("50%,min=1,open=1s", vec![node("a", 1)]);
+    let cluster = with_breaker("50%,min=1,open=1s,jitter=0%", vec![node("a", 1)]);
     let now = Instant::now();
     cluster.acquire(now, None, &Tried::new()).unwrap().settle(Outcome::Failure, now);
     let later = now + Duration::from_secs(1);
@@ -193,7 +193,7 @@ fn a_probe_that_finds_no_node_or_no_client_gives_its_place_back() {
 
 #[test]
 fn only_the_first_report_counts() {
-    let cluster = with_breaker("50%,min=100", vec![node("a", 1)]);
+    let cluster = with_breaker("50%,min=100,jitter=0%", vec![node("a", 1)]);
     let now = Instant::now();
     let mut lease = cluster.acquire(now, None, &Tried::new()).unwrap();
     lease.settle(Outcome::Failure, now);
@@ -213,4 +213,40 @@ fn first_tries_pay_for_retries() {
         drop(cluster.acquire(now, None, &tried).unwrap());
     }
     assert_eq!((0..1_000).filter(|_| cluster.may_retry(now)).count(), 2);
+}
+
+/// Whoever is told to wait is told by the node that is back first; full nodes are no failure.
+#[test]
+fn nodes_behind_their_own_breakers_tell_the_shortest_wait() {
+    let with = |text: &str| {
+        let node_breaker = Some(text.parse().unwrap());
+        let settings = ClusterSettings { node_breaker, ..ClusterSettings::new("orders") };
+        Cluster::new(settings, vec![node("a", 1), node("b", 1)])
+    };
+    let now = Instant::now();
+    let cluster = with("50%,consecutive=1,min=99,open=9s,jitter=0%");
+    let ask = |now| cluster.acquire(now, None, &Tried::new());
+    let mut lease = ask(now).unwrap();
+    let first = lease.endpoint().id;
+    lease.settle(Outcome::Failure, now);
+    let later = now + Duration::from_secs(4);
+    let mut other = ask(later).unwrap();
+    assert_ne!(other.endpoint().id, first);
+    other.settle(Outcome::Failure, later);
+    let error = ask(later).unwrap_err();
+    assert_eq!(
+        (error.code(), error.retry_after()),
+        (Code::BreakerOpen, Some(Duration::from_secs(5)))
+    );
+    // One probe for each, and no more.
+    let end = now + Duration::from_secs(20);
+    let probes = [ask(end).unwrap(), ask(end).unwrap()];
+    assert_ne!(probes[0].endpoint().id, probes[1].endpoint().id);
+    assert!(ask(end).is_err());
+
+    let cluster = with("50%,capacity=1");
+    let held = [(); 2].map(|()| cluster.acquire(now, None, &Tried::new()).unwrap());
+    assert_eq!(cluster.acquire(now, None, &Tried::new()).unwrap_err().code(), Code::Overloaded);
+    drop(held);
+    assert!(cluster.acquire(now, None, &Tried::new()).is_ok());
 }
