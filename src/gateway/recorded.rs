@@ -45,7 +45,7 @@ impl Handle for Recorded {
             forwarded::client_ip(request.headers(), client.peer.remote, &self.shared.trusted);
         let listener = Arc::clone(&self.listener);
         let mut exchange = Exchange::begin(&request, &client, client_ip, listener, &self.shared);
-        let now = std::time::Instant::now();
+        let now = exchange.started;
         let (limit, mut ledger) = (self.limit.as_ref(), Ledger::default());
         let checked = memory::admit()
             .and_then(|()| {

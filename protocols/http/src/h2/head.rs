@@ -1,13 +1,13 @@
 //! Messages out of fields, and the rules that make one malformed (RFC 9113 §8).
 
 use bytes::Bytes;
-use http::header::{CONTENT_LENGTH, COOKIE, HOST};
+use http::header::{CONTENT_LENGTH, COOKIE};
 use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{HeaderName, HeaderValue, Method, StatusCode, Uri, Version};
 
 use super::hpack::{Field, Section};
 use crate::body::Body;
-use crate::fields::Value;
+use crate::fields::{Known, Value};
 use crate::wire::{number, websocket};
 use crate::{Fields, Request, ResponseParts};
 
@@ -229,18 +229,11 @@ impl Gathered {
 
 /// One way to name the host for everything behind: the field, as HTTP/1.1 has it.
 fn add_host(headers: &mut Fields, host: HeaderValue) -> Result<(), &'static str> {
-    let agrees = {
-        let mut others = headers.get_all(HOST);
-        match (others.next(), others.next()) {
-            (None, _) => true,
-            (Some(other), None) => other.as_bytes().eq_ignore_ascii_case(host.as_bytes()),
-            _ => false,
-        }
-    };
-    if !agrees {
+    let is_same = |other: Value<'_>| other.as_bytes().eq_ignore_ascii_case(host.as_bytes());
+    if !headers.sole(Known::HOST).is_ok_and(|other| other.is_none_or(is_same)) {
         return Err(":authority and Host differ (RFC 9113 §8.3.1)");
     }
-    headers.insert(HOST, host);
+    headers.insert(Known::HOST, host);
     Ok(())
 }
 

@@ -12,7 +12,7 @@ use futures_util::stream::FuturesUnordered;
 use futures_util::{FutureExt, StreamExt};
 use gwproxy_core::net::Stream;
 use gwproxy_core::worker::Worker;
-use http::header::{CONTENT_LENGTH, DATE, EXPECT, HOST};
+use http::header::{CONTENT_LENGTH, DATE, EXPECT};
 use http::{HeaderValue, Method, StatusCode};
 
 use super::conn::{Accepted, Bounds, Conn, Role, State};
@@ -21,7 +21,7 @@ use super::handle::{Handle as Share, Recv, Send, StreamIo};
 use super::pump::{Pump, Stopped};
 use super::{Reason, reset_code};
 use crate::body::Body;
-use crate::fields::Seen;
+use crate::fields::{Known, Seen, Several};
 use crate::h1::head::{Reject, is_authority};
 use crate::interim::Interim;
 use crate::serve::{Client, Handle, Settings};
@@ -234,14 +234,13 @@ fn check(request: &Request, settings: &Settings) -> Result<(), Reject> {
         });
     }
     if uri.authority().is_none() {
-        let mut hosts = request.headers().get_all(HOST);
-        match (hosts.next(), hosts.next()) {
-            (None, _) => return Err(bad("neither :authority nor Host names a host")),
-            (Some(_), Some(_)) => return Err(bad("more than one Host field")),
-            (Some(host), None) if !is_authority(host.as_bytes()) => {
+        match request.headers().sole(Known::HOST) {
+            Ok(None) => return Err(bad("neither :authority nor Host names a host")),
+            Err(Several) => return Err(bad("more than one Host field")),
+            Ok(Some(host)) if !is_authority(host.as_bytes()) => {
                 return Err(bad("the Host field is not a host"));
             }
-            _ => {}
+            Ok(Some(_)) => {}
         }
     }
     if request
